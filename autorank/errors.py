@@ -81,12 +81,12 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> AutorankError:
     return AutorankError(f"Unknown {noun} {name!r}. {hint}Available: {', '.join(known)}.")
 
 
-def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
+def explain(error: ValidationError, subject: str, keys: Iterable[str] = ()) -> AutorankError:
     """Return an error with all of pydantic's messages, one per line.
 
     Args:
         error: pydantic's error.
-        what: What is not valid.
+        subject: What is not valid.
         keys: All valid keys, to suggest the most similar one.
 
     Returns:
@@ -100,8 +100,8 @@ def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> Auto
             text = "unknown key" + (f"; did you mean {suggestion!r}?" if suggestion else "")
         elif detail["type"] not in ("missing", "value_error"):
             text += f" (got {detail['input']!r})"
-        lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")
-    return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))
+        lines.append(f"  {'.'.join(map(str, detail['loc'])) or subject}: {text}")
+    return AutorankError(f"{subject} is not valid:\n" + "\n".join(lines))
 
 
 def require_posix() -> None:
@@ -117,3 +117,9 @@ def require_posix() -> None:
 def disk_full(error: BaseException) -> bool:
     """Whether an error is about a full disk, by its number or, if that was lost, by its message."""
     return getattr(error, "errno", None) in DISK_FULL or any(words in str(error) for words in _FULL)
+
+
+def raise_if_disk_full(reason: str) -> None:
+    """Raise OSError if the reason of a failure is a full disk, because everything else would fail too."""
+    if disk_full(Exception(reason)):
+        raise OSError(errno.ENOSPC, reason)

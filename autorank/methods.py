@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 
 GROUP = "autorank.methods"
-OWN = "AUTORANK_METHODS"  # environment variable: NAME=MODULE:CLASS,... for methods that are not installed
+METHODS_VARIABLE = "AUTORANK_METHODS"  # environment variable: NAME=MODULE:CLASS,... for methods that are not installed
 
 
 def names() -> list[str]:
@@ -49,8 +49,8 @@ def find(name: str) -> type[AllocationMethod[Any]]:
     try:
         method = point.load()
     except (ImportError, AttributeError) as error:
-        remedy = f"Add the directory of its module to PYTHONPATH, or correct {OWN}."
-        if point not in _own():
+        remedy = f"Add the directory of its module to PYTHONPATH, or correct {METHODS_VARIABLE}."
+        if point not in _from_variable():
             remedy = "Reinstall or uninstall its package."
         raise AutorankError(f"Method {name!r} ({point.value}) cannot be loaded: {error}. {remedy}") from error
     from autorank.method import AllocationMethod
@@ -173,17 +173,19 @@ def _is_path(annotation: Any) -> bool:
 
 def _points() -> list[importlib.metadata.EntryPoint]:
     """The entry points of all methods, those of AUTORANK_METHODS first."""
-    return [*_own(), *_installed()]
+    return [*_from_variable(), *_installed()]
 
 
-def _own() -> list[importlib.metadata.EntryPoint]:
+def _from_variable() -> list[importlib.metadata.EntryPoint]:
     """The methods of AUTORANK_METHODS."""
     points = []
-    for entry in filter(None, map(str.strip, os.environ.get(OWN, "").split(","))):
+    for entry in filter(None, map(str.strip, os.environ.get(METHODS_VARIABLE, "").split(","))):
         name, _, target = (part.strip() for part in entry.partition("="))
         module, _, kind = target.partition(":")
         if not (name and module and kind):
-            raise AutorankError(f"{OWN} contains {entry!r}. Expected NAME=MODULE:CLASS, separated by commas.")
+            raise AutorankError(
+                f"{METHODS_VARIABLE} contains {entry!r}. Expected NAME=MODULE:CLASS, separated by commas."
+            )
         points.append(importlib.metadata.EntryPoint(name, target, GROUP))
     return points
 

@@ -46,5 +46,5 @@ def _pattern(value: str) -> re.Pattern[str]:
 
 
 def _secret(name: str, value: str) -> bool:
-    least = next((least for names, least in _NAMES.items() if names.search(name)), None)
-    return least is not None and len(value) >= least and not (os.sep in value and os.path.exists(value))
+    min_length = next((min_length for names, min_length in _NAMES.items() if names.search(name)), None)
+    return min_length is not None and len(value) >= min_length and not (os.sep in value and os.path.exists(value))

@@ -71,24 +71,24 @@ class AuthorsTraining:
         def norm(*args: Any, **options: Any) -> Tensor:
             return torch.norm(*args, **options).clone()  # the penalty adds in place, which torch no longer allows
 
-        older = types.SimpleNamespace(**vars(torch) | {"norm": norm})
-        scope = {"torch": older, "lora": self.code}
+        torch_with_norm = types.SimpleNamespace(**vars(torch) | {"norm": norm})
+        scope = {"torch": torch_with_norm, "lora": self.code}
         self._penalty = functions(repository / TRAINER / "trainer.py", ["compute_svd_orth_regu"], scope)
         self.allocator = self._allocator()
 
     def _replace(self, name: str, A: Tensor, B: Tensor) -> Any:
         parent, _, child = name.rpartition(".")
         owner = self.model.get_submodule(parent)
-        old = getattr(owner, child)
-        new = self._layer(old, len(A))
-        new.weight.data.copy_(old.weight)
-        new.bias.data.copy_(old.bias)
-        self._start(new, A, B)
-        setattr(owner, child, new)
+        original = getattr(owner, child)
+        replacement = self._layer(original, len(A))
+        replacement.weight.data.copy_(original.weight)
+        replacement.bias.data.copy_(original.bias)
+        self._start(replacement, A, B)
+        setattr(owner, child, replacement)
         if have_update(owner, child):
-            new.base = old
+            replacement.base = original
             leave_off(owner)
-        return new
+        return replacement
 
     def _layer(self, old: nn.Linear, rank: int) -> Any:
         alpha = self.setup.settings["alpha"]
@@ -103,7 +103,7 @@ class AuthorsTraining:
         (loss + self.setup.settings["orthogonality"] * penalty).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         with contextlib.redirect_stdout(io.StringIO()):
-            self.move(number)
+            self.update(number)
         self.model.zero_grad()
         return loss.item()
 
@@ -113,7 +113,7 @@ class AuthorsTraining:
     def _allocator(self) -> Any:
         raise NotImplementedError
 
-    def move(self, number: int) -> None:
+    def update(self, number: int) -> None:
         """Run allocator, optimizer and schedule in the trainer's order; the gradients are clipped already."""
         raise NotImplementedError
 
@@ -123,10 +123,10 @@ class AuthorsIncreLoRA(AuthorsTraining):
 
     def _layer(self, old: nn.Linear, rank: int) -> Any:
         layer = super()._layer(old, rank)
-        added = layer.add_reserve_param
+        original = layer.add_reserve_param
 
         def add_reserve_param(count: int, advance_learn: bool = True) -> None:
-            added(count, advance_learn)
+            original(count, advance_learn)
             A, B = self.setup.draw(count, old.in_features, old.out_features)
             for i in range(count):
                 layer.lora_A[i - count].data.copy_(A[i : i + 1])
@@ -147,21 +147,21 @@ class AuthorsIncreLoRA(AuthorsTraining):
             schedule = self.optimization.Multi_LambdaLR(self.optimizer, get_curve, setup.warmup, setup.steps)
             self._schedule: Callable[[int], None] = lambda number: schedule.step()
         else:  # without restarts the authors use torch 1.11's LambdaLR, which ignores groups added later
-            first = list(self.optimizer.param_groups)
+            initial_groups = list(self.optimizer.param_groups)
 
-            def follow(number: int) -> None:
-                for group in first:
+            def set_rates(number: int) -> None:
+                for group in initial_groups:
                     group["lr"] = setup.learning_rate * curve(number + 1)
 
-            follow(-1)
-            self._schedule = follow
+            set_rates(-1)
+            self._schedule = set_rates
         return self.code.RankAllocator(
             self.model, lora_r=1, target_rank=settings["mean_rank"], init_warmup=settings["interval"],
             incre_interval=settings["interval"], top_h=settings["top_h"], advance_learn=settings["advance_learning"],
             beta1=settings["beta1"], beta2=settings["beta2"], weight_decay=0.0, incre_rank_num=settings["components"],
         )  # fmt: skip
 
-    def move(self, number: int) -> None:
+    def update(self, number: int) -> None:
         self.allocator.update_and_increase(self.model, number, self.optimizer)
         self.optimizer.step()
         self._schedule(number)
@@ -200,7 +200,7 @@ class AuthorsAdaLoRA(AuthorsTraining):
             mask_interval=settings["interval"], beta1=settings["beta1"], beta2=settings["beta2"],
         )  # fmt: skip
 
-    def move(self, number: int) -> None:
+    def update(self, number: int) -> None:
         self.optimizer.step()
         self._schedule.step()
         self.allocator.update_and_mask(self.model, number)

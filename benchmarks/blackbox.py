@@ -52,10 +52,10 @@ def convert(file: Path, method: str | None, task: str, to: Path) -> None:
     curves = Curves.read(file, method)
     lines = [line for line in read_lines(file) if line["curve"] and line["method"] == curves.entry.method]
     frame = pd.DataFrame([{name: line["drawn"][name] for name in curves.entry.space} for line in lines])
-    first = ~frame.duplicated().to_numpy()
-    values = objectives(curves)[first]
+    unique = ~frame.duplicated().to_numpy()
+    values = objectives(curves)[unique]
     to.mkdir(parents=True, exist_ok=True)
-    frame[first].to_parquet(to / "hyperparameters.parquet", index=False, compression="gzip")
+    frame[unique].to_parquet(to / "hyperparameters.parquet", index=False, compression="gzip")
     np.save(to / "objectives_evaluations.npy", values[None, :, None].astype(np.float32))
     np.save(to / "fidelities_values.npy", np.arange(1, values.shape[1] + 1))
     space = {name: domain(entry) for name, entry in curves.entry.space.items()}

@@ -80,7 +80,7 @@ def first_allocation(arguments: argparse.Namespace) -> int:
     return growth(arguments).due(0)
 
 
-def scored(arguments: argparse.Namespace) -> float:
+def scored_share(arguments: argparse.Namespace) -> float:
     """Share of the steps in which IncreLoRA computes scores."""
     rounds = growth(arguments).rounds
     return rounds * math.ceil(SCORED * arguments.steps / rounds) / arguments.steps
@@ -151,7 +151,7 @@ def peft_step(
         )  # fmt: skip
     model: Any = get_peft_model(base.model, config).to(device)
     if name == BASELINE:
-        draw_as_ours(model, arguments)
+        use_our_initial_values(model, arguments)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for n, p in trained if n.endswith("bias") == bias], "weight_decay": 0.0 if bias else 0.1}
@@ -181,7 +181,7 @@ def peft_step(
     return step
 
 
-def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
+def use_our_initial_values(model: Any, arguments: argparse.Namespace) -> None:
     """Give PEFT's LoRA the initial values of our LoRA."""
     generator = torch.Generator().manual_seed(0)
     for name, layer in target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
@@ -192,9 +192,9 @@ def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
 
 def examples(batch: int, length: int) -> Split:
     """One batch of random tokens, all examples of the same length."""
-    draw = np.random.default_rng(0)
-    ids = draw.integers(5, 1000, batch * length).astype(np.int32)
-    return Split(ids, None, np.arange(0, batch * length + 1, length), draw.integers(0, 2, batch))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 1000, batch * length).astype(np.int32)
+    return Split(ids, None, np.arange(0, batch * length + 1, length), rng.integers(0, 2, batch))
 
 
 def random_base(shape: str, precision: str) -> BaseModel:

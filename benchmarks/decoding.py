@@ -1,4 +1,4 @@
-"""What dropping of completed texts saves in evaluations of E2E: rows of all decoding steps, and time.
+"""Measures what dropping of completed texts saves in evaluations of E2E: rows of all decoding steps, and time.
 
     OMP_NUM_THREADS=1 python -m benchmarks.decoding --data E2E
 
@@ -66,21 +66,21 @@ def write_model(data: Path, folder: Path) -> None:
 
 def compare(run: TrainingRun, batch: int) -> None:
     """Complete the prompts with and without dropping; print rows, forward passes and seconds of both."""
-    dropping = written(run, batch)
+    with_dropping = complete_prompts(run, batch)
     with mock.patch.object(greedy_decoding, "_new_cache", lambda _: {}):
-        whole = written(run, batch)
-    assert dropping[0] == whole[0], "texts differ"
-    rows, passes, seconds = zip(dropping[1:], whole[1:], strict=True)
+        without_dropping = complete_prompts(run, batch)
+    assert with_dropping[0] == without_dropping[0], "texts differ"
+    rows, passes, seconds = zip(with_dropping[1:], without_dropping[1:], strict=True)
     print(f"batches of {batch}: rows x steps {rows[0]:,} of {rows[1]:,}, ratio {rows[0] / rows[1]:.2f}")
     print(f"    steps {passes[0]} and {passes[1]}, {seconds[0]:.1f} and {seconds[1]:.1f} s")
 
 
-def written(run: TrainingRun, batch: int) -> tuple[list[str], int, int, float]:
-    """The texts, rows of all forward passes, number of forward passes, and seconds."""
+def complete_prompts(run: TrainingRun, batch: int) -> tuple[list[str], int, int, float]:
+    """Complete the prompts; return the texts, rows of all forward passes, number of forward passes, and seconds."""
     sizes: list[int] = []
     model: Any = run._base.model
     hook = model.register_forward_pre_hook(
-        lambda _, args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
+        lambda _, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
     )
     objective: Any = run._objective
     texts: list[str] = []

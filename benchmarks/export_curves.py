@@ -63,7 +63,7 @@ def curve_row(evaluation: Evaluation) -> list[Any]:
 
 def evaluation_cost(journal: Journal) -> float:
     """Cost of evaluating one adapter, in training steps; a forward pass is a third of a step."""
-    examples = dict(journal.about["data"]["examples"])
+    examples = dict(journal.provenance["data"]["examples"])
     del examples["train"]
     return round(sum(examples.values()) / (3 * (journal.spec.training.batch_size or 1)), 3)
 

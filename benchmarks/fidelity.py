@@ -86,35 +86,41 @@ def main() -> None:
         print(f"| gora | | ranks from 200 sets of random gradients | {compare_gora(authors / 'MyTransformers')} |")
 
 
-def compare(method: str, model: str, changed: dict[str, Any], repository: Path) -> str:
+def compare(method: str, model: str, changes: dict[str, Any], repository: Path) -> str:
     """Train both implementations; returns the cells of a row."""
-    settings = (INCRELORA if method == "increlora" else ADALORA) | changed
+    settings = (INCRELORA if method == "increlora" else ADALORA) | changes
     if method == "increlora":
         settings["top_h"] = len(target_modules.find(load(model).model, "all-linear")) // 4
-    ours = Ours(method, model, settings)
-    setup = Setup(ours.starts, ours.replayed(), settings, STEPS, WARMUP, PEAK)
-    theirs: Any = (AuthorsIncreLoRA if method == "increlora" else AuthorsAdaLoRA)(repository, load(model).model, setup)
+    our_training = OurTraining(method, model, settings)
+    setup = Setup(our_training.starts, our_training.replay_draws(), settings, STEPS, WARMUP, PEAK)
+    authors_training: Any = (AuthorsIncreLoRA if method == "increlora" else AuthorsAdaLoRA)(
+        repository, load(model).model, setup
+    )
     final = STEPS - int(settings.get("final", 0) * STEPS)
-    losses, importance, differ, count = [0.0, 0.0], 0.0, None, 0
+    losses, importance, first_difference, count = [0.0, 0.0], 0.0, None, 0
     for number in range(STEPS):
-        batch = ours.batch(number)
-        spent = sum(ours.ranks) == 3 * len(ours.ranks) if method == "increlora" else number > final
-        loss = theirs.step(number, batch)
-        losses[spent] = max(losses[spent], abs(loss - ours.step(number)))
-        if method == "increlora" and not spent:
-            smoothed, expected = ours.method.state_dict()["smoothed"], theirs.scores[0]
+        batch = our_training.batch(number)
+        ranks_final = (
+            sum(our_training.ranks) == 3 * len(our_training.ranks) if method == "increlora" else number > final
+        )
+        loss = authors_training.step(number, batch)
+        losses[ranks_final] = max(losses[ranks_final], abs(loss - our_training.step(number)))
+        if method == "increlora" and not ranks_final:
+            smoothed, expected = our_training.method.state_dict()["smoothed"], authors_training.scores[0]
             if expected.max() > 0:
                 importance = max(importance, float((smoothed - expected).abs().max() / expected.max()))
         falling = settings.get("initial", 0) * STEPS < number < final and number % settings["interval"] == 0
         if method == "increlora" or falling or number > final:  # AdaLoRA's code sets e to zero only in these steps
-            count = sum(a != b for a, b in zip(ours.ranks, theirs.ranks, strict=True))
-            differ = number if count and differ is None else differ
-    shown = f"{importance:.0e}" if method == "increlora" else ""
-    since = "never" if differ is None else differ
-    return f"{losses[0]:.0e} | {losses[1]:.0e} | {shown} | {since} | {count} of {len(ours.ranks)}"
+            count = sum(a != b for a, b in zip(our_training.ranks, authors_training.ranks, strict=True))
+            first_difference = number if count and first_difference is None else first_difference
+    importance_cell = f"{importance:.0e}" if method == "increlora" else ""
+    first_step = "never" if first_difference is None else first_difference
+    return (
+        f"{losses[0]:.0e} | {losses[1]:.0e} | {importance_cell} | {first_step} | {count} of {len(our_training.ranks)}"
+    )
 
 
-class Ours:
+class OurTraining:
     """A method in our training loop.
 
     Attributes:
@@ -145,8 +151,8 @@ class Ours:
         layers = adapters.adapted(self._model)
         self.starts = {n: (x.update.A.detach().clone(), x.update.B.detach().clone()) for n, x in layers.items()}
 
-    def replayed(self) -> Any:
-        """Return a function that repeats the random draws of our method from here on."""
+    def replay_draws(self) -> Any:
+        """Return a function that repeats the random draws that our method makes from now on."""
         generator = torch.Generator()
         generator.set_state(self._run.generator.get_state())
         context = RunContext(**{**vars(self._run), "generator": generator})
@@ -192,12 +198,12 @@ def load(model: str) -> BaseModel:
     }  # fmt: skip
     torch.manual_seed(0)
     if model == "BERT":
-        made: Any = t.BertForSequenceClassification(t.BertConfig(**sizes))
+        encoder: Any = t.BertForSequenceClassification(t.BertConfig(**sizes))
     else:
         positions = {"relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]}
-        made = t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**sizes, **positions))
-    head = tuple(name for name, _ in made.named_parameters() if name.startswith(("classifier.", "pooler.")))
-    base = BaseModel(made, frozenset(head), head, 0.02)
+        encoder = t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**sizes, **positions))
+    head = tuple(name for name, _ in encoder.named_parameters() if name.startswith(("classifier.", "pooler.")))
+    base = BaseModel(encoder, frozenset(head), head, 0.02)
     base.reset(seed=0)
     return base
 
@@ -208,8 +214,8 @@ def layer_sets(count: int) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     for _ in range(count):
         scales = torch.rand(16, generator=generator) + 0.05
         shapes = [(48, 48), (96, 48), (48, 96), (64, 32)] * 4
-        drawn = [(torch.randn(*s, generator=generator), torch.randn(*s, generator=generator)) for s in shapes]
-        yield {f"layer{i}": (W, G * scale) for i, ((W, G), scale) in enumerate(zip(drawn, scales, strict=True))}
+        tensors = [(torch.randn(*s, generator=generator), torch.randn(*s, generator=generator)) for s in shapes]
+        yield {f"layer{i}": (W, G * scale) for i, ((W, G), scale) in enumerate(zip(tensors, scales, strict=True))}
 
 
 def compare_gora(repository: Path) -> str:
@@ -218,8 +224,11 @@ def compare_gora(repository: Path) -> str:
     for layers in layer_sets(200):
         importance = {name: (W * G).abs().mean().item() for name, (W, G) in layers.items()}
         sizes = {name: (W.shape[1], W.shape[0]) for name, (W, _) in layers.items()}
-        ours, theirs = ranks(importance, sizes, GoRAConfig(reference_rank=8)), authors_gora_ranks(repository, layers, 8)
-        differ, total = differ + sum(ours[name] != theirs[name] for name in layers), total + len(layers)
+        our_ranks, authors_ranks = (
+            ranks(importance, sizes, GoRAConfig(reference_rank=8)),
+            authors_gora_ranks(repository, layers, 8),
+        )
+        differ, total = differ + sum(our_ranks[name] != authors_ranks[name] for name in layers), total + len(layers)
     return f" | | | | {differ} of {total}"
 
 

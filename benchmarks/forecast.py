@@ -25,7 +25,7 @@ from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import memory_journal, quiet_optuna, simulate
 
 TRIALS = 60
-NOW, MORE = (8, 12, 16, 24, 32), (4, 8, 16)
+TRIALS_SO_FAR, FURTHER_TRIALS = (8, 12, 16, 24, 32), (4, 8, 16)
 
 
 def main() -> None:
@@ -39,14 +39,14 @@ def main() -> None:
         for seed in range(arguments.seeds):
             trials = search(curves, seed)
             growth = subset_hypervolumes(trials, np.tri(len(trials), dtype=bool), curves.reference, NO_LIMITS)
-            forecasts += compared(trials, curves.reference, growth)
-            stops.append(stopped(trials, curves.reference, growth))
+            forecasts += check_forecasts(trials, curves.reference, growth)
+            stops.append(stopping_point(trials, curves.reference, growth))
     rows = np.array(forecasts)
     print(f"{len(rows)} forecasts: {rows[:, 0].mean():.1%} covered; forecast {rows[:, 1].mean():.4f}, "
           f"gain {rows[:, 2].mean():.4f} on average")  # fmt: skip
-    at, missing = np.array(stops).T
-    print(f"{len(stops)} searches stop after {np.median(at):.0f} trials (median), {missing.mean():.2%} missing on "
-          f"average, {missing.max():.2%} at most")  # fmt: skip
+    stop_trials, missing = np.array(stops).T
+    print(f"{len(stops)} searches stop after {np.median(stop_trials):.0f} trials (median), {missing.mean():.2%} "
+          f"missing on average, {missing.max():.2%} at most")  # fmt: skip
 
 
 def search(curves: Curves, seed: int) -> list[TrialRecord]:
@@ -61,27 +61,27 @@ def search(curves: Curves, seed: int) -> list[TrialRecord]:
     return journal.trials()
 
 
-def compared(
+def check_forecasts(
     trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray
 ) -> list[tuple[bool, float, float]]:
     """For each forecast: whether its interval covers the gain, the forecast and the gain."""
     rows = []
-    for now in NOW:
-        for more in MORE:
-            outlook = forecast(trials[:now], reference, more)
-            if outlook is not None and now + more <= len(trials):
-                gain = float(growth[now + more - 1] - growth[now - 1])
-                rows.append((gain <= outlook.high + 1e-12, outlook.mean, gain))
+    for completed in TRIALS_SO_FAR:
+        for further in FURTHER_TRIALS:
+            prediction = forecast(trials[:completed], reference, further)
+            if prediction is not None and completed + further <= len(trials):
+                gain = float(growth[completed + further - 1] - growth[completed - 1])
+                rows.append((gain <= prediction.high + 1e-12, prediction.mean, gain))
     return rows
 
 
-def stopped(trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray) -> tuple[int, float]:
+def stopping_point(trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray) -> tuple[int, float]:
     """Number of trials after which a search stops, and the share of its final hypervolume that is then missing."""
-    for now in range(1, len(trials) + 1):
-        outlook = forecast(trials[:now], reference, min(HORIZON, len(trials) - now))
-        if outlook is not None and outlook.flat:
+    for completed in range(1, len(trials) + 1):
+        prediction = forecast(trials[:completed], reference, HORIZON)
+        if prediction is not None and prediction.flat:
             break
-    return now, float(1 - growth[now - 1] / growth[-1])
+    return completed, float(1 - growth[completed - 1] / growth[-1])
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        trained = autorank.train(
+        result = autorank.train(
             method="full", task="qqp", data=options.data, model=options.model, set={"learning_rate": 1e-4},
             steps=options.steps, eval_every=500, batch_size=32, max_train_examples=48_000, max_eval_examples=500,
             max_length=48, precision="fp32", to=Path(folder) / "full",
         )  # fmt: skip
-        print(f"accuracy on QQP: {trained.best.score:.4f}")
+        print(f"accuracy on QQP: {result.best.score:.4f}")
         model = AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=2)
         autorank.load_adapter(model, Path(folder) / "full").base_model.save_pretrained(options.to)
     AutoTokenizer.from_pretrained(options.model).save_pretrained(options.to)

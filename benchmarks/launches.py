@@ -33,7 +33,7 @@ CASES = (
     ("roberta-base", "all-linear", ("lora", "peft lora", "adalora", "prilora", "dora", "peft dora")),
     ("deberta-v3-base", "all-linear", ("increlora", "increlora scored", "peft lora")),
 )
-WRITTEN = (4, 8)  # tokens of two completions, whose difference is counted
+TOKEN_COUNTS = (4, 8)  # tokens of two completions, whose difference is counted
 Counts = tuple[Counter[str], Counter[str]]  # kernels by operator, waits by line of code
 
 
@@ -46,50 +46,50 @@ def main() -> None:
     arguments = parser.parse_args()
     fake_cuda.load()
     print(f"{'':58}{'launches':>9}{'casts':>7}{'waits':>7}")
-    for name, (kernels, waits) in measured(arguments.layers, arguments.only, arguments.ours):
+    for name, (kernels, waits) in count_cases(arguments.layers, arguments.only, arguments.ours):
         launches, casts = sum(kernels.values()), kernels["_to_copy.default"]
         print(f"{name:58}{launches:9.0f}{casts:7.0f}{sum(waits.values()):7.0f}", flush=True)
         if arguments.operators:
             print("".join(f"    {count:7.1f} {operator}\n" for operator, count in kernels.most_common()))
 
 
-def measured(layers: int, only: str = "", ours: bool = False) -> Iterator[tuple[str, Counts]]:
-    """Name and counts of each case, or of a part of them."""
+def count_cases(layers: int, only: str = "", skip_peft: bool = False) -> Iterator[tuple[str, Counts]]:
+    """Yield the name and counts of each case whose name contains `only`."""
     for shape, targets, names in CASES:
         for name in names:
             case = f"{shape}, {targets}, {name}"
-            if only in case and not (ours and name.startswith("peft")):
-                yield case, fake_cuda.apart(training, shape, targets, name, layers)
+            if only in case and not (skip_peft and name.startswith("peft")):
+                yield case, fake_cuda.call_in_process(record_training, shape, targets, name, layers)
     for method, lanes in PACKED:
         case = f"roberta-base, attention-qv, {method}, packed x {lanes}"
         if only in case:
-            yield case, fake_cuda.apart(packed, method, lanes, layers)
+            yield case, fake_cuda.call_in_process(record_pack, method, lanes, layers)
     for name in ("lora", "peft lora"):
-        if only in DECODING + name and not (ours and name.startswith("peft")):
-            yield DECODING + name, fake_cuda.apart(decoding, name, layers)
+        if only in DECODING + name and not (skip_peft and name.startswith("peft")):
+            yield DECODING + name, fake_cuda.call_in_process(record_decoding, name, layers)
 
 
-def training(shape: str, targets: str, name: str, layers: int) -> Counts:
+def record_training(shape: str, targets: str, name: str, layers: int) -> Counts:
     """Record a step after the first ones."""
     from benchmarks import contenders
     from benchmarks.fake_cuda.recorder import DEVICE, recording
 
     hidden, _, heads, intermediate = contenders.SHAPES[shape]
     contenders.SHAPES[shape] = hidden, layers, heads, intermediate
-    given = Namespace(shape=shape, targets=targets, rank=8, batch=4, length=16, steps=STEPS, precision="bf16")
+    options = Namespace(shape=shape, targets=targets, rank=8, batch=4, length=16, steps=STEPS, precision="bf16")
     scored = name.endswith("scored")
     with recording() as recorder:
-        step = contenders.make(name.removesuffix(" scored"), given, DEVICE)
-        counted = contenders.first_allocation(given) - 1 if scored else 3
+        step = contenders.make(name.removesuffix(" scored"), options, DEVICE)
+        counted_step = contenders.first_allocation(options) - 1 if scored else 3
         step(0)  # IncreLoRA gets its reserves
         step(1)
         step(2)
         recorder.clear()
-        step(counted)
+        step(counted_step)
     return recorder.kernels, recorder.waits
 
 
-def packed(method: str, lanes: int, layers: int) -> Counts:
+def record_pack(method: str, lanes: int, layers: int) -> Counts:
     """Record a step of so many trials in one pack."""
     from autorank.training.packing.pack import Pack
     from benchmarks.fake_cuda.recorder import DEVICE, recording
@@ -110,7 +110,7 @@ def packed(method: str, lanes: int, layers: int) -> Counts:
     return recorder.kernels, recorder.waits
 
 
-def decoding(name: str, layers: int) -> Counts:
+def record_decoding(name: str, layers: int) -> Counts:
     """Record the tokens by which two completions differ."""
     from autorank.training.run import TrainingRun
     from benchmarks.fake_cuda.recorder import DEVICE, recording
@@ -125,13 +125,13 @@ def decoding(name: str, layers: int) -> Counts:
         run = TrainingRun(spec, RandomCache("llama-1b", data, DEVICE, Path(folder)))
         run._open()
         write = our_writer(run) if name == "lora" else peft_writer(run)
-        for tokens in WRITTEN:
+        for tokens in TOKEN_COUNTS:
             recorder.clear()
             write(tokens)
             counts.append((recorder.kernels.copy(), recorder.waits.copy()))
-    for counter, fewer in zip(counts[1], counts[0], strict=True):
+    for counter, shorter in zip(counts[1], counts[0], strict=True):
         for operator in counter:
-            counter[operator] = (counter[operator] - fewer[operator]) / (WRITTEN[1] - WRITTEN[0])  # type: ignore[assignment]
+            counter[operator] = (counter[operator] - shorter[operator]) / (TOKEN_COUNTS[1] - TOKEN_COUNTS[0])  # type: ignore[assignment]
     return counts[1]
 
 
@@ -141,7 +141,7 @@ def our_writer(run: Any) -> Callable[[int], object]:
     (prompts,) = run._data.validation.values()
 
     def write(tokens: int) -> None:
-        with ending(tokens):
+        with end_after(tokens):
             run._objective.write(run._phase, prompts, tokens)
 
     return write
@@ -160,19 +160,19 @@ def peft_writer(run: Any) -> Callable[[int], object]:
     batch = {name: values.to(run._phase.device) for name, values in prompts.prompts(range(4), 0).items()}
 
     def write(tokens: int) -> None:
-        with torch.no_grad(), run._phase.autocast(), ending(tokens):
+        with torch.no_grad(), run._phase.autocast(), end_after(tokens):
             model.generate(**batch, generation_config=greedy(run._data.ends, 0, None, tokens)).tolist()
 
     return write
 
 
 @contextmanager
-def ending(tokens: int) -> Iterator[None]:
-    """End completions after so many tokens, since no value that says so can be read from the device."""
+def end_after(tokens: int) -> Iterator[None]:
+    """End completions after so many tokens, since the fake device has no values that could end them."""
     from transformers import GenerationMixin
 
-    written = itertools.count()
-    with mock.patch.object(GenerationMixin, "_has_unfinished_sequences", lambda *_, **__: next(written) < tokens):
+    calls = itertools.count()
+    with mock.patch.object(GenerationMixin, "_has_unfinished_sequences", lambda *_, **__: next(calls) < tokens):
         yield
 
 

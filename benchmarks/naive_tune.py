@@ -81,19 +81,19 @@ def run(variant: str, spec: SearchSpec, trials: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         os.environ["AUTORANK_CACHE"] = cache  # variants share no tokenized data and no probes
-        {"naive": naive, "warm": warm, "ours": ours}[variant](spec, trials, Path(folder), record)
+        {"naive": run_naive, "warm": run_warm, "ours": run_autorank}[variant](spec, trials, Path(folder), record)
     return {"variant": variant, "seconds": time.monotonic() - started, "evaluations": evaluations}
 
 
-def ours(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+def run_autorank(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
     """Run `autorank search`."""
-    seen: set[tuple[int, int]] = set()
+    recorded: set[tuple[int, int]] = set()
 
     def progress(snapshot: Snapshot) -> None:
         for trial in snapshot.trials:
             for evaluation in () if trial.baseline else trial.evaluations:
-                if (trial.number, evaluation.step) not in seen:
-                    seen.add((trial.number, evaluation.step))
+                if (trial.number, evaluation.step) not in recorded:
+                    recorded.add((trial.number, evaluation.step))
                     for point in (evaluation, *evaluation.slices):
                         record(point.adapter_params, point.score)
 
@@ -136,7 +136,7 @@ def fit(trainable: Any, spec: SearchSpec, trials: int, folder: Path, record: Rec
     assert not results.errors, results.errors
 
 
-def warm(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+def run_warm(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
     """Run OptunaSearch over warm actors."""
     from ray import tune
 
@@ -145,7 +145,7 @@ def warm(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
         fit(trainable, spec, trials, folder, record, warm=True)
 
 
-def naive(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+def run_naive(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
     """Run OptunaSearch with one TorchTrainer of one worker per trial."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer

@@ -92,24 +92,24 @@ def search_spec(**values: Any) -> SearchSpec:
     return SearchSpec(**defaults | values)
 
 
-def warm(trials: int) -> tuple[float, float]:
+def measure_warm(trials: int) -> tuple[float, float]:
     """Seconds until the end of the first trial, and seconds per trial after it."""
     spec = search_spec(halving=None)
     ends: list[float] = []
 
-    def watch(snapshot: Snapshot) -> None:
+    def record_ends(snapshot: Snapshot) -> None:
         ends[:] = [trial.ended for trial in snapshot.trials if trial.state == "complete"]
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         with open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal:
             trainable = bind(FakeTrial, folder=journal.folder)
-            conduct(journal, trainable, bounds, Budget(trials, concurrency=1), progress=watch)
+            conduct(journal, trainable, bounds, Budget(trials, concurrency=1), progress=record_ends)
             assert_complete(journal, trials)
     return ends[0] - started, (ends[-1] - ends[0]) / (trials - 1)
 
 
-def simulated(trials: int) -> tuple[float, float, float]:
+def measure_simulated(trials: int) -> tuple[float, float, float]:
     """Seconds per trial, CPU seconds per trial (MLflow's thread included), and the growth of memory in MB."""
     spec = search_spec(sampler="random")
     with (
@@ -121,16 +121,16 @@ def simulated(trials: int) -> tuple[float, float, float]:
         searcher = JournalSearcher(
             journal, bounds, trials, on_evaluation=lambda: delete_unneeded(journal.folder, journal.snapshot())
         )
-        shown, started, cpu, memory = 0.0, time.monotonic(), time.process_time(), peak()
+        last_update, started, cpu, memory = 0.0, time.monotonic(), time.process_time(), peak_memory()
         while isinstance(trial := searcher.suggest("t"), dict):
             run_trial(searcher, journal, trial)
-            if time.monotonic() - shown > REFRESH:  # as in `TuneCallback`
-                shown = time.monotonic()
+            if time.monotonic() - last_update > REFRESH:  # as in `TuneCallback`
+                last_update = time.monotonic()
                 mlflow_logger.update(journal.snapshot())
         assert searcher.problem is None and len(journal.trials()) == trials, searcher.problem
         mlflow_logger.update(journal.snapshot())
         assert mlflow_logger.close(timeout=3600)
-    return (time.monotonic() - started) / trials, (time.process_time() - cpu) / trials, peak() - memory
+    return (time.monotonic() - started) / trials, (time.process_time() - cpu) / trials, peak_memory() - memory
 
 
 def run_trial(searcher: JournalSearcher, journal: Journal, trial: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ def run_trial(searcher: JournalSearcher, journal: Journal, trial: dict[str, Any]
     searcher.on_trial_complete("t", result)
 
 
-def peak() -> float:
+def peak_memory() -> float:
     """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -157,7 +157,7 @@ def assert_complete(journal: Journal, trials: int) -> None:
     assert all(len(record.evaluations) == EVALUATIONS for record in records)
 
 
-def nested(trials: int) -> tuple[float, float]:
+def measure_nested(trials: int) -> tuple[float, float]:
     """As `warm`, for a TorchTrainer within each trial of Tune."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
@@ -200,15 +200,15 @@ def main() -> None:
     parser.add_argument("--simulated", default="", help="numbers of simulated trials, separated by commas")
     arguments = parser.parse_args()
     for trials in [int(number) for number in arguments.simulated.split(",") if number]:
-        seconds, cpu, memory = simulated(trials)
+        seconds, cpu, memory = measure_simulated(trials)
         print(f"{trials:6d} simulated trials: {seconds:.3f} s per trial, {cpu:.3f} s of CPU, memory +{memory:.0f} MB",
               flush=True)  # fmt: skip
     if not arguments.warm:
         return
-    first, later = warm(arguments.warm)
+    first, later = measure_warm(arguments.warm)
     print(f"warm actors:          first trial {first:6.2f} s, each later one {later:8.3f} s", flush=True)
     if arguments.nested:
-        nested_first, nested_later = nested(arguments.nested)
+        nested_first, nested_later = measure_nested(arguments.nested)
         print(f"nested TorchTrainer:  first trial {nested_first:6.2f} s, each later one {nested_later:8.3f} s")
         print(f"ratio of later trials: {nested_later / later:.0f}")
 

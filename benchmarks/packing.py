@@ -37,14 +37,15 @@ def main() -> None:
     family, size = workload.SHAPES[options.shape]
     if options.layers:
         workload.SHAPES[options.shape] = family, size | {"num_hidden_layers": options.layers}
-    together, alone = measured(options.lanes, options.shape, options.batch, options.length)
+    pack_seconds, separate_seconds = measure(options.lanes, options.shape, options.batch, options.length)
     print(f"{options.lanes} trials, {options.shape}, {options.batch} x {options.length}, a step of each:")
     print(
-        f"in a pack {1000 * together:.1f} ms, one after the other {1000 * alone:.1f} ms, ratio {together / alone:.2f}"
+        f"in a pack {1000 * pack_seconds:.1f} ms, one after the other {1000 * separate_seconds:.1f} ms, "
+        f"ratio {pack_seconds / separate_seconds:.2f}"
     )
 
 
-def measured(lanes: int, shape: str, batch: int, length: int) -> tuple[float, float]:
+def measure(lanes: int, shape: str, batch: int, length: int) -> tuple[float, float]:
     """The median time of a step of all trials, in seconds: in a pack, and one after the other."""
     device = default_device()
     data = workload.task_data(workload.examples(20 * batch, length, length), workload.examples(8, length, length, 1))
@@ -73,12 +74,12 @@ def measured(lanes: int, shape: str, batch: int, length: int) -> tuple[float, fl
 
         times: list[tuple[float, float]] = []
         for _ in range(WARM_UP + ROUNDS):
-            times.append((timed(pack.step, device), timed(steps, device)))
+            times.append((time_call(pack.step, device), time_call(steps, device)))
         packed, single = (sorted(column)[ROUNDS // 2] for column in zip(*times[WARM_UP:], strict=True))
         return packed, single
 
 
-def timed(call: Callable[[], None], device: torch.device) -> float:
+def time_call(call: Callable[[], None], device: torch.device) -> float:
     """Seconds of a call, including what it started on the device."""
     gpu.wait(device)
     started = time.perf_counter()

@@ -40,7 +40,7 @@ def main() -> None:
     for seeds in map(int, arguments.seeds.split(",")):
         for name, (step, failing) in FRONTS.items():
             results = np.array(
-                [list(compared(seeds, step, failing, repetition)) for repetition in range(arguments.repetitions)]
+                [list(compare(seeds, step, failing, repetition)) for repetition in range(arguments.repetitions)]
             )
             equal, racing = results.mean(axis=0)
             lines.append(
@@ -52,12 +52,12 @@ def main() -> None:
         arguments.out.write_text("\n".join(lines) + "\n")
 
 
-def compared(seeds: int, step: float, failing: float, repetition: int) -> Iterator[tuple[float, float, int]]:
+def compare(seeds: int, step: float, failing: float, repetition: int) -> Iterator[tuple[float, float, int]]:
     """Yield share of wrong points, Brier score and number of trainings on one front: for equal, then for racing."""
-    draw = np.random.default_rng([seeds, round(1e4 * step), repetition])
-    means = 0.8 + np.cumsum(np.abs(draw.normal(size=POINTS)) * step + NOISE * draw.normal(size=POINTS))
-    noise = DEVIATION * draw.normal(size=(POINTS, 2 * seeds))
-    noise[draw.random(POINTS) < failing] *= 10
+    rng = np.random.default_rng([seeds, round(1e4 * step), repetition])
+    means = 0.8 + np.cumsum(np.abs(rng.normal(size=POINTS)) * step + NOISE * rng.normal(size=POINTS))
+    noise = DEVIATION * rng.normal(size=(POINTS, 2 * seeds))
+    noise[rng.random(POINTS) < failing] *= 10
     truth = means > np.maximum.accumulate(np.concatenate([[-np.inf], means[:-1]]))
     for racing in (False, True):
         counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if racing else seeds)
@@ -66,8 +66,8 @@ def compared(seeds: int, step: float, failing: float, repetition: int) -> Iterat
         points, snapshot = _front(counts, means, noise)
         stats = summarize(points, snapshot)
         probabilities = np.array([stats[point.key].on_front for point in points], dtype=float)
-        wrong = float(((probabilities > 0.5) != truth).mean())
-        yield wrong, float(((probabilities - truth) ** 2).mean()), sum(counts.values())
+        wrong_share = float(((probabilities > 0.5) != truth).mean())
+        yield wrong_share, float(((probabilities - truth) ** 2).mean()), sum(counts.values())
 
 
 def _next(counts: dict[int, int], means: np.ndarray, noise: np.ndarray, seeds: int) -> int | None:

@@ -24,7 +24,7 @@ from autorank.training.run import TrainingRun
 from benchmarks import json_lines
 from benchmarks.scores import spread
 
-RANK, SMALL = 8, 2
+RANK, FINAL_RANK = 8, 2
 
 
 def main() -> None:
@@ -51,7 +51,9 @@ def main() -> None:
     print(f"\n| {arguments.target} | parameters | score | difference from rank 2 |\n|---|---|---|---|")
     for variant, results in runs.items():
         scores = [run["score"] for run in results]
-        differences = [run["score"] - other["score"] for run, other in zip(results, runs["rank 2"], strict=True)]
+        differences = [
+            run["score"] - reference["score"] for run, reference in zip(results, runs["rank 2"], strict=True)
+        ]
         difference = "" if variant == "rank 2" else spread(differences)
         print(f"| {variant} | {results[0]['params']:,} | {spread(scores)} | {difference} |")
 
@@ -59,7 +61,7 @@ def main() -> None:
 def ranks_of(arguments: argparse.Namespace, cache: ModelCache, task: str) -> dict[str, int]:
     """The ranks of a slice with a quarter of the parameters of LoRA trained on a task."""
     run = train(arguments, cache, task, 0, None, slices=7)
-    ranks: dict[str, int] = min(run["slices"], key=lambda piece: abs(piece[0] / run["params"] - SMALL / RANK))[1]
+    ranks: dict[str, int] = min(run["slices"], key=lambda piece: abs(piece[0] / run["params"] - FINAL_RANK / RANK))[1]
     return ranks
 
 
@@ -77,7 +79,7 @@ def train(
             return line
     with tempfile.TemporaryDirectory() as scratch:
         settings: dict[str, Any] = {"targets": "all-linear", "learning_rate": arguments.learning_rate}
-        settings["rank"] = RANK if slices else SMALL
+        settings["rank"] = RANK if slices else FINAL_RANK
         if ranks is not None:
             settings["retrain"] = str(Path(scratch) / "ranks.json")
             rank_map.write(Path(settings["retrain"]), ranks)

@@ -60,12 +60,12 @@ def draw(entry: MethodSpec, trials: int) -> list[dict[str, Any]]:
     """Draw the searched settings of `trials` trials, evenly spread."""
     study = create_study(sampler=QMCSampler(scramble=True, seed=0, warn_independent_sampling=False))
     ranges = distributions(entry)
-    drawn = []
+    samples = []
     for _ in range(trials):
         trial = study.ask(ranges)
         study.tell(trial, 0.0)
-        drawn.append(dict(trial.params))
-    return drawn
+        samples.append(dict(trial.params))
+    return samples
 
 
 def train(arguments: argparse.Namespace, cache: ModelCache, settings: dict[str, Any]) -> dict[str, Any]:

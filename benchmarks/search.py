@@ -47,7 +47,7 @@ from benchmarks.simulation.moasha import moasha
 from benchmarks.simulation.simulator import memory_journal, quiet_optuna, simulate
 
 STOCK = ("stock", "stock-all")
-OTHERS = (*STOCK, "random", "nsga2-all", "moasha")  # not autorank's; without slices
+THIRD_PARTY = (*STOCK, "random", "nsga2-all", "moasha")  # not autorank's; without slices
 CONTENDERS = (*STOCK, "random", "nsga2-all", "tpe-unsliced", "tpe-whole", "tpe", "gp")
 TRIALS = 40  # the default budget, in complete trials
 SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1)  # of the budget: the columns of the table
@@ -91,17 +91,17 @@ def budget_grid(curves: Curves, trials: int) -> np.ndarray:
 def regrets(name: str, curves: Curves, seed: int, workers: int, budgets: np.ndarray) -> np.ndarray:
     """The regret of a contender's search at each budget: `budgets`."""
     searcher, scheduler = contender(name, curves, seed)
-    last, sliced = name in ("random", "stock"), name not in (*OTHERS, "tpe-unsliced")
+    last, sliced = name in ("random", "stock"), name not in (*THIRD_PARTY, "tpe-unsliced")
     history = simulate(searcher, scheduler, curves, workers, float(budgets[-1]), last, sliced)
-    at = np.searchsorted([progress.cost for progress in history], budgets, side="right") - 1
-    return curves.attainable - np.array([progress.hypervolume for progress in history])[at]
+    indices = np.searchsorted([progress.cost for progress in history], budgets, side="right") - 1
+    return curves.attainable - np.array([progress.hypervolume for progress in history])[indices]
 
 
 def contender(name: str, curves: Curves, seed: int) -> tuple[Searcher, FIFOScheduler]:
     """The searcher and the scheduler of a contender, seeded."""
     if name == "moasha":
         return moasha(curves, seed)
-    if name in OTHERS:
+    if name in THIRD_PARTY:
         samplers = {"random": RandomSampler, "nsga2-all": NSGAIISampler}
         sampling: dict[str, Any] = {"sampler": samplers[name](seed=seed)} if name in samplers else {"seed": seed}
         metrics: dict[str, Any] = {"metric": ["adapter_params", "score"], "mode": ["min", "max"]}

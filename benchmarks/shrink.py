@@ -87,8 +87,8 @@ def logits_in_peft(folder: Path, rows: Rows, model: str) -> tuple[torch.Tensor, 
     peft_model = PeftModel.from_pretrained(base, str(folder)).eval()
     tokenizer, logits = AutoTokenizer.from_pretrained(model), []
     for start in range(0, len(rows), BATCH):
-        part = [{name: row[name] for name in row if name != "labels"} for row in rows[start : start + BATCH]]
-        logits.append(peft_model(**tokenizer.pad(part, return_tensors="pt")).logits)
+        batch = [{name: row[name] for name in row if name != "labels"} for row in rows[start : start + BATCH]]
+        logits.append(peft_model(**tokenizer.pad(batch, return_tensors="pt")).logits)
     params = sum(p.numel() for name, p in peft_model.named_parameters() if "lora_" in name)
     return torch.cat(logits), params
 
@@ -107,24 +107,24 @@ def main() -> None:
     if not options.adapter.exists():
         train(options.data, options.model, options.adapter, options)
     started = time.perf_counter()
-    shrunk = autorank.shrink(options.adapter, task="mrpc", data=options.data)
+    result = autorank.shrink(options.adapter, task="mrpc", data=options.data)
     seconds = time.perf_counter() - started
     rows = rows_of(options.data / "validation.parquet", options.model)
     labels = torch.tensor([row["labels"] for row in rows])
-    whole, params = logits_in_peft(options.adapter, rows, options.model)
-    print(f"as PEFT saved it: {params:,} parameters, {(whole.argmax(1) == labels).float().mean():.4f} in PEFT")
+    uncut_logits, params = logits_in_peft(options.adapter, rows, options.model)
+    print(f"as PEFT saved it: {params:,} parameters, {(uncut_logits.argmax(1) == labels).float().mean():.4f} in PEFT")
     print("| parameters | energy | score | parameters in PEFT | score in PEFT |\n|---|---|---|---|---|")
-    for size in shrunk.sizes:
+    for size in result.sizes:
         with tempfile.TemporaryDirectory() as folder:
             autorank.shrink(options.adapter, max_params=size.adapter_params, to=Path(folder) / "slice")
             logits, params = logits_in_peft(Path(folder) / "slice", rows, options.model)
         score = (logits.argmax(1) == labels).float().mean()
         row = f"{size.adapter_params:,} | {size.energy:.1%} | {size.score:.4f} | {params:,} | {score:.4f}"
         print(f"| {row} |", flush=True)
-    print(f"largest difference of the uncut adapter's logits: {(logits - whole).abs().max():.1e}")
-    print(f"{seconds:.0f} s for the scores of {len(shrunk.sizes)} sizes")
+    print(f"largest difference of the uncut adapter's logits: {(logits - uncut_logits).abs().max():.1e}")
+    print(f"{seconds:.0f} s for the scores of {len(result.sizes)} sizes")
     if options.polish:
-        quarter = shrunk.sizes[-1].adapter_params // 4
+        quarter = result.sizes[-1].adapter_params // 4
         polished = autorank.shrink(
             options.adapter, task="mrpc", data=options.data, max_params=quarter, polish=options.polish
         )

@@ -67,17 +67,17 @@ def compare(arguments: argparse.Namespace, cache: ModelCache, task: str, seed: i
         ),
         cache,
     )  # fmt: skip
-    (whole,) = run
-    print(f"{task}, seed {seed}: {whole.adapter_params:,} parameters, {whole.score:.4f}", flush=True)
+    (evaluation,) = run
+    print(f"{task}, seed {seed}: {evaluation.adapter_params:,} parameters, {evaluation.score:.4f}", flush=True)
     scorers = {kind: SliceScorer(run._base, run._phase, run._objective, run._data, "off", kind) for kind in SCORES}
     slices: dict[int, dict[str, float]] = {}
     for halving in range(1, arguments.halvings + 1):
-        size = whole.adapter_params >> halving
+        size = evaluation.adapter_params >> halving
         slices[size] = {kind: scorer.at(size)[0].score for kind, scorer in scorers.items()}
         print(f"  {size:>9,}  " + "  ".join(f"{kind} {score:.4f}" for kind, score in slices[size].items()), flush=True)
     run.release()
     return {
-        "task": task, "seed": seed, "params": whole.adapter_params, "score": whole.score,
+        "task": task, "seed": seed, "params": evaluation.adapter_params, "score": evaluation.score,
         "slices": {str(size): scores for size, scores in slices.items()},
     }  # fmt: skip
 

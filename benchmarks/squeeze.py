@@ -62,13 +62,13 @@ class Contender:
 
 def contenders(rank: int, source: int) -> list[Contender]:
     """All contenders; those with equal trainings share runs."""
-    low, high = ({"rank": r, "alpha": SCALE * r} for r in (rank, source))
-    squeezed = {"mean_rank": rank, "source_rank": source, "alpha": SCALE * source}
+    low_rank, high_rank = ({"rank": r, "alpha": SCALE * r} for r in (rank, source))
+    squeeze = {"mean_rank": rank, "source_rank": source, "alpha": SCALE * source}
     return [
-        Contender(f"LoRA, rank {rank}", "lora", low),
-        Contender(f"LoRA, rank {source}, cut afterwards", "lora", high, sliced=True),
-        Contender(f"LoRA-Squeeze from rank {source}", "lora-squeeze", squeezed),
-        Contender(f"LoRA, rank {source}", "lora", high),
+        Contender(f"LoRA, rank {rank}", "lora", low_rank),
+        Contender(f"LoRA, rank {source}, cut afterwards", "lora", high_rank, sliced=True),
+        Contender(f"LoRA-Squeeze from rank {source}", "lora-squeeze", squeeze),
+        Contender(f"LoRA, rank {source}", "lora", high_rank),
     ]
 
 
@@ -100,11 +100,11 @@ def main() -> None:
 
 def row(contender: Contender, arguments: argparse.Namespace, run: Callable[[TrainSpec], Result], task: str) -> str:
     """Tune the learning rate, run all seeds and return a row of the table."""
-    part = TaskSpec(name=task, data=arguments.data / task, **PARTS[task])  # type: ignore[arg-type]
+    task_spec = TaskSpec(name=task, data=arguments.data / task, **PARTS[task])  # type: ignore[arg-type]
 
-    def scored(rate: float, seed: int) -> tuple[float, int]:
+    def run_seed(rate: float, seed: int) -> tuple[float, int]:
         spec = TrainSpec(
-            task=part, model=arguments.model, method=contender.method,
+            task=task_spec, model=arguments.model, method=contender.method,
             settings={"targets": "all-linear", "learning_rate": rate, **contender.settings},
             training=TrainingSpec(
                 epochs=arguments.epochs, seed=seed, precision=arguments.precision, eval_every=LAST_ONLY
@@ -112,8 +112,8 @@ def row(contender: Contender, arguments: argparse.Namespace, run: Callable[[Trai
         )  # fmt: skip
         return contender.read(run(spec))
 
-    best = tune(lambda rate: scored(rate, 0)[0])
-    scores, params = zip(*(scored(best, seed) for seed in range(arguments.seeds)), strict=True)
+    best = tune(lambda rate: run_seed(rate, 0)[0])
+    scores, params = zip(*(run_seed(best, seed) for seed in range(arguments.seeds)), strict=True)
     cells = [
         contender.label, f"{best:g}", f"{statistics.fmean(params):,.0f}",
         spread(list(scores)), ", ".join(f"{score:.4f}" for score in scores),

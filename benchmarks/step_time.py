@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 
 import torch
-from contenders import BASELINE, COMPILED, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
+from contenders import BASELINE, COMPILED, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored_share
 
-PRINTED = 10  # steps between messages on progress
-ALONE = 50  # steps of a process that measures memory, a whole schedule
+PROGRESS_INTERVAL = 10  # steps between messages on progress
+MEMORY_STEPS = 50  # steps of a process that measures memory, a whole schedule
 
 
 def main() -> None:
@@ -38,25 +38,25 @@ def main() -> None:
     contenders = [BASELINE, *arguments.methods, PEFT_ADALORA]
     steps = {name: make(name, arguments, device) for name in contenders}
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    first: dict[str, float] = {}
-    worst = 0.0
+    first_seconds: dict[str, float] = {}
+    max_difference = 0.0
     for step in range(arguments.steps):
-        if step % PRINTED == 0:
+        if step % PROGRESS_INTERVAL == 0:
             print(f"step {step} of {arguments.steps}", file=sys.stderr, flush=True)
         losses = {}
         for name in contenders[step % len(contenders) :] + contenders[: step % len(contenders)]:
-            seconds, losses[name] = timed(steps[name], step, device)
-            first.setdefault(name, seconds)
+            seconds, losses[name] = time_step(steps[name], step, device)
+            first_seconds.setdefault(name, seconds)
             if step >= arguments.warmup:
                 times[name].append(seconds)
         if "lora" in losses:
-            worst = max(worst, abs(losses["lora"] - losses[BASELINE]))
-    report(arguments, device, times, first, worst)
+            max_difference = max(max_difference, abs(losses["lora"] - losses[BASELINE]))
+    report(arguments, device, times, first_seconds, max_difference)
     if not arguments.no_memory:
         print(f"{'':14}{'peak':>10}{'ratio':>8}")
         memory: dict[str, int] = {}
         for name in contenders:
-            memory[name] = alone(name)
+            memory[name] = peak_memory(name)
             print(f"{name:14}{memory[name] / 2**20:8.0f}MB{memory[name] / memory[BASELINE]:8.3f}", flush=True)
 
 
@@ -82,7 +82,7 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def timed(step: Step, number: int, device: torch.device) -> tuple[float, float]:
+def time_step(step: Step, number: int, device: torch.device) -> tuple[float, float]:
     """Seconds and loss of a step."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -93,9 +93,9 @@ def timed(step: Step, number: int, device: torch.device) -> tuple[float, float]:
     return time.perf_counter() - started, float(loss)
 
 
-def alone(name: str) -> int:
+def peak_memory(name: str) -> int:
     """Peak memory of a separate process that runs this contender, in bytes."""
-    command = [sys.executable, *sys.argv, "--alone", name, "--steps", str(ALONE)]
+    command = [sys.executable, *sys.argv, "--alone", name, "--steps", str(MEMORY_STEPS)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -112,8 +112,8 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
 
 def report(
-    arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], first: dict[str, float],
-    worst: float,
+    arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], first_seconds: dict[str, float],
+    max_difference: float,
 ) -> None:  # fmt: skip
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{machine}, {arguments.precision}, {arguments.shape}, {arguments.targets}, mean rank {arguments.rank}, "
@@ -122,11 +122,11 @@ def report(
     for name, values in times.items():
         mean, median = statistics.fmean(values), statistics.median(values)
         ratio = mean / statistics.fmean(times[BASELINE])
-        print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{ratio:8.3f}{first[name]:11.1f}s")
+        print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{ratio:8.3f}{first_seconds[name]:11.1f}s")
     if "increlora" in times:
-        print(f"increlora computes scores in {scored(arguments):.1%} of the steps")
+        print(f"increlora computes scores in {scored_share(arguments):.1%} of the steps")
     if "lora" in times:
-        print(f"largest difference between the losses of LoRA and PEFT's LoRA: {worst:.1e}", flush=True)
+        print(f"largest difference between the losses of LoRA and PEFT's LoRA: {max_difference:.1e}", flush=True)
 
 
 if __name__ == "__main__":

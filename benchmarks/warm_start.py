@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=12)
     arguments = parser.parse_args()
     quiet_optuna()
-    rows = [compared(*tables(arguments, seed), seed, arguments.first) for seed in range(arguments.seeds)]
+    rows = [compare(*tables(arguments, seed), seed, arguments.first) for seed in range(arguments.seeds)]
     print("| cold: 95% | warm: 95% | cold: 99% | warm: 99% | final, warm minus cold |\n" + "|---" * 5 + "|")
     print("| " + " | ".join(f"{value:.4g}" for value in np.median(rows, axis=0)) + " |")
 
@@ -59,14 +59,14 @@ def tables(arguments: argparse.Namespace, seed: int) -> tuple[Curves, Curves]:
     lines = [line for line in read_lines(arguments.curves) if line["curve"]]
     lines = [line for line in lines if arguments.method in (None, line["method"])]
     order = np.random.default_rng(seed).permutation(len(lines))
-    earlier, new = (Curves([lines[i] for i in half]) for half in np.array_split(order, 2))
+    earlier, new = (Curves([lines[i] for i in indices]) for indices in np.array_split(order, 2))
     return earlier, new
 
 
-def compared(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | None = None) -> list[float]:
+def compare(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | None = None) -> list[float]:
     """The costs and the difference in hypervolume for one seed, see above."""
     with tempfile.TemporaryDirectory() as runs:
-        warm = known_trials(Path(runs), earlier, new, seed) if first is None else (
+        warm = warm_trials(Path(runs), earlier, new, seed) if first is None else (
             EarlierTrial(search="catalogue", method=new.entry.method, settings=first, ranks=(), first=True),
         )  # fmt: skip
         histories = [search(Path(runs), name, new, seed, trials) for name, trials in (("cold", ()), ("warm", warm))]
@@ -75,7 +75,7 @@ def compared(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | No
     return [*row, histories[1][-1].hypervolume - final]
 
 
-def known_trials(runs: Path, earlier: Curves, new: Curves, seed: int) -> tuple[EarlierTrial, ...]:
+def warm_trials(runs: Path, earlier: Curves, new: Curves, seed: int) -> tuple[EarlierTrial, ...]:
     """The trials from which a search of the new task starts after one of the earlier task."""
     search(runs, "earlier", earlier, seed + 1000)
     return earlier_trials("earlier", runs, spec("warm", new, seed))

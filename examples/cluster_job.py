@@ -1,11 +1,11 @@
-"""A search on a Ray cluster, as a job of it or on one of its nodes; without --address on this machine.
+"""A search on a Ray cluster, as a Ray job or on one of its nodes; without --address on this machine.
 
 python examples/cluster_job.py --address auto --runs /shared/runs
 ray job submit --address http://HEAD:8265 --working-dir examples -- python cluster_job.py --address auto --runs ...
 
-`ray job submit` sends this folder alone, so autorank must be installed on the cluster's nodes. `autorank submit` sends
-a search as a job too, and brings autorank along: its dependencies suffice there. The folder of runs is on storage that
-all nodes share; where there is none, trials write to object storage: --storage s3://bucket/runs.
+`ray job submit` uploads only this directory, so autorank must be installed on the cluster's nodes. `autorank submit`
+also submits a search as a job, and uploads autorank: only its dependencies must be installed. --runs must be on storage
+that all nodes share. Without shared storage, trials can write to object storage: --storage s3://bucket/runs.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import autorank
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description="A search on a Ray cluster.")
-    options.add_argument("--address", help="auto, or HEAD:6379")
-    options.add_argument("--runs", default="runs")
-    options.add_argument("--storage")
-    options.add_argument("--task", default="demo")
-    options.add_argument("--trials", type=int, default=3)
-    options.add_argument("--steps", type=int)
-    asked = options.parse_args()
+    parser = argparse.ArgumentParser(description="A search on a Ray cluster.")
+    parser.add_argument("--address", help="auto, or HEAD:6379")
+    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--storage")
+    parser.add_argument("--task", default="demo")
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--steps", type=int)
+    arguments = parser.parse_args()
     search = autorank.search(
         method=["lora-drop", "increlora"],
-        name=f"cluster-{asked.task}",
+        name=f"cluster-{arguments.task}",
         max_retries=5,  # nodes may go away: trials go on from their last evaluation, on others
         time_budget="8h",
-        **vars(asked),
+        **vars(arguments),
     )
     knee = search.pick()
     print(f"{len(search.trials)} trials; the knee has {knee.adapter_params:,} parameters and scores {knee.score:.4f}")

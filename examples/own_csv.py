@@ -1,4 +1,4 @@
-"""Your own data from a CSV file: which columns are read, and what becomes of the labels.
+"""Search on your own data from a CSV file, with the names of its columns.
 
 python examples/own_csv.py
 """
@@ -16,16 +16,16 @@ FILE = Path("reviews.csv")
 
 
 def make_data(rows: int = 200) -> None:
-    """Reviews that say plainly what they think; yours will be harder."""
-    draw = random.Random(0)
+    """Write short artificial reviews."""
+    rng = random.Random(0)
     words = {"good": ("great", "lovely", "excellent", "fine"), "bad": ("awful", "poor", "terrible", "weak")}
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["review", "verdict"])
         for _ in range(rows):
-            verdict = draw.choice(("good", "bad"))
-            thing = draw.choice(("film", "book", "meal", "room"))
-            writer.writerow([f"The {thing} was {draw.choice(words[verdict])}, and I will say so.", verdict])
+            verdict = rng.choice(("good", "bad"))
+            subject = rng.choice(("film", "book", "meal", "room"))
+            writer.writerow([f"The {subject} was {rng.choice(words[verdict])}, and I will say so.", verdict])
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""A method of your own from a file of your own: LoRA with higher ranks in the upper half of the model.
+"""A custom method in a single file: LoRA with higher ranks in the upper half of the model.
 
 python examples/own_method.py
 
-docs/adding-a-method.md makes a package of a method, with its space and a test, and explains the contract.
+docs/adding-a-method.md explains how to package a method, with its space and a test, and documents the interface.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UpperHalfConfig(TargetedConfig):
     """learning_rate and targets are inherited."""
 
     rank: int = Field(4, ge=1, description="rank in the lower half")
-    factor: int = Field(2, ge=1, description="so many times that in the upper half")
+    factor: int = Field(2, ge=1, description="ratio of the rank in the upper half to the rank in the lower half")
 
     def ranks(self, layers: int) -> list[int]:
         """The rank of each adapted layer, the first one first."""

@@ -1,4 +1,4 @@
-"""autorank's training in plain Ray: in a Tuner of your own, and in a TorchTrainer of your own.
+"""Use autorank's training in your own Ray Tuner and in your own Ray TorchTrainer.
 
 python examples/plain_ray.py
 """
@@ -12,7 +12,7 @@ import autorank
 
 
 def with_tune() -> None:
-    """Any searcher, scheduler or callback of Ray Tune's goes with it; `reuse_actors` keeps model and data loaded."""
+    """Works with any searcher, scheduler or callback of Ray Tune; `reuse_actors` keeps model and data loaded."""
     trainable = autorank.tune_trainable("lora", task="demo", steps=90, eval_every=30)
     results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
@@ -25,7 +25,7 @@ def with_tune() -> None:
 
 
 def with_train() -> None:
-    """One run as a Ray Train job of two workers: checkpointed at each evaluation, and resumed from there."""
+    """One run in Ray Train with two workers; it is checkpointed at each evaluation and resumes from there."""
     trainer = TorchTrainer(
         autorank.train_loop("lora-drop", task="demo", steps=90, eval_every=30),
         train_loop_config={"threshold": 0.8, "rank": 4, "learning_rate": 2e-3},

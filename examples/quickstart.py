@@ -1,4 +1,4 @@
-"""A search and an adapter from its front, in Python: no network, no GPU, no data.
+"""Run a search and export an adapter from its front; needs no network, GPU or data.
 
 python examples/quickstart.py
 """

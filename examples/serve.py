@@ -1,10 +1,10 @@
-"""An exported adapter behind HTTP on this machine, with FastAPI (MLflow brings it along).
+"""Serve an exported adapter over HTTP on this machine, with FastAPI (installed with MLflow).
 
 python examples/serve.py quickstart-adapter --port 8000
 curl -X POST http://127.0.0.1:8000/predict -H 'content-type: application/json' -d '{"first": "...", "second": "..."}'
 
-One process and one request at a time: enough to try it. vLLM, TGI and the like serve PEFT adapters of language models;
-`autorank export --merge` makes a plain model for whatever serves those.
+It has one process and answers one request at a time, for trying it out. vLLM, TGI and others serve PEFT adapters of
+language models; `autorank export --merge` writes a model without an adapter for other servers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Pair(BaseModel):
 
 
 def serve(folder: str) -> FastAPI:
-    """The adapter as an application."""
+    """Return an application that serves the adapter."""
     model, tokenizer = load(folder)
     app = FastAPI(title=folder)
 
     @app.post("/predict")
     def predict(pair: Pair) -> dict[str, float]:
-        """Label -> its probability."""
+        """Return the probability of each label."""
         with torch.inference_mode():
             (logits,) = model(**tokenizer(pair.first, pair.second, truncation=True, return_tensors="pt")).logits
         return dict(zip(LABELS, logits.softmax(-1).tolist(), strict=True))
@@ -41,8 +41,8 @@ def serve(folder: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Serve an exported adapter on this machine.")
-    options.add_argument("adapter", nargs="?", default="quickstart-adapter")
-    options.add_argument("--port", type=int, default=8000)
-    asked = options.parse_args()
-    uvicorn.run(serve(asked.adapter), host="127.0.0.1", port=asked.port, log_level="warning")
+    parser = argparse.ArgumentParser(description="Serve an exported adapter on this machine.")
+    parser.add_argument("adapter", nargs="?", default="quickstart-adapter")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    uvicorn.run(serve(arguments.adapter), host="127.0.0.1", port=arguments.port, log_level="warning")

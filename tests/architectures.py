@@ -1,4 +1,4 @@
-"""The architectures of the matrix in docs/models.md: a tiny config of each, and its row in the table."""
+"""The architectures in the table of docs/models.md: a tiny config of each, and its row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import families, tiny
 TOKENS, SIZES, DECODER, ENCODER = families.TOKENS, families.SIZES, families.DECODER, families.ENCODER
 OFFSET = ENCODER | {"pad_token_id": 1, "bos_token_id": 0}  # positions start after the padding token
 POSITIONS = {"max_position_embeddings": 70}
-SMALL = TOKENS | SIZES | POSITIONS
+COMMON = TOKENS | SIZES | POSITIONS
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 VISION = SIZES | {"image_size": 28, "patch_size": 14}
 BART = TOKENS | families.BART
@@ -45,7 +45,7 @@ DECODERS = {
     "bloom": families.MORE["bloom"],
     "cohere": ("Cohere", DECODER),
     "exaone4": ("Exaone4", DECODER | {"layer_types": ["full_attention"] * 2}),
-    "falcon": ("Falcon", SMALL),
+    "falcon": ("Falcon", COMMON),
     "gemma": ("Gemma", DECODER),
     "gemma2": ("Gemma2", DECODER | {"query_pre_attn_scalar": 16}),
     "gemma3_text": ("Gemma3Text", DECODER | {"query_pre_attn_scalar": 16}),
@@ -65,8 +65,8 @@ DECODERS = {
     "llama": families.FAMILIES["llama"],
     "mistral": families.FAMILIES["mistral"],
     "olmo2": ("Olmo2", DECODER),
-    "opt": ("OPT", SMALL | {"ffn_dim": 48, "word_embed_proj_dim": 32}),
-    "phi": ("Phi", SMALL),
+    "opt": ("OPT", COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "phi": ("Phi", COMMON),
     "phi3": families.MORE["phi3"],
     "qwen2": families.FAMILIES["qwen2"],
     "qwen3": families.FAMILIES["qwen3"],
@@ -94,7 +94,7 @@ ENCODER_DECODERS = {
 }
 MULTIMODAL = {
     "gemma3": ("Gemma3", {"text_config": DECODER, "vision_config": VISION, "mm_tokens_per_image": 1}),
-    "git": ("Git", SMALL | {"vision_config": VISION}),
+    "git": ("Git", COMMON | {"vision_config": VISION}),
 }
 FORMS = {
     "encoder": ENCODERS,
@@ -108,7 +108,7 @@ ALL = {name: entry for form in FORMS.values() for name, entry in form.items()}
 
 @dataclass(frozen=True)
 class Architecture:
-    """A tiny config and the form of model that is trained: a classifier if transformers has one, else a writer."""
+    """A tiny config, and the head to train: a classifier if transformers has one, else text generation."""
 
     name: str
     config: Any
@@ -123,16 +123,16 @@ class Architecture:
 
     def meta_model(self) -> torch.nn.Module:
         with torch.device("meta"):
-            built: torch.nn.Module = self.auto_class().from_config(self.config)
-        return built
+            network: torch.nn.Module = self.auto_class().from_config(self.config)
+        return network
 
     def save(self, folder: Path) -> str:
         """Write a random model with its head, and a tokenizer with an end token."""
         torch.manual_seed(0)
-        built = self.auto_class().from_config(self.config)
-        for parameter in built.parameters():  # nothing is nearly zero, as weights drawn at 0.02 are
+        network = self.auto_class().from_config(self.config)
+        for parameter in network.parameters():  # weights drawn at 0.02 would be too close to zero
             parameter.data += 0.05 * torch.randn(parameter.shape)
-        built.save_pretrained(folder)
+        network.save_pretrained(folder)
         tiny.tokenizer(folder)
         tokenizer = t.AutoTokenizer.from_pretrained(folder)
         tokenizer.eos_token = "[SEP]"
@@ -150,7 +150,7 @@ def architecture(name: str) -> Architecture:
 
 
 def row(form: str, name: str) -> str:
-    """The row of the table in docs/models.md."""
+    """The architecture's row of the table in docs/models.md."""
     chosen = architecture(name)
     model = chosen.meta_model()
     task = "classification" if chosen.head == heads.SEQUENCE else "text to text"
@@ -158,7 +158,7 @@ def row(form: str, name: str) -> str:
 
 
 def _layers(model: torch.nn.Module, targets: str) -> str:
-    """The last parts of the layers' names, or why there are none."""
+    """The last parts of the layers' names, or how the layers are adapted instead."""
     layers = [
         name
         for name in target_modules.adaptable_layers(model)
@@ -167,8 +167,8 @@ def _layers(model: torch.nn.Module, targets: str) -> str:
     if not layers:
         return "fused experts" if target_modules.fused_experts(model) and targets == "ffn" else "by name"
     parts = {name: name.split(".") for name in layers}
-    ends = {".".join(part[-2:]) if part[-1] in ("dense", "Wo", "c_proj") else part[-1] for part in parts.values()}
-    return ", ".join(f"`{end}`" for end in sorted(ends))
+    suffixes = {".".join(part[-2:]) if part[-1] in ("dense", "Wo", "c_proj") else part[-1] for part in parts.values()}
+    return ", ".join(f"`{suffix}`" for suffix in sorted(suffixes))
 
 
 def table() -> list[str]:

@@ -1,4 +1,4 @@
-"""Tiny random models of the architectures that autorank knows, their configs in the library's own terms."""
+"""Tiny random models of the supported architectures, with configs of transformers."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def meta_model(family: str) -> torch.nn.Module:
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
-        built: torch.nn.Module = AutoModelForSequenceClassification.from_config(config(family))
-    return built
+        network: torch.nn.Module = AutoModelForSequenceClassification.from_config(config(family))
+    return network
 
 
 def model(family: str, folder: Path) -> str:
-    """Write a random base model without a head, and a tokenizer."""
+    """Writes a random base model without a head, and a tokenizer."""
     import transformers
 
     torch.manual_seed(0)
-    built = getattr(transformers, f"{FAMILIES[family][0]}Model")(config(family))
-    for parameter in built.parameters():  # nothing is nearly zero, as weights drawn at 0.02 are
+    network = getattr(transformers, f"{FAMILIES[family][0]}Model")(config(family))
+    for parameter in network.parameters():  # nothing is nearly zero, as weights drawn at 0.02 are
         parameter.data += 0.1 * torch.randn(parameter.shape)
-    built.save_pretrained(folder)
+    network.save_pretrained(folder)
     tiny.tokenizer(folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""A search on disk whose front has three points with adapters, made by hand: what there is to ship."""
+"""Writes a finished search whose front has three points with adapters, ready to export."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STEP = 10
 def search(
     runs: Path, model: Path, architecture: str = "bert", name: str = "ready", slices: Sequence[int] = ()
 ) -> Path:
-    """Write it, and its base model to `model`; returns the search's folder. Trial number = place on the front.
+    """Writes a search and its base model to `model`, and returns the search's folder; trial numbers follow the front.
 
     Args:
-        slices: The last trial has slices of so many components too, which score less than all trials.
+        slices: Numbers of components of slices of the last trial; they score less than all trials.
     """
     tiny.model(architecture, model)
     space = {"rank": {"type": "int", "low": 1, "high": 8}}
@@ -38,48 +38,48 @@ def search(
     spec = SearchSpec(name=name, task=task, model=str(model), methods=(MethodSpec(method="increlora", space=space),))
     with Journal.create(runs / name, spec, (10_000.0, 0.3)) as journal:
         for trial, score in enumerate(SCORES):
-            loaded = adapted(str(model), trial + 1)
-            belongs = adapter_file.Origin(str(model), len(LABELS), LABELS, 0)
-            adapter_file.save(adapter_path(runs / name, trial, STEP), loaded, belongs)
-            params = adapters.adapter_params(loaded.model, loaded.head)
+            model_with_adapter = adapted_model(str(model), trial + 1)
+            origin = adapter_file.Origin(str(model), len(LABELS), LABELS, 0)
+            adapter_file.save(adapter_path(runs / name, trial, STEP), model_with_adapter, origin)
+            params = adapters.adapter_params(model_with_adapter.model, model_with_adapter.head)
             number = journal.begin("increlora", {"rank": trial + 1, "learning_rate": 1e-3}, {}).number
-            looked = evaluation(STEP, params, score, ranks=adapters.ranks(loaded.model))
+            evaluated = evaluation(STEP, params, score, ranks=adapters.ranks(model_with_adapter.model))
             if trial + 1 == len(SCORES):
-                looked = replace(looked, slices=tuple(cut(loaded, count) for count in slices))
-            journal.record(number, looked, last=True)
+                evaluated = replace(evaluated, slices=tuple(cut(model_with_adapter, count) for count in slices))
+            journal.record(number, evaluated, last=True)
             journal.finish(number, "complete")
     return runs / name
 
 
-def adapted(model: str, seed: int) -> base_model.BaseModel:
-    """The base with updates of other ranks from layer to layer, one of rank 0."""
+def adapted_model(model: str, seed: int) -> base_model.BaseModel:
+    """The base model with updates whose ranks differ from layer to layer, one of rank 0."""
     loaded = base_model.load(model, outputs=len(LABELS))
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for i, name in enumerate(target_modules.find(loaded.model, "query,value")):
         update = LowRankUpdate.lora(
-            *target_modules.features(loaded.model.get_submodule(name)), rank=seed + i % 3, alpha=8, generator=draw
+            *target_modules.features(loaded.model.get_submodule(name)), rank=seed + i % 3, alpha=8, generator=generator
         )
         if i == 2:
             update.keep(torch.tensor([], dtype=torch.long))
         adapters.attach(loaded.model, name, update)
     for parameter in loaded.model.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
     return loaded
 
 
 def cut(loaded: base_model.BaseModel, count: int) -> Slice:
     """The slice of the best `count` components."""
-    with spectrum.factorized(loaded.model) as parts:
-        kept = parts.keep(count)
-        parts.cut(kept)
+    with spectrum.factorized(loaded.model) as factorization:
+        kept = factorization.keep(count)
+        factorization.cut(kept)
         params, score = adapters.adapter_params(loaded.model, loaded.head), 0.5 + count / 100
     return Slice(params, score, {"accuracy": score}, kept)
 
 
 def logits(folder: Path, trial: int, **inputs: torch.Tensor) -> torch.Tensor:
-    """Of a trial's adapter as the search has it, batch x classes."""
+    """The logits of a trial's adapter, batch x classes."""
     restored, _ = adapter_file.load(adapter_path(folder, trial, STEP))
     with torch.no_grad():
-        found: torch.Tensor = restored.model(**inputs).logits
-    return found
+        values: torch.Tensor = restored.model(**inputs).logits
+    return values

@@ -1,4 +1,4 @@
-"""Who listens where."""
+"""Listening sockets of processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import contextlib
 import psutil
 
 
-def listening(process: psutil.Process) -> set[str]:
-    """The addresses at which a process and its children take connections."""
+def listen_addresses(process: psutil.Process) -> set[str]:
+    """The addresses at which a process and its children listen."""
     sockets = []
-    for one in [process, *process.children(recursive=True)]:
+    for child in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended in the meantime
-            sockets += one.net_connections("inet")
-    return {each.laddr.ip.removeprefix("::ffff:") for each in sockets if each.status == psutil.CONN_LISTEN}
+            sockets += child.net_connections("inet")
+    return {
+        connection.laddr.ip.removeprefix("::ffff:") for connection in sockets if connection.status == psutil.CONN_LISTEN
+    }

@@ -1,7 +1,7 @@
-"""Chat templates of five families, with the special tokens and the turns of each, and the same turns by hand.
+"""Chat templates of five families with their special tokens, and functions that render the same messages by hand.
 
-The templates are written for these tests; what they have of the families are the tokens, the roles' names, where system
-messages and tools go, what is trimmed, and which earlier thoughts are left out.
+The templates are written for these tests. They follow the families in the tokens, the names of the roles, the place of
+system messages and tools, what is trimmed, and which earlier thoughts are left out.
 """
 
 from __future__ import annotations
@@ -94,28 +94,29 @@ def tokenizer(family: str, folder: Path | None = None, template: str | None = No
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    own, special, plain = FAMILIES[family]
-    built = Tokenizer(models.BPE())
-    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    built.decoder, built.post_processor = decoders.ByteLevel(), processors.ByteLevel(trim_offsets=True)
+    family_template, special_tokens, regular_tokens = FAMILIES[family]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder, backend.post_processor = decoders.ByteLevel(), processors.ByteLevel(trim_offsets=True)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["<pad>", *special])
-    built.train_from_iterator(["assistant user system model the answer is what tool\n\n"] * 9, trainer)
-    built.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=built, pad_token="<pad>", bos_token=special[0], eos_token=special[1], model_max_length=512,
-        additional_special_tokens=special[2:], chat_template=own if template is None else template,
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["<pad>", *special_tokens])
+    backend.train_from_iterator(["assistant user system model the answer is what tool\n\n"] * 9, trainer)
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in regular_tokens])
+    fast_tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token=special_tokens[0], eos_token=special_tokens[1],
+        model_max_length=512, additional_special_tokens=special_tokens[2:],
+        chat_template=family_template if template is None else template,
     )  # fmt: skip
     if folder is not None:
-        made.save_pretrained(folder)
-    return made
+        fast_tokenizer.save_pretrained(folder)
+    return fast_tokenizer
 
 
 def _chatml(messages: Messages) -> Pieces:
     pieces: Pieces = []
     for m in messages:
-        ours = m["role"] == "assistant"
-        pieces += [(f"<|im_start|>{m['role']}\n", False), (f"{m['content']}<|im_end|>", ours), ("\n", False)]
+        from_assistant = m["role"] == "assistant"
+        pieces += [(f"<|im_start|>{m['role']}\n", False), (f"{m['content']}<|im_end|>", from_assistant), ("\n", False)]
     return pieces
 
 
@@ -146,9 +147,9 @@ def _mistral(messages: Messages) -> Pieces:
 def _gemma(messages: Messages) -> Pieces:
     pieces: Pieces = [("<bos>", False)]
     for m in messages:
-        ours = m["role"] == "assistant"
-        pieces.append((f"<start_of_turn>{'model' if ours else m['role']}\n", False))
-        pieces += [(f"{m['content'].strip()}<end_of_turn>", ours), ("\n", False)]
+        from_assistant = m["role"] == "assistant"
+        pieces.append((f"<start_of_turn>{'model' if from_assistant else m['role']}\n", False))
+        pieces += [(f"{m['content'].strip()}<end_of_turn>", from_assistant), ("\n", False)]
     return pieces
 
 
@@ -156,10 +157,10 @@ def _qwen3(messages: Messages) -> Pieces:
     query = max(i for i, m in enumerate(messages) if m["role"] == "user")
     pieces: Pieces = []
     for i, m in enumerate(messages):
-        ours, role, text = m["role"] == "assistant", m["role"], m["content"]
+        from_assistant, role, text = m["role"] == "assistant", m["role"], m["content"]
         if role == "tool":
             role, text = "user", f"<tool_response>\n{text}\n</tool_response>"
-        if ours:
+        if from_assistant:
             thought = m.get("reasoning_content", "")
             if "</think>" in text:
                 thought, _, text = (part.strip("\n") for part in text.removeprefix("<think>").partition("</think>"))
@@ -167,7 +168,7 @@ def _qwen3(messages: Messages) -> Pieces:
                 text = f"<think>\n{thought}\n</think>\n\n{text}"
             for call in m.get("tool_calls", []):
                 text += f"<tool_call>\n{json.dumps(call['function'])}\n</tool_call>"
-        pieces += [(f"<|im_start|>{role}\n", False), (f"{text}<|im_end|>", ours), ("\n", False)]
+        pieces += [(f"<|im_start|>{role}\n", False), (f"{text}<|im_end|>", from_assistant), ("\n", False)]
     return pieces
 
 

@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md: every block of it, as a user would write and run it."""
+"""Every code block of docs/adding-a-method.md, written and run as a user would."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ PAGE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 
 
 def blocks() -> list[tuple[str, str, str]]:
-    """Language, text before it, and content of every block."""
+    """Language, preceding text, and content of every code block."""
     page = PAGE.read_text(encoding="utf-8")
-    found, end = [], 0
+    code_blocks, end = [], 0
     for match in re.finditer(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        found.append((match[1], page[end : match.start()], match[2]))
+        code_blocks.append((match[1], page[end : match.start()], match[2]))
         end = match.end()
-    return found
+    return code_blocks
 
 
 def files() -> dict[str, str]:
-    """The files that the page shows; the last one named before a block is that block's."""
-    shown = {}
+    """The files that the page shows; a block's file is the last one named before it."""
+    contents = {}
     for language, before, content in blocks():
         if language in ("python", "toml", "yaml"):
-            shown[re.findall(r"`(norm-lora/[\w./-]+)`", before)[-1]] = content
-    return shown
+            contents[re.findall(r"`(norm-lora/[\w./-]+)`", before)[-1]] = content
+    return contents
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's folder with the package written and installed, by hand for pip would want a network."""
+    """A user's directory with the package, installed by hand because pip would need a network."""
     folder = tmp_path_factory.mktemp("place")
     for name, content in files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     info = folder / "norm-lora" / f"norm_lora-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = "".join(
+    entry_points = "".join(
         f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in members.items())
         for group, members in project["entry-points"].items()
     )
-    (info / "entry_points.txt").write_text(points)
+    (info / "entry_points.txt").write_text(entry_points)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder / "norm-lora"))
         patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
@@ -70,7 +70,7 @@ def commands() -> list[str]:
     return [line for language, _, content in blocks() if language == "sh" for line in content.splitlines()]
 
 
-def test_the_tree_is_that_of_the_files() -> None:
+def test_the_directory_tree_lists_all_files() -> None:
     (tree,) = (content for language, _, content in blocks() if language == "text")
     names = set(re.findall(r"[\w-]+\.\w+", tree))
     assert names == {Path(name).name for name in files()}
@@ -113,14 +113,14 @@ def test_files_that_the_page_names_exist() -> None:
         assert (root / "trainables" / name).is_file(), name
 
 
-def test_the_wheel_has_class_and_space(workspace: Path, tmp_path: Path) -> None:
+def test_the_wheel_has_the_class_and_the_search_space(workspace: Path, tmp_path: Path) -> None:
     from hatchling.builders.wheel import WheelBuilder
 
     before = os.getcwd()
-    (built,) = WheelBuilder(str(workspace / "norm-lora")).build(directory=str(tmp_path), versions=["standard"])
+    (wheel,) = WheelBuilder(str(workspace / "norm-lora")).build(directory=str(tmp_path), versions=["standard"])
     assert os.getcwd() == before
-    with zipfile.ZipFile(built) as archive:
+    with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        points = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+        entry_points = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     assert {"norm_lora/__init__.py", "norm_lora/method.py", "norm_lora/method.yaml"} <= set(names)
-    assert points == (next((workspace / "norm-lora").glob("*.dist-info")) / "entry_points.txt").read_text()
+    assert entry_points == (next((workspace / "norm-lora").glob("*.dist-info")) / "entry_points.txt").read_text()

@@ -1,4 +1,4 @@
-"""The Python API: the commands' options by the commands' names, and what a search on disk gives."""
+"""The Python API: its functions have the options of the commands; results of a search on disk."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_keywords_are_the_commands_options_with_their_defaults(name, call):
 
 
 def test_signatures_for_completion_and_help():
-    for function, call, lacking in (
+    for function, call, omitted in (
         (autorank.search, SearchCall, set()), (autorank.train, TrainCall, set()),
         (autorank.Search.resume.__get__(object()), ResumeCall, {"runs"}),
     ):  # fmt: skip
-        shown = inspect.signature(function).parameters
-        assert list(shown) == [name for name in inspect.signature(call).parameters if name not in lacking]
-        assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in shown.values())
-        described = inspect.getdoc(function)
-        assert all(f"\n    {name}: " in described for name in shown) and "--" not in described.partition("Args")[2]
+        parameters = inspect.signature(function).parameters
+        assert list(parameters) == [name for name in inspect.signature(call).parameters if name not in omitted]
+        assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters.values())
+        docstring = inspect.getdoc(function)
+        assert all(f"\n    {name}: " in docstring for name in parameters) and "--" not in docstring.partition("Args")[2]
     assert "typer" not in str(inspect.signature(autorank.train))
     from autorank.searching.space import space  # the package is still one
 
@@ -66,28 +66,28 @@ def test_signatures_for_completion_and_help():
 
 
 def test_export_has_the_commands_options():
-    given = set(inspect.signature(api.Search.export).parameters) - {"self"}
-    assert set(command("export")) - {"name", "runs", "tracking_uri"} == given
+    parameters = set(inspect.signature(api.Search.export).parameters) - {"self"}
+    assert set(command("export")) - {"name", "runs", "tracking_uri"} == parameters
 
 
-def test_values_of_python_mean_what_their_texts_mean(tmp_path):
+def test_python_values_equal_command_line_texts(tmp_path):
     data = tmp_path / "pairs.csv"
-    one = SearchCall(
+    from_values = SearchCall(
         method=["lora-drop", "prilora"], data=data, text=["a", "b"], label="c",
         set={"dropout": 0.1, "targets": "query"},
         max_params=150_000, trials=12, time_budget=90,
     )  # fmt: skip
-    two = SearchCall(
+    from_texts = SearchCall(
         method="lora-drop,prilora", data=str(data), text="a,b", label="c", set=["dropout=0.1", "targets=query"],
         max_params="150k", trials="12", time_budget="90s",
     )  # fmt: skip
-    assert one.spec() == two.spec() and one.budget() == two.budget()
+    assert from_values.spec() == from_texts.spec() and from_values.budget() == from_texts.budget()
     space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": {"choices": [1e-3, 1e-2]}}
     assert SearchCall(method="lora", task="demo", space=space).spec().methods[0].space == space
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: autorank.search(trails=3), "Did you mean 'trials'"),
         (lambda: autorank.search(task="demo"), "--method"),
@@ -116,9 +116,9 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(method="lora", task="demo", lanes="all"), "--lanes all: expected an integer"),
     ],
 )
-def test_mistakes_are_autoranks_errors(call, said, tmp_path, monkeypatch):
+def test_invalid_calls_raise_autorank_errors(call, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AutorankError, match=said):
+    with pytest.raises(AutorankError, match=message):
         call()
     assert list(tmp_path.iterdir()) == []
 
@@ -129,29 +129,29 @@ def test_positional_arguments_are_refused(function):
         function("lora")
 
 
-def test_bounds_are_kept_and_none_is_a_default():
-    given = {"concurrency": None, "gpus_per_trial": 0.5, "workers_per_trial": np.int64(2), "max_retries": 0}
-    assert grouped(SearchCall, "search", given).budget().gpus_per_trial == 0.5
+def test_lowest_values_are_valid_and_none_is_the_default():
+    options = {"concurrency": None, "gpus_per_trial": 0.5, "workers_per_trial": np.int64(2), "max_retries": 0}
+    assert grouped(SearchCall, "search", options).budget().gpus_per_trial == 0.5
     assert grouped(SearchCall, "search", {"lanes": np.int64(4)}).budget().lanes == 4
 
 
-def test_values_that_are_as_good_as_their_types():
-    given = {"max_params": 1e5, "weight_decay": 0, "data": Path("a"), "method": ("lora", "vera"), "set": ["rank=4"]}
-    assert grouped(SearchCall, "search", given).values()["objectives"].max_params == 100_000
+def test_compatible_types_are_converted():
+    options = {"max_params": 1e5, "weight_decay": 0, "data": Path("a"), "method": ("lora", "vera"), "set": ["rank=4"]}
+    assert grouped(SearchCall, "search", options).values()["objectives"].max_params == 100_000
 
 
-def test_functions_that_use_search_travel():
+def test_functions_that_use_search_can_be_pickled():
     import ray.cloudpickle
 
     def work():
         return autorank.search, autorank.searching.space.space
 
-    there = ray.cloudpickle.loads(ray.cloudpickle.dumps(work))
-    assert there() == (autorank.search, autorank.searching.space.space)
+    restored = ray.cloudpickle.loads(ray.cloudpickle.dumps(work))
+    assert restored() == (autorank.search, autorank.searching.space.space)
     assert ray.cloudpickle.loads(ray.cloudpickle.dumps(autorank.search)) is autorank.search
 
 
-def test_the_home_is_meant_in_python_too(finished_search, tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_directory(finished_search, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert autorank.open_search("one", "~/runs").folder == finished_search.folder
     assert finished_search.report("~/a.htm", "~/figures") == tmp_path / "a.htm" and (tmp_path / "figures").is_dir()
@@ -160,21 +160,21 @@ def test_the_home_is_meant_in_python_too(finished_search, tmp_path, monkeypatch)
     assert SearchCall(space="~/mine.yaml").space_source() == tmp_path / "mine.yaml"
 
 
-def test_resume_stays_where_the_search_is(finished_search, monkeypatch):
-    conducted = []
-    monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: conducted.append(asked) or Ended("trials"))
+def test_resume_uses_the_directory_of_the_search(finished_search, monkeypatch):
+    calls = []
+    monkeypatch.setattr(api, "run_search", lambda spec, call, commands: calls.append(call) or FakeOutcome("trials"))
     with pytest.raises(AutorankError, match=r"Unknown option of resume\(\) 'runs'"):
         finished_search.resume(runs="elsewhere")
     assert finished_search.resume(trials="+1", tracking_uri="sqlite:///other.db") is finished_search
     finished_search.resume(trials="+1")
-    assert [(each.runs, each.tracking_uri) for each in conducted] == [(Path("runs"), "sqlite:///other.db")] * 2
-    monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: Ended("interrupted"))
+    assert [(call.runs, call.tracking_uri) for call in calls] == [(Path("runs"), "sqlite:///other.db")] * 2
+    monkeypatch.setattr(api, "run_search", lambda spec, call, commands: FakeOutcome("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         finished_search.resume()
 
 
-class Ended:
-    """Of a search's outcome what Python asks for."""
+class FakeOutcome:
+    """The attribute of an outcome that the Python API reads."""
 
     def __init__(self, ending):
         self.ending = ending
@@ -189,13 +189,13 @@ def test_search_is_a_function_whatever_is_imported_first():
 
 def test_public_names_are_listed_before_their_first_use():
     code = "import autorank, sys; print(*dir(autorank)); assert 'autorank.api' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert set(autorank.__all__) <= set(done.stdout.split())
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert set(autorank.__all__) <= set(result.stdout.split())
     assert {"search", "train", "open_search", "Search"} <= set(autorank.__all__)
 
 
 def test_lower_packages_do_not_import_the_top():
-    """Beside the contracts of import-linter: of the code's text, so in strings that are run too."""
+    """Adds to the contracts of import-linter: also checks code in strings."""
     top = re.compile(r"autorank(\.| import )(api|cli|runner|options|doctor|recipes)\b")
     root = Path(autorank.__file__).parent
     lower = ("display", "searching", "export", "tracking", "reporting", "trials", "training", "tasks", "modeling")
@@ -243,9 +243,11 @@ def test_ranks_of_any_trial_report_and_figure(finished_search, tmp_path):
 
 
 def test_train(tmp_path, capsys):
-    asked = {"method": "lora", "task": "demo", "steps": 4, "eval_every": 2, "set": {"rank": 1}}
-    done = autorank.train(**asked, max_train_examples=64, max_eval_examples=32, to=tmp_path / "adapter", quiet=True)
-    assert [each.step for each in done.evaluations] == [2, 4] and done.best.settings["rank"] == 1
-    assert done.best.score == max(each.score for each in done.evaluations) and done.best.method == "lora"
-    assert done.adapter == tmp_path / "adapter" and (tmp_path / "adapter" / "adapter_config.json").is_file()
+    options = {"method": "lora", "task": "demo", "steps": 4, "eval_every": 2, "set": {"rank": 1}}
+    result = autorank.train(**options, max_train_examples=64, max_eval_examples=32, to=tmp_path / "adapter", quiet=True)
+    assert [evaluation.step for evaluation in result.evaluations] == [2, 4] and result.best.settings["rank"] == 1
+    assert (
+        result.best.score == max(evaluation.score for evaluation in result.evaluations) and result.best.method == "lora"
+    )
+    assert result.adapter == tmp_path / "adapter" and (tmp_path / "adapter" / "adapter_config.json").is_file()
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Docstrings of public functions; that an Args section is complete is checked by ruff (D417)."""
+"""Public functions have the sections that their docstrings need; ruff (D417) checks Args sections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("autorank", "trainables")
-MANY = 3  # parameters; with fewer, the summary may name all of them
+MIN_PARAMETERS = 3  # parameters; with fewer, the summary may name all of them
 EXEMPT = ("autorank/cli/",)  # the docstrings are help pages
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def functions(body: list[ast.stmt], name: str = "") -> Iterator[tuple[str, Function]]:
-    """Public functions and methods, but for overrides, whose docstring is that of the overridden method."""
+    """Public functions and methods, except overrides, which inherit their docstring."""
     for node in body:
         if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_"):
             if isinstance(node, ast.ClassDef):
@@ -26,7 +26,7 @@ def functions(body: list[ast.stmt], name: str = "") -> Iterator[tuple[str, Funct
                 yield name + node.name, node
 
 
-def missing(function: Function) -> list[str]:
+def missing_sections(function: Function) -> list[str]:
     """The sections that a function's docstring lacks."""
     text = ast.get_docstring(function) or ""
     parameters = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
@@ -34,7 +34,7 @@ def missing(function: Function) -> list[str]:
     raised = {ast.unparse(node.exc) for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc}
     returned = ast.unparse(function.returns) if function.returns else "None"
     required = {
-        "Args:": len(names) >= MANY,
+        "Args:": len(names) >= MIN_PARAMETERS,
         "Returns:": "Args:" in text and returned not in ("None", "Never", "Iterator[None]") and "Yields:" not in text,
         "Raises:": any(error.startswith("AutorankError(") for error in raised),
     }
@@ -43,11 +43,11 @@ def missing(function: Function) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_functions_have_all_sections(package: str) -> None:
-    lacking = {}
+    incomplete = {}
     for file in sorted((ROOT / package).rglob("*.py")):
         path = str(file.relative_to(ROOT))
         if not path.startswith(EXEMPT):
             for name, function in functions(ast.parse(file.read_text(encoding="utf-8")).body):
-                if sections := missing(function):
-                    lacking[f"{path} {name}"] = sections
-    assert not lacking
+                if sections := missing_sections(function):
+                    incomplete[f"{path} {name}"] = sections
+    assert not incomplete

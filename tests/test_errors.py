@@ -1,4 +1,4 @@
-"""The one error that users see: it holds no secret, and knows a full disk."""
+"""AutorankError contains no secrets; errors of a full disk are recognized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pointers of Git LFS."""
+"""Detection of Git LFS pointers."""
 
 from __future__ import annotations
 

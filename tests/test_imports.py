@@ -1,4 +1,4 @@
-"""Which module imports which; the order of the packages is checked by `make imports`."""
+"""Modules have no circular imports; `make imports` checks the order of the packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals end a process as Ctrl-C does, and by force if it does not end by itself."""
+"""Signals end a process as Ctrl-C does, by force if it does not exit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from autorank.interruption import EXIT_CODE, SIGNALS, Handlers, as_ctrl_c
 
-OTHERS = [number for number in SIGNALS if number != signal.SIGINT]
+OTHER_SIGNALS = [number for number in SIGNALS if number != signal.SIGINT]
 CLEANING = """
 import sys, time
 from autorank.interruption import as_ctrl_c
@@ -45,7 +45,7 @@ with interruption.as_ctrl_c(), interruption.ended_by_force("last words"):
 
 
 def start(script: str, **options: object) -> tuple[subprocess.Popen[str], str]:
-    """A process that has printed its first line."""
+    """Starts a process; returns it and its first line."""
     process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
     )  # type: ignore[call-overload]  # fmt: skip
@@ -53,7 +53,7 @@ def start(script: str, **options: object) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
-@pytest.mark.parametrize("number", OTHERS)
+@pytest.mark.parametrize("number", OTHER_SIGNALS)
 def test_other_signals_are_ctrl_c_and_do_not_disturb_its_handling(number: signal.Signals) -> None:
     process, ready = start(CLEANING)
     assert ready == "ready"
@@ -111,25 +111,28 @@ with as_ctrl_c():
 
 
 def test_a_closed_terminal_does_not_disturb_the_end(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
+    reader, terminal = pty.openpty()
 
     def control() -> None:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(
-        [sys.executable, "-c", PRINTING, str(tmp_path / "end")], stdin=theirs, stdout=theirs, stderr=theirs,
+        [sys.executable, "-c", PRINTING, str(tmp_path / "end")], stdin=terminal, stdout=terminal, stderr=terminal,
         preexec_fn=control,
     )  # fmt: skip
-    os.close(theirs)
-    assert os.read(ours, 100).startswith(b"ready")
-    os.close(ours)
+    os.close(terminal)
+    assert os.read(reader, 100).startswith(b"ready")
+    os.close(reader)
     assert process.wait(30) == 130
     assert (tmp_path / "end").read_text() == "cleaned up"
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    terminate, before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    terminate, previous = (
+        signal.getsignal(signal.SIGTERM),
+        signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # as nohup does
     try:
         with as_ctrl_c():
             os.kill(os.getpid(), signal.SIGHUP)
@@ -137,16 +140,16 @@ def test_ignored_signals_stay_ignored() -> None:
             assert signal.getsignal(signal.SIGTERM) is not terminate
         assert signal.getsignal(signal.SIGTERM) is terminate
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_handlers_are_restored() -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
+    previous = [signal.getsignal(number) for number in SIGNALS]
     handlers = Handlers()
     handlers.set(signal.default_int_handler)
     handlers.set(lambda number, frame: None)
     handlers.restore()
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == previous
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""How methods are found: those of the environment, as it is now, and what is said of ones that cannot be."""
+"""Methods are found by name, installed ones and those of AUTORANK_METHODS; errors name what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.method import MethodConfig
-from autorank.methods import OWN, absolute_paths, find, names
+from autorank.methods import METHODS_VARIABLE, absolute_paths, find, names
 from autorank.options import completion
 
 
-def test_the_environment_is_read_as_it_is_now(monkeypatch):
+def test_the_environment_is_read_at_every_call(monkeypatch):
     before = names()
-    monkeypatch.setenv(OWN, "mine = trainables.lora:LoRA ,lora=trainables.vera:VeRA,")
+    monkeypatch.setenv(METHODS_VARIABLE, "mine = trainables.lora:LoRA ,lora=trainables.vera:VeRA,")
     assert set(names()) == {*before, "mine"} and find("mine").name == "lora" and find("lora").name == "vera"
-    monkeypatch.delenv(OWN)
+    monkeypatch.delenv(METHODS_VARIABLE)
     assert names() == before and find("lora").name == "lora"
 
 
-@pytest.mark.parametrize("wrong", ["foo", "foo=bar", "=bar:Foo", "foo=:Foo", "foo=bar:"])
-def test_malformed_method_location_is_refused(monkeypatch, wrong):
-    monkeypatch.setenv(OWN, f"mine=trainables.lora:LoRA,{wrong}")
-    with pytest.raises(AutorankError, match=f"AUTORANK_METHODS contains '{wrong}'. Expected NAME=MODULE:CLASS"):
+@pytest.mark.parametrize("entry", ["foo", "foo=bar", "=bar:Foo", "foo=:Foo", "foo=bar:"])
+def test_malformed_method_location_is_refused(monkeypatch, entry):
+    monkeypatch.setenv(METHODS_VARIABLE, f"mine=trainables.lora:LoRA,{entry}")
+    with pytest.raises(AutorankError, match=f"AUTORANK_METHODS contains '{entry}'. Expected NAME=MODULE:CLASS"):
         names()
     assert completion.methods("lo") == []
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("location", "message"),
     [
         (
             "absent.module:Foo",
@@ -41,32 +41,32 @@ def test_malformed_method_location_is_refused(monkeypatch, wrong):
         ("pathlib:Path", "is not an AllocationMethod"),
     ],
 )
-def test_a_method_that_cannot_be_had(monkeypatch, place, said):
-    monkeypatch.setenv(OWN, f"foo={place}")
-    with pytest.raises(AutorankError, match=said):
+def test_a_method_that_cannot_be_loaded_is_refused(monkeypatch, location, message):
+    monkeypatch.setenv(METHODS_VARIABLE, f"foo={location}")
+    with pytest.raises(AutorankError, match=message):
         find("foo")
 
 
-def test_names_are_known_without_torch():
+def test_names_are_read_without_importing_torch():
     code = "import sys, autorank.methods as m; assert 'lora' in m.names(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_completion_offers_what_is_not_there_yet():
+def test_completion_offers_methods_that_are_not_listed_yet():
     assert completion.methods("lora,lora") == ["lora,lora-drop", "lora,lora-squeeze"]
 
 
-def test_paths_among_the_settings_become_absolute(monkeypatch, tmp_path):
+def test_paths_in_the_settings_become_absolute(monkeypatch, tmp_path):
     class Config(MethodConfig):
         file: Path
         other: Path | None = None
         name: str = "a"
 
-    class Mine(find("lora")):
+    class CustomMethod(find("lora")):
         pass
 
-    Mine.Config = Config
-    monkeypatch.setattr("autorank.methods.find", lambda name: Mine)
+    CustomMethod.Config = Config
+    monkeypatch.setattr("autorank.methods.find", lambda name: CustomMethod)
     monkeypatch.chdir(tmp_path)
     settings = {"file": "ranks.json", "other": None, "name": "ranks.json"}
     assert absolute_paths("mine", settings) == settings | {"file": str(tmp_path / "ranks.json")}

@@ -1,4 +1,4 @@
-"""The project's own files: versions that agree, targets that exist, the command beside PyPI's `autorank`."""
+"""The project's files: equal versions, existing targets of make, and conflicts with PyPI's `autorank`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import yaml
 import autorank
 
 ROOT = Path(__file__).parents[1]
-OTHER = {"autorank/__init__.py": "from .autorank import *\n", "autorank/autorank.py": "def plot_stats(): ...\n"}
+OTHER_PACKAGE = {"autorank/__init__.py": "from .autorank import *\n", "autorank/autorank.py": "def plot_stats(): ...\n"}
 
 
 def test_the_version_is_the_same_everywhere() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == autorank.__version__
-    done = subprocess.run([sys.executable, "-m", "autorank", "--version"], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout == f"autorank {autorank.__version__}\n", done.stderr
+    result = subprocess.run([sys.executable, "-m", "autorank", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout == f"autorank {autorank.__version__}\n", result.stderr
 
 
 def test_targets_of_make_exist() -> None:
@@ -38,18 +38,18 @@ def test_configurations_can_be_read() -> None:
 
 
 def run_beside_other(path: list[Path], code: str) -> subprocess.CompletedProcess[str]:
-    """Run code with these folders first on the path."""
+    """Runs code with these folders first on the path."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
     return subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True)
 
 
 def test_the_command_explains_that_another_autorank_is_imported(tmp_path: Path) -> None:
-    for name, content in OTHER.items():
+    for name, content in OTHER_PACKAGE.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    done = run_beside_other([tmp_path, ROOT], "import autorank_lora; autorank_lora.main()")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "statistics package" in done.stderr and "pip uninstall autorank" in done.stderr
+    result = run_beside_other([tmp_path, ROOT], "import autorank_lora; autorank_lora.main()")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "statistics package" in result.stderr and "pip uninstall autorank" in result.stderr
     (tmp_path / "autorank" / "autorank.py").write_text("import a_package_that_is_missing\n")
     assert run_beside_other([tmp_path, ROOT], "import autorank_lora; autorank_lora.main()").returncode == 2
 
@@ -61,5 +61,5 @@ def test_the_first_import_warns_of_another_autorank_in_its_folder(tmp_path: Path
         if module.name not in ("__init__.py", "__pycache__"):
             (tmp_path / "autorank" / module.name).symlink_to(module)
     assert run_beside_other([tmp_path, ROOT], "import autorank").stderr == ""
-    (tmp_path / "autorank" / "autorank.py").write_text(OTHER["autorank/autorank.py"])
+    (tmp_path / "autorank" / "autorank.py").write_text(OTHER_PACKAGE["autorank/autorank.py"])
     assert "statistics package" in run_beside_other([tmp_path, ROOT], "import autorank").stderr

@@ -1,4 +1,4 @@
-"""Nothing secret is written: all that a search and what follows it leave behind is read, byte by byte."""
+"""No secrets are written: all files of a search and of later commands are checked."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from autorank.redaction import has_password, hide
 
 MARK = "pl4nted"
 PROXY = f"http://me-{MARK}:proxy-{MARK}@127.0.0.1:9"
-PLANTED = {
+SECRETS = {
     name: f"{name.lower()}-{MARK}"
     for name in (
         "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY",
     )
 } | {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "https_proxy": PROXY}  # fmt: skip
-SMALL = ["--method", "lora", "--task", "demo", "--max-train-examples", "64", "--max-eval-examples", "32"]
-SEVERAL = """
+SMALL_TASK = ["--method", "lora", "--task", "demo", "--max-train-examples", "64", "--max-eval-examples", "32"]
+PROGRAM = """
 import sys
 from autorank.cli.app import app
 for words in sys.argv[1].split(";"):
@@ -41,7 +41,7 @@ def workspace():
 
 
 @pytest.fixture
-def refused():
+def refusing_server():
     """The address of an MLflow server that refuses all connections, with a password."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -49,21 +49,26 @@ def refused():
 
 
 def run(workspace, *words):
-    """A command with the secrets in its environment, all that it writes within `place`; its exit code and output."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
-    own = {
+    """Runs a command with secrets in its environment that writes only to `workspace`; returns exit code and output."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+    directories = {
         "HOME": str(workspace),
         "RAY_TMPDIR": str(workspace),
         "AUTORANK_CACHE": str(workspace / "cache"),
         "NO_PROXY": "",
     }
-    done = subprocess.run(
-        [sys.executable, *words], env=clean | PLANTED | own, cwd=workspace, capture_output=True, text=True, timeout=400
+    result = subprocess.run(
+        [sys.executable, *words],
+        env=inherited | SECRETS | directories,
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
-    return done.returncode, done.stdout + done.stderr
+    return result.returncode, result.stdout + result.stderr
 
 
-def leaks(workspace):
+def files_with_secrets(workspace):
     return [
         str(file.relative_to(workspace)) for file in workspace.rglob("*")
         if file.is_file() and not file.is_symlink() and MARK.encode() in file.read_bytes()
@@ -71,29 +76,29 @@ def leaks(workspace):
 
 
 @pytest.mark.long
-def test_secrets_are_not_written(workspace, refused):
+def test_secrets_are_not_written(workspace, refusing_server):
     short = ["--trials", "2", "--epochs", "1", "--concurrency", "1"]
-    search = ["search", *SMALL, *short, "--scheduler", "none", "--name", "s"]
+    search = ["search", *SMALL_TASK, *short, "--scheduler", "none", "--name", "s"]
     # the address with its password is on the command line, which Ray reads
-    code, said = run(workspace, "-m", "autorank.cli.app", *search, "--tracking-uri", refused)
-    assert code == 0 and "autorank sync s" in said, said
+    code, search_output = run(workspace, "-m", "autorank.cli.app", *search, "--tracking-uri", refusing_server)
+    assert code == 0 and "autorank sync s" in search_output, search_output
     later = ["sync s --tracking-uri sqlite:///runs/mlflow.db", "report s",
              "export s --knee --to adapter", "export s --knee --merge --to model",
-             f"train {' '.join(SMALL)} --steps 2 --to trained"]  # fmt: skip
-    code, more = run(workspace, "-c", SEVERAL, ";".join(later))
-    assert code == 0, more
-    code, refusal = run(workspace, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refused)
+             f"train {' '.join(SMALL_TASK)} --steps 2 --to trained"]  # fmt: skip
+    code, later_output = run(workspace, "-c", PROGRAM, ";".join(later))
+    assert code == 0, later_output
+    code, refusal = run(workspace, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refusing_server)
     assert code == 1 and "Traceback" in refusal and "cannot be reached or rejects the request" in refusal
-    assert MARK not in said + more + refusal
+    assert MARK not in search_output + later_output + refusal
 
-    written = {file.name for file in workspace.rglob("*") if file.is_file()}
-    there = {"journal.log", "mlflow.db", "report.html", "front_table.json", "ray.log", "README.md", "raylet.out"}
-    assert there <= written, there - written
-    assert leaks(workspace) == []
+    file_names = {file.name for file in workspace.rglob("*") if file.is_file()}
+    expected = {"journal.log", "mlflow.db", "report.html", "front_table.json", "ray.log", "README.md", "raylet.out"}
+    assert expected <= file_names, expected - file_names
+    assert files_with_secrets(workspace) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "expected"),
     [
         ("http://me:pw@host:5000/a", "http://host:5000/a"),
         ("postgresql://me:p/w@d@host/db?x=1", "postgresql://host/db?x=1"),
@@ -112,8 +117,8 @@ def test_secrets_are_not_written(workspace, refused):
         ("http://u:1234/abc@h/x", "http://h/x"),
     ],
 )
-def test_addresses_without_passwords(text, left):
-    assert hide(text) == left and hide(left) == left
+def test_addresses_without_passwords(text, expected):
+    assert hide(text) == expected and hide(expected) == expected
 
 
 def test_values_of_secret_variables(monkeypatch):
@@ -141,7 +146,7 @@ def test_names_of_secret_variables(monkeypatch, name):
 @pytest.mark.parametrize(
     "name", ["PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS", "TOKEN_FILE", "KEYBOARD", "COMPASS"]
 )
-def test_names_of_variables_that_hold_none(monkeypatch, name):
+def test_names_of_variables_without_secrets(monkeypatch, name):
     monkeypatch.setenv(name, "0123456789")
     assert hide("it is 0123456789") == "it is 0123456789"
 
@@ -164,22 +169,22 @@ def test_a_password_that_is_part_of_a_word(monkeypatch):
     assert hide("a\\n0123456789abcdefb") == "a\\n***b"  # of repr
 
 
-def test_a_secret_that_is_a_path_names_a_file(monkeypatch, tmp_path):
+def test_a_path_in_a_credentials_variable_is_no_secret(monkeypatch, tmp_path):
     monkeypatch.setenv("SERVICE_CREDENTIALS", str(tmp_path))
     monkeypatch.setenv("OTHER_CREDENTIALS", "a/secret/with/slashes")
     assert hide(f"{tmp_path} a/secret/with/slashes") == f"{tmp_path} ***"
 
 
-def test_why_a_trial_failed(monkeypatch):
+def test_the_error_of_a_failed_trial(monkeypatch):
     from autorank.searching.ray.actors.recorded_run import failed
 
     monkeypatch.setenv("HF_TOKEN", f"hf_{MARK}")
     try:
         raise OSError(f"No answer through {PROXY} with token hf_{MARK}")
     except OSError as error:
-        found = failed(error)
-    assert "No answer through http://127.0.0.1:9 with token ***" in found["failed"]
-    assert "Traceback" in found["traceback"] and MARK not in str(found)
+        failure = failed(error)
+    assert "No answer through http://127.0.0.1:9 with token ***" in failure["failed"]
+    assert "Traceback" in failure["traceback"] and MARK not in str(failure)
 
 
 def test_the_log_of_a_search(monkeypatch, tmp_path):
@@ -195,17 +200,17 @@ def test_the_log_of_a_search(monkeypatch, tmp_path):
     assert "ValueError: *** was refused" in text and MARK not in text
 
 
-def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
+def test_tune_passes_no_keys_to_actors(tmp_path, monkeypatch):
     from ray.tune.execution import class_cache
 
     from autorank.searching.ray import _compat
 
     def environment_of_actor():
-        asked = []
+        environments = []
         with monkeypatch.context() as patch:
-            patch.setattr("ray.remote", lambda runtime_env: asked.append(runtime_env) or (lambda cls: cls))
+            patch.setattr("ray.remote", lambda runtime_env: environments.append(runtime_env) or (lambda cls: cls))
             class_cache._ActorClassCache().get(object)
-        return asked[0]["env_vars"]
+        return environments[0]["env_vars"]
 
     names = {*class_cache.ENV_VARS_TO_PROPAGATE, "AWS_SECRET_ACCESS_KEY"}  # a search of this process may be at work
     monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names)
@@ -220,7 +225,7 @@ def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
     assert environment_of_actor()["AWS_SECRET_ACCESS_KEY"] == MARK
 
 
-def test_a_storage_s_password_is_refused():
+def test_a_password_in_a_storage_address_is_refused():
     from autorank.trials.retention import storage_folder
 
     address = f"ftp://me:{MARK}@host/runs"
@@ -234,7 +239,7 @@ def test_a_storage_s_password_is_refused():
     "word",
     [f"http://me:{MARK}@host:5000", f"--tracking-uri=http://me:{MARK}@host", "hf_token", "--set=hf_token"],
 )
-def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
+def test_passwords_in_the_command_line_of_a_job_are_refused(monkeypatch, word):
     from autorank.cli.app import app
 
     monkeypatch.setenv("HF_TOKEN", "hf_token")
@@ -243,7 +248,7 @@ def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
     assert MARK not in str(error.value)
 
 
-def test_a_word_in_which_a_password_happens_to_stand_is_none(monkeypatch):
+def test_words_that_contain_a_short_password_are_allowed(monkeypatch):
     from autorank.cli.cluster import _refuse_passwords
 
     monkeypatch.setenv("DB_PASSWORD", "lora")

@@ -1,4 +1,4 @@
-"""Trainings whose adapter is to be written to a folder."""
+"""Trainings that write their adapter to a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autorank.errors import AutorankError
 from autorank.training.run import TrainingRun
 from tests import tiny
 
-SMALL: dict[str, Any] = {
+SMALL_TRAINING: dict[str, Any] = {
     "task": "demo", "method": "lora", "set": {"rank": 2}, "steps": 1, "max_train_examples": 8, "max_eval_examples": 8,
     "precision": "fp32", "quiet": True,
 }  # fmt: skip
@@ -30,30 +30,30 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_into_an_empty_folder(model: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    api.train(model=model, to=tmp_path / "out", **SMALL)
+    api.train(model=model, to=tmp_path / "out", **SMALL_TRAINING)
     assert {"README.md", "adapter_config.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
 
 
 def test_unwritable_directory_fails_before_training(model: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AutorankError, match=r"Cannot write .*out"):
-        api.train(model=model, to=tmp_path / "file" / "out", **SMALL | {"steps": 10**9})
+        api.train(model=model, to=tmp_path / "file" / "out", **SMALL_TRAINING | {"steps": 10**9})
 
 
-def test_a_training_outlives_its_export(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
+def test_the_adapter_is_saved_if_the_export_fails(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_disk_full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("autorank.export.export_point.write_peft", full)
+    monkeypatch.setattr("autorank.export.export_point.write_peft", raise_disk_full)
     with pytest.raises(AutorankError, match=r"No space left on device\. The best adapter so far was saved to "):
-        api.train(model=model, to=tmp_path / "out", **SMALL)
+        api.train(model=model, to=tmp_path / "out", **SMALL_TRAINING)
     assert not (tmp_path / "out").exists()
-    (kept,) = tmp_path.glob("out-*.safetensors")
-    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+    (adapter_file,) = tmp_path.glob("out-*.safetensors")
+    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), adapter_file)
 
 
 @pytest.mark.parametrize("ending", [AutorankError("Training diverged."), KeyboardInterrupt()])
-def test_the_best_adapter_so_far_outlives_what_ends_a_training(
+def test_the_best_adapter_is_saved_if_the_training_fails(
     ending: BaseException, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def follow(console: object, training: TrainingRun, best: Path, warn: object) -> Any:
@@ -63,11 +63,11 @@ def test_the_best_adapter_so_far_outlives_what_ends_a_training(
 
     monkeypatch.setattr("autorank.display.train_display.follow", follow)
     with pytest.raises(type(ending)) as error:
-        api.train(model=model, to=tmp_path / "out", **SMALL)
-    said = "".join([str(error.value), *getattr(error.value, "__notes__", [])])
-    (kept,) = tmp_path.glob("out-*.safetensors")
-    assert f"The best adapter so far was saved to {kept}" in said
-    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+        api.train(model=model, to=tmp_path / "out", **SMALL_TRAINING)
+    message = "".join([str(error.value), *getattr(error.value, "__notes__", [])])
+    (adapter_file,) = tmp_path.glob("out-*.safetensors")
+    assert f"The best adapter so far was saved to {adapter_file}" in message
+    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), adapter_file)
 
 
 def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_without_an_evaluation_leave_no_files(model: str, tmp_path: Path) -> None:
-    diverging = SMALL | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
+    diverging = SMALL_TRAINING | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
     with pytest.raises(AutorankError, match=r"diverged|finite") as error:
         api.train(model=model, to=tmp_path / "out", **diverging)
     assert "kept" not in str(error.value) and {file.name for file in tmp_path.iterdir()} == {"cache", "model"}

@@ -1,4 +1,4 @@
-"""Tiny random language models of the true architectures, and text-to-text data that they can learn."""
+"""Tiny random language models of real architectures, and text-to-text data that they can learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 WORDS = [f"w{i}" for i in range(24)]
-ANSWERS = ["red fox", "green", "a blue bird sings"]  # of different lengths; which one, the prompt's key tells
+ANSWERS = ["red fox", "green", "a blue bird sings"]  # of different lengths; the key in the prompt selects the answer
 KEYS = ["k0", "k1", "k2"]
 TOKENS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[NL]", *KEYS, *WORDS, *sorted({w for a in ANSWERS for w in a.split()})]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -47,79 +47,81 @@ CHAT = (
 
 
 def byte_tokenizer(folder: Path) -> Any:
-    """Byte-level BPE, the only kind that transformers takes for Qwen2's; it knows the words as tokens."""
+    """Write a byte-level BPE tokenizer, as Qwen2Tokenizer requires, with the words as tokens; its vocabulary size."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
-    built = Tokenizer(models.BPE())
-    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["[PAD]", "[EOS]"])
-    built.train_from_iterator([" ".join([*TOKENS[5:], *ANSWERS])] * 9, trainer)
-    made = json.loads(built.to_str())["model"]
+    backend.train_from_iterator([" ".join([*TOKENS[5:], *ANSWERS])] * 9, trainer)
+    bpe = json.loads(backend.to_str())["model"]
     Qwen2Tokenizer(
-        vocab=made["vocab"], merges=[tuple(pair) for pair in made["merges"]], pad_token="[PAD]", eos_token="[EOS]",
+        vocab=bpe["vocab"], merges=[tuple(pair) for pair in bpe["merges"]], pad_token="[PAD]", eos_token="[EOS]",
         unk_token=None, model_max_length=64,
     ).save_pretrained(folder)  # fmt: skip
-    return len(made["vocab"])
+    return len(bpe["vocab"])
 
 
-def tokenizer(folder: Path, around: str = "$A", chat: bool = False) -> Any:
-    """A word-level tokenizer that knows line breaks."""
+def tokenizer(folder: Path, template: str = "$A", chat: bool = False) -> Any:
+    """Write a word-level tokenizer with a token for line breaks; `template`: the special tokens around a text."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    built = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token="[UNK]"))
-    built.normalizer = normalizers.Replace("\n", " [NL] ")
-    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if around != "$A":
-        built.post_processor = processors.TemplateProcessing(single=around, special_tokens=[("[BOS]", 2), ("[EOS]", 3)])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]",
+    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Replace("\n", " [NL] ")
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if template != "$A":
+        backend.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[("[BOS]", 2), ("[EOS]", 3)]
+        )
+    fast_tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]",
         model_max_length=64, chat_template=CHAT if chat else None,
     )  # fmt: skip
-    made.save_pretrained(folder)
-    return made
+    fast_tokenizer.save_pretrained(folder)
+    return fast_tokenizer
 
 
 def model(family: str, folder: Path, chat: bool = False) -> str:
     """Write a random language model and its tokenizer; its weights are large enough for clear choices."""
     import transformers
 
-    name, settings, around = FAMILIES[family]
+    name, settings, template = FAMILIES[family]
     if family == "qwen2":
         settings = settings | {"vocab_size": byte_tokenizer(folder), "eos_token_id": 1}
     else:
-        tokenizer(folder, around, chat)
-    kind = getattr(transformers, name)
+        tokenizer(folder, template, chat)
+    model_class = getattr(transformers, name)
     torch.manual_seed(0)
-    built = kind(kind.config_class(**settings))
-    for parameter in built.parameters():
+    language_model = model_class(model_class.config_class(**settings))
+    for parameter in language_model.parameters():
         if parameter.ndim == 2:
             parameter.data += 0.1 * torch.randn(parameter.shape)
-    built.save_pretrained(folder)
+    language_model.save_pretrained(folder)
     return str(folder)
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
     """Prompts of different lengths, a key among their words; the completion is the key's answer."""
-    draw = random.Random(seed)
-    made = []
+    rng = random.Random(seed)
+    pairs = []
     for i in range(count):
-        words = [draw.choice(WORDS) for _ in range(draw.randint(1, 7))]
-        words.insert(draw.randint(0, len(words)), KEYS[i % len(KEYS)])
-        made.append({"asked": " ".join(words), "told": ANSWERS[i % len(KEYS)]})
-    return made
+        words = [rng.choice(WORDS) for _ in range(rng.randint(1, 7))]
+        words.insert(rng.randint(0, len(words)), KEYS[i % len(KEYS)])
+        pairs.append({"asked": " ".join(words), "told": ANSWERS[i % len(KEYS)]})
+    return pairs
 
 
-def write(path: Path, given: list[dict[str, Any]]) -> Path:
-    """Rows as a jsonl file."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    """Write rows as a jsonl file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in records))
     return path
 
 
 def data(folder: Path, train: int = 96, validation: int = 24) -> Path:
-    """A folder with train and validation files."""
+    """Write a folder with train and validation files."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "train.jsonl", rows(train, 1))
     write(folder / "validation.jsonl", rows(validation, 2))

@@ -1,4 +1,4 @@
-"""Tiny random models of the true architectures, with a tokenizer, written to a folder as a user would have them."""
+"""Tiny random models of real architectures with a tokenizer, written to a directory, and data to train them on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def tokenizer(folder: Path) -> int:
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    built = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    built.pre_tokenizer = pre_tokenizers.Whitespace()
-    built.post_processor = processors.TemplateProcessing(
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         model_max_length=64, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)  # fmt: skip
     return len(vocabulary)
@@ -42,7 +42,7 @@ def model(architecture: str, folder: Path) -> str:
         "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "eos_token_id": 3,
     }  # fmt: skip
     torch.manual_seed(0)
-    built = {
+    network = {
         "bert": lambda: t.BertModel(t.BertConfig(**encoder), add_pooling_layer=True),
         "roberta": lambda: t.RobertaModel(t.RobertaConfig(**encoder), add_pooling_layer=False),
         "deberta-v2": lambda: t.DebertaV2Model(
@@ -62,27 +62,27 @@ def model(architecture: str, folder: Path) -> str:
             )
         ),
     }[architecture]()
-    built.save_pretrained(folder)
+    network.save_pretrained(folder)
     return str(folder)
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
-    """Sentence pairs whose label is whether they share their first word: learnable by a tiny model."""
+    """Sentence pairs, labeled by whether both start with the same word: learnable by a tiny model."""
     import random
 
     draw = random.Random(seed)
-    made: list[dict[str, object]] = []
+    examples: list[dict[str, object]] = []
     for i in range(count):
         first = [draw.choice(WORDS) for _ in range(draw.randint(3, 9))]
         second = [draw.choice(WORDS) for _ in range(draw.randint(3, 9))]
         label = i % 2
         second[0] = first[0] if label else next(word for word in WORDS if word != first[0])
-        made.append({"left": " ".join(first), "right": " ".join(second), "label": label})
-    return made
+        examples.append({"left": " ".join(first), "right": " ".join(second), "label": label})
+    return examples
 
 
 def pairs_file(path: Path, count: int, seed: int = 0) -> Path:
-    """`rows` as a jsonl file."""
+    """Write `rows` to a JSON lines file."""
     import json
 
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(count, seed)))
@@ -90,28 +90,28 @@ def pairs_file(path: Path, count: int, seed: int = 0) -> Path:
 
 
 def questions(count: int, seed: int = 0, unanswerable: bool = False) -> list[dict[str, object]]:
-    """Questions as SQuAD has them, answered by `w0 w1` wherever the context has it: learnable by a tiny model.
+    """Questions in SQuAD's format; the answer is `w0 w1`, somewhere in the context: learnable by a tiny model.
 
-    With `unanswerable` every second context has no such words.
+    With `unanswerable`, every second context lacks these words.
     """
     import random
 
     draw = random.Random(seed)
-    made: list[dict[str, object]] = []
+    examples: list[dict[str, object]] = []
     for i in range(count):
         words = [draw.choice(WORDS[2:]) for _ in range(draw.randint(4, 50))]
-        place = draw.randrange(len(words))
+        position = draw.randrange(len(words))
         answers: dict[str, list[object]] = {"text": [], "answer_start": []}
         if not (unanswerable and i % 2):
-            answers = {"text": ["w0 w1"], "answer_start": [sum(len(word) + 1 for word in words[:place])]}
-            words[place:place] = ["w0", "w1"]
+            answers = {"text": ["w0 w1"], "answer_start": [sum(len(word) + 1 for word in words[:position])]}
+            words[position:position] = ["w0", "w1"]
         question = " ".join(draw.choice(WORDS) for _ in range(draw.randint(2, 5)))
-        made.append({"id": str(i), "question": question, "context": " ".join(words), "answers": answers})
-    return made
+        examples.append({"id": str(i), "question": question, "context": " ".join(words), "answers": answers})
+    return examples
 
 
 def questions_folder(folder: Path, count: int, unanswerable: bool = False) -> Path:
-    """A folder with `questions` as train and half as many for validation, jsonl."""
+    """Write `questions` to JSON lines files in a directory: `count` for training, half as many for validation."""
     import json
 
     folder.mkdir(parents=True, exist_ok=True)

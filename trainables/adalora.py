@@ -229,6 +229,6 @@ def _fill(sizes: Sequence[int], rank: int, budget: int) -> int:
     """Parameters if the first layers keep all their triplets until the budget is used up."""
     total = 0
     for size in sizes:
-        taken = min(rank, budget)
-        total, budget = total + taken * size, budget - taken
+        amount = min(rank, budget)
+        total, budget = total + amount * size, budget - amount
     return total

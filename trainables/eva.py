@@ -76,7 +76,7 @@ class EVA(AllocationMethod[EVAConfig]):
         return _fill(layers, config), _fill(layers[::-1], config)
 
 
-def most(config: EVAConfig, inputs: int) -> int:
+def max_rank(config: EVAConfig, inputs: int) -> int:
     """Return the maximum number of directions of a layer with `inputs` input features."""
     return min(round(config.rank * config.rho), inputs)
 
@@ -85,8 +85,8 @@ def _fill(layers: Sequence[tuple[int, int]], config: EVAConfig) -> int:
     """Parameters if the first layers get their maximum rank until the budget is used up. layers: (in, out)."""
     budget, total = config.rank * len(layers), 0
     for inputs, outputs in layers:
-        taken = min(most(config, inputs), budget)
-        total, budget = total + taken * (inputs + outputs), budget - taken
+        amount = min(max_rank(config, inputs), budget)
+        total, budget = total + amount * (inputs + outputs), budget - amount
     return total
 
 
@@ -153,10 +153,10 @@ def directions(run: RunContext, config: EVAConfig) -> dict[str, Tensor]:
     """
     source = same_inputs(run, config)
     decompositions = {
-        name: Decomposition(features(run.layers[name])[0], most(config, features(run.layers[name])[0]), config.tau)
+        name: Decomposition(features(run.layers[name])[0], max_rank(config, features(run.layers[name])[0]), config.tau)
         for name in dict.fromkeys(source.values())
     }
-    ranks = {name: most(config, features(layer)[0]) for name, layer in run.layers.items()}
+    ranks = {name: max_rank(config, features(layer)[0]) for name, layer in run.layers.items()}
     for examples in islice(batches(run, config), config.svd_steps):
         unfinished = {name for name in decompositions if not decompositions[name].settled[: ranks[name]].all()}
         if not unfinished:
@@ -193,20 +193,20 @@ def batches(run: RunContext, config: EVAConfig) -> Iterator[np.ndarray]:
 
 def same_inputs(run: RunContext, config: EVAConfig) -> dict[str, str]:
     """Return layer -> first layer with the same input (such as query, key and value), which share a decomposition."""
-    seen: dict[str, Tensor] = {}
+    first_inputs: dict[str, Tensor] = {}
     source: dict[str, str] = {}
 
     def see(name: str, x: Tensor) -> None:
-        source[name] = next((other for other, before in seen.items() if _equal(before, x)), name)
+        source[name] = next((other for other, before in first_inputs.items() if _equal(before, x)), name)
         if source[name] == name:
-            seen[name] = x
+            first_inputs[name] = x
 
     pass_through(run, next(batches(run, config)), {name: partial(see, name) for name in run.layers})
     return {name: source[name] for name in run.layers}
 
 
-def _equal(ours: Tensor, theirs: Tensor) -> bool:
-    return ours.shape == theirs.shape and torch.equal(ours, theirs)
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
 
 
 def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callable[[Tensor], None]]) -> None:

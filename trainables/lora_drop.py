@@ -81,7 +81,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
         kept = select([importance[name] for name in members], self.config.threshold)
         match self.config.ablation:
             case "inverse":
-                kept = select([importance[name] for name in members], self.config.threshold, least=True)
+                kept = select([importance[name] for name in members], self.config.threshold, smallest=True)
             case "random":
                 kept = [int(i) for i in generator.choice(len(members), len(kept), replace=False)]
             case "top-k":
@@ -169,13 +169,13 @@ def groups(layers: Mapping[str, tuple[int, int]]) -> dict[tuple[str, tuple[int, 
     return members
 
 
-def select(squares: Sequence[float], threshold: float, least: bool = False) -> list[int]:
+def select(squares: Sequence[float], threshold: float, smallest: bool = False) -> list[int]:
     """Select layers in order of falling importance until they reach a share of the total (item 3 of the method).
 
     Args:
         squares: g of each layer.
         threshold: The share. Ties go to the earlier layer.
-        least: Select as many of the least important layers instead (the paper's ablation "inv").
+        smallest: Select as many of the least important layers instead (the paper's ablation "inv").
 
     Returns:
         The indices of the selected layers, rising.
@@ -187,7 +187,7 @@ def select(squares: Sequence[float], threshold: float, least: bool = False) -> l
         count = len(order)
     else:
         count = int(np.searchsorted(reached, threshold * total * (1 - 1e-12))) + 1
-    return sorted(order[-count:] if least else order[:count])
+    return sorted(order[-count:] if smallest else order[:count])
 
 
 def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all", "first"]) -> dict[str, float]:

@@ -13,7 +13,16 @@ from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.groups import with_options
-from autorank.options.shared import RUNS, MinGainProbability, Name, RankOptions, Runs, TrackingURI, read_search
+from autorank.options.shared import (
+    RUNS,
+    MinGainProbability,
+    Name,
+    PointOptions,
+    RankOptions,
+    Runs,
+    TrackingURI,
+    read_search,
+)
 
 specs = CommandLine(no_args_is_help=True)
 
@@ -36,10 +45,16 @@ def front(
 
     Example: autorank front lora-drop-demo --format csv
     """
-    from autorank.api import open_search
     from autorank.display.formatting import varied
     from autorank.reporting import front_csv_json, tables
+    from autorank.trials.selection import pick
+    from autorank.trials.statistics.confirmation_stats import gain_probabilities
 
+    if min_gain_probability is not None and format is not Format.table:
+        raise AutorankError(
+            "--min-gain-probability is for the table. JSON and CSV contain the probabilities, as `better`."
+        )
+    choice = PointOptions(min_gain_probability=min_gain_probability).choice()
     journal, snapshot = read_search(name, runs)
     if format is Format.json:
         print(front_csv_json.front_json(snapshot))
@@ -48,11 +63,7 @@ def front(
     else:
         terminal().print(tables.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
     if min_gain_probability is not None:
-        if format is not Format.table:
-            raise AutorankError(
-                "--min-gain-probability is for the table. JSON and CSV contain the probabilities, as `better`."
-            )
-        point = open_search(name, runs).pick(min_gain_probability=min_gain_probability)
+        point = pick(snapshot.points, **choice, better=gain_probabilities(snapshot))
         terminal().print(
             f"Better than plain LoRA with probability {min_gain_probability:g} or more: {point.label}, "
             f"{point.adapter_params:,} parameters, score {point.score:.4f}"
@@ -103,7 +114,7 @@ def sync(
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} runs the search {name!r} and updates MLflow itself. Wait until it ends.")
     uri = tracking_uri or default_uri(runs, journal.options.get("tracking"))
-    mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+    mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, journal.reference, runs, journal.provenance)
     mlflow_sync.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(mlflow_sync.uri)}")
 

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from autorank import tasks
 from autorank.display.formatting import title
+from autorank.errors import counted
 from autorank.reporting.tables import duration
-from autorank.searching.budget import TRIALS, Budget
+from autorank.searching.budget import Budget
 from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
 from autorank.searching.sampling import catalogue
@@ -21,7 +22,8 @@ from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
-from autorank.trials.statistics.forecast import Forecast, forecast
+from autorank.trials.record import ended_trials
+from autorank.trials.statistics.forecast import forecast
 
 
 def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> RenderableType:
@@ -38,7 +40,10 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
         What rich prints.
     """
     resources_per_trial = (Budget() if budget.on_cluster else budget).share(resources.this_machine())
-    trials = budget.trials or TRIALS
+    journal = None if folder is None or not (folder / JOURNAL).exists() else Journal.open(folder)
+    ended = 0 if journal is None else len(ended_trials(journal.trials()))
+    total, confirm = budget.totals({} if journal is None else journal.options, ended)
+    trials, noun = max(0, total - ended), "further trial" if ended else "trial"
     bounds = ParamBounds(spec.task, spec.model)
     cost = estimate(spec, trials, resources_per_trial, bounds)
     rows: list[RenderableType] = [title(spec, ", dry run")]
@@ -55,7 +60,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
              f"trial               {cost.steps:,} steps, about {duration(cost.seconds_per_trial)}\n"
              f"largest adapter     {1e3 * cost.seconds_per_step:.0f} ms per step, "
              f"{cost.seconds_per_evaluation:.1f} s per evaluation\n"
-             + f"{trials} trials".ljust(20) + f"at most about {duration(cost.seconds)}"
+             + counted(trials, noun).ljust(20) + f"at most about {duration(cost.seconds)}"
              + (", plus Ray's start" if spec.halving is None else ", plus Ray's start; most are stopped early")),
     )  # fmt: skip
     if spec.warm_start:
@@ -67,23 +72,13 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
         data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
         if first_trials := catalogue.first_trials(spec, data, bounds):
             rows.append(Text(f"first settings      {catalogue.sources(first_trials)}; none with --no-catalogue"))
-    if folder is not None and (expected := _forecast(folder, budget)) is not None:
-        rows.append(Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}"))
-    if budget.confirm:
+    if journal is not None:
+        expected = forecast(journal.trials(), journal.reference, trials, journal.spec.objectives)
+        rows += [] if expected is None else [Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}")]
+    if confirm:
         fronts = "both fronts" if spec.baseline else "the front"
-        rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))
+        rows.append(Text(f"confirmation        {confirm} more runs for each adapter with points on {fronts}"))
     return Group(*rows)
-
-
-def _forecast(folder: Path, budget: Budget) -> Forecast | None:
-    """What the further trials of a search that has begun are expected to add; None if it is new."""
-    if not (folder / JOURNAL).exists():
-        return None
-    journal = Journal.open(folder)
-    trials = journal.trials()
-    ended = sum(trial.state != "running" for trial in trials)
-    more = budget.totals(journal.options, ended)[0] - ended
-    return forecast(trials, journal.reference, more, journal.spec.objectives)
 
 
 def _space_table(entry: MethodSpec) -> Table:

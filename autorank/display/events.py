@@ -14,11 +14,11 @@ from typing_extensions import override
 
 from autorank.display.base import Display
 from autorank.display.formatting import new_confirmations
-from autorank.reporting.front_csv_json import front_rows, plain
+from autorank.reporting.front_csv_json import front_rows, json_value
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
 from autorank.trials.front import hypervolume
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Events(Display):
                 self._steps[trial.number] = trial.step
         self._emit_front(snapshot)
         for trial in snapshot.trials:
-            if trial.state != "running" and trial.number not in self._ended:
+            if not trial.is_running and trial.number not in self._ended:
                 self._ended.add(trial.number)
                 ending = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
                 self._emit("trial_end", **_name(trial), **ending, ended=len(self._ended), requested=snapshot.requested)
@@ -80,7 +80,7 @@ class Events(Display):
 
     def _start(self, snapshot: Snapshot) -> None:
         self._steps = {trial.number: trial.step for trial in snapshot.trials}
-        self._ended = {trial.number for trial in snapshot.trials if trial.state != "running"}
+        self._ended = {trial.number for trial in ended_trials(snapshot.trials)}
         self._confirmed = snapshot.confirmed
         baseline = self._spec.baseline
         self._emit(
@@ -97,7 +97,9 @@ class Events(Display):
 
     def _emit(self, event: str, **values: Any) -> None:
         """Print one event at once. If the reader closes the pipe, the search continues."""
-        line = json.dumps(plain({"event": event, "time": time.time(), **values}), ensure_ascii=False, allow_nan=False)
+        line = json.dumps(
+            json_value({"event": event, "time": time.time(), **values}), ensure_ascii=False, allow_nan=False
+        )
         try:
             print(line, flush=True)
         except BrokenPipeError:

@@ -15,7 +15,7 @@ from autorank.display.summary import finish
 from autorank.reporting.tables import count
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Lines(Display):
 
     @override
     def update(self, snapshot: Snapshot) -> None:
-        ended = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda trial: trial.ended)
+        ended = sorted(ended_trials(snapshot.trials), key=lambda trial: trial.ended)
         for number, trial in enumerate(ended, start=1):
             if trial.ended >= self._started and trial.number not in self._printed:
                 self._printed.add(trial.number)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
@@ -84,6 +85,7 @@ class Board:
 
     def __init__(self, spec: SearchSpec, pace: Pace) -> None:
         self._spec, self._pace = spec, pace
+        self._front: tuple[Any, Table] | None = None  # the last table, and what it was made of
 
     def render(self, snapshot: Snapshot) -> RenderableType:
         """Return title, progress, results, running trials and the present front; no line is wrapped.
@@ -94,7 +96,6 @@ class Board:
         Returns:
             What rich prints.
         """
-        snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         progress = self._pace(snapshot)
         parts = [f"{progress.ended}/{progress.requested} trials" if progress.requested else "starting", *progress.pace]
         if snapshot.confirmed:
@@ -107,8 +108,16 @@ class Board:
         if len(running) > RUNNING:
             rows.append(_line(f"  and {len(running) - RUNNING} more", "dim"))
         if snapshot.points:
-            rows += [Text(), front_table(thinned(snapshot.points), snapshot, varied(self._spec), wrap=False)]
+            rows += [Text(), self._front_table(snapshot)]
         return Group(*rows)
+
+    def _front_table(self, snapshot: Snapshot) -> Table:
+        """The front, without certainty, which takes a second to compute; made again only after a change."""
+        state = [point.key for point in snapshot.points], len(snapshot.baseline), len(snapshot.confirmed)
+        if self._front is None or self._front[0] != state:
+            points, quick = thinned(snapshot.points), replace(snapshot, folder=None)
+            self._front = state, front_table(points, quick, varied(self._spec), wrap=False)
+        return self._front[1]
 
 
 def _running(trial: TrialRecord, several: bool) -> Text:

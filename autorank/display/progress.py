@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from autorank.reporting.tables import duration, origins
 from autorank.trials.front import hypervolume
+from autorank.trials.record import ended_trials
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.forecast import Forecast, forecast
 
@@ -76,7 +77,7 @@ class Pace:
 
     def __call__(self, snapshot: Snapshot) -> Progress:
         """Return the progress of the search."""
-        ended = [trial for trial in snapshot.trials if trial.state != "running"]
+        ended = ended_trials(snapshot.trials)
         states = Counter(trial.state for trial in ended)
         points = snapshot.points
         return Progress(
@@ -90,15 +91,15 @@ class Pace:
 
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         if ended != self._forecast[0] and snapshot.reference is not None:
-            left = snapshot.requested - ended
-            self._forecast = ended, forecast(snapshot.trials, snapshot.reference, left, snapshot.objectives)
+            remaining = snapshot.requested - ended
+            self._forecast = ended, forecast(snapshot.trials, snapshot.reference, remaining, snapshot.objectives)
         return self._forecast[1]
 
     def _rate(self, snapshot: Snapshot) -> float | None:
         """Steps per second up to the last evaluation; between evaluations the number of steps is unknown."""
         now, steps = self._clock(), sum(trial.step for trial in snapshot.trials)
         if self._first is None:
-            if all(trial.state != "running" for trial in snapshot.trials):
+            if not any(trial.is_running for trial in snapshot.trials):
                 return None
             self._first = self._last = (now, steps)
         if self._last is None or steps > self._last[1]:
@@ -109,7 +110,7 @@ class Pace:
     def _remaining_seconds(self, snapshot: Snapshot) -> float | None:
         """Remaining seconds: of the budget, or of the trials at the pace of this session, whichever is less."""
         passed = self._clock() - self._began
-        done = [trial for trial in snapshot.trials if trial.state != "running"]
+        done = ended_trials(snapshot.trials)
         recent = [trial for trial in done if trial.ended > self._began]
         estimates = [] if self._budget is None else [max(0.0, self._budget - passed)]
         if recent:

@@ -28,7 +28,7 @@ def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
     Returns:
         The table.
     """
-    whole, scored = sizes[-1], sizes[-1].score is not None
+    full_size, scored = sizes[-1], sizes[-1].score is not None
     sizes_table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for header in ("parameters", "of whole", "energy", *(["score"] if scored else [])):
         sizes_table.add_column(header, justify="right")
@@ -36,11 +36,11 @@ def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
     front = {point.adapter_params for point in front_of(sizes)} if scored else set()
     size_chosen = None if chosen is None else chosen.adapter_params
     for size in sizes:
-        marks = ["whole"] if size is whole else []
+        marks = ["whole"] if size is full_size else []
         marks += ["chosen"] if size.adapter_params == size_chosen else []
         marks += ["a smaller size scores as much"] if scored and size.adapter_params not in front else []
         sizes_table.add_row(
-            count(size.adapter_params), f"{size.adapter_params / whole.adapter_params:.1%}", f"{size.energy:.1%}",
+            count(size.adapter_params), f"{size.adapter_params / full_size.adapter_params:.1%}", f"{size.energy:.1%}",
             *([f"{size.score:.4f}"] if size.score is not None else []), ", ".join(marks),
             style="bold" if size.adapter_params == size_chosen else None,
         )  # fmt: skip
@@ -81,13 +81,13 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
         title: The figure's title.
         file: .png, .svg or .pdf.
     """
-    whole, slices = sizes[-1], []
+    full_size, slices = sizes[-1], []
     for size in sizes[:-1]:
         slices.append(Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.kept or {}))
-    params = whole.adapter_params
+    params = full_size.adapter_params
     evaluation = Evaluation(
-        0, 0.0, float(whole.score or 0.0), dict(whole.metrics or {}), 0.0, params, params, params, 0, {}, 0.0, 0,
-        tuple(slices),
+        0, 0.0, float(full_size.score or 0.0), dict(full_size.metrics or {}), 0.0, params, params, params, 0, {}, 0.0,
+        0, tuple(slices),
     )  # fmt: skip
     snapshot = Snapshot([TrialRecord(0, "", {}, "complete", (evaluation,))], front_of(sizes), [])
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from autorank.display.base import Locations
 from autorank.display.formatting import varied
+from autorank.errors import counted
 from autorank.reporting.tables import count, front_summary
 from autorank.spec import SearchSpec
 from autorank.trials.journal.journal_file import JOURNAL
@@ -58,7 +59,8 @@ def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
     }
     texts = [endings[outcome.ending]] if outcome.ending in endings else []
     if outcome.unconfirmed:
-        texts.append(f"{outcome.unconfirmed} confirmations are missing. {resume}")
+        is_missing = "is" if outcome.unconfirmed == 1 else "are"
+        texts.append(f"{counted(outcome.unconfirmed, 'confirmation')} {is_missing} missing. {resume}")
     if not outcome.tracked:
         texts.append(f"MLflow is incomplete. To update it: autorank sync {name}{options}")
     return texts

@@ -111,12 +111,12 @@ def load(subject: str, module: str, package: str) -> Iterator[Finding]:
 
 def methods() -> Iterator[Finding]:
     """Check that the installed methods can be imported."""
-    from autorank.methods import OWN, find, names
+    from autorank.methods import METHODS_VARIABLE, find, names
 
     try:
         installed = names()
     except AutorankError as error:
-        yield Finding("methods", "problem", str(error), f"Correct {OWN}, or unset it.")
+        yield Finding("methods", "problem", str(error), f"Correct {METHODS_VARIABLE}, or unset it.")
         return
     broken: dict[str, list[str]] = {}
     for name in installed:
@@ -125,7 +125,7 @@ def methods() -> Iterator[Finding]:
         except Exception as error:
             broken.setdefault(first_line(error.__cause__ or error), []).append(name)
     for reason, broken_names in broken.items():
-        remedy = f"Reinstall or remove their package; for your own methods, correct {OWN}."
+        remedy = f"Reinstall or remove their package; for your own methods, correct {METHODS_VARIABLE}."
         yield Finding("methods", "problem", f"{', '.join(broken_names)}: {reason}", remedy)
     if not installed:
         yield Finding(

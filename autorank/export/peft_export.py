@@ -137,10 +137,10 @@ def _uses_dora(trained: BaseModel) -> bool:
     updates = {name: layer.update for name, layer in adapters.adapted(trained.model).items()}
     with_magnitude = [name for name, update in updates.items() if update.m is not None and update.rank > 0]
     if with_magnitude and len(with_magnitude) < len(updates):
-        other = next(name for name in updates if name not in with_magnitude)
+        without_magnitude = next(name for name in updates if name not in with_magnitude)
         raise AutorankError(
-            f"{with_magnitude[0]} uses DoRA, and {other} does not or has rank 0. A PEFT adapter cannot mix them; "
-            "use --merge."
+            f"{with_magnitude[0]} uses DoRA, and {without_magnitude} does not or has rank 0. A PEFT adapter cannot mix "
+            "them; use --merge."
         )
     return bool(with_magnitude)
 
@@ -151,12 +151,12 @@ def _modules_to_save(trained: BaseModel, adapted: set[str]) -> list[str]:
     Raises:
         AutorankError: One of them has an update too; PEFT cannot store both.
     """
-    others = {base_model.owner(name) for name, p in trained.model.named_parameters() if p.requires_grad} - {""}
-    if both := others & adapted:
+    trained_modules = {base_model.owner(name) for name, p in trained.model.named_parameters() if p.requires_grad} - {""}
+    if conflicts := trained_modules & adapted:
         raise AutorankError(
-            f"Both {min(both)} and its update were trained, which a PEFT adapter cannot represent; use --merge."
+            f"Both {min(conflicts)} and its update were trained, which a PEFT adapter cannot represent; use --merge."
         )
-    return sorted(others | set(trained.head_modules))
+    return sorted(trained_modules | set(trained.head_modules))
 
 
 def _task_type(trained: BaseModel, origin: adapter_file.Origin) -> str:

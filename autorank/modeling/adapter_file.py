@@ -33,7 +33,7 @@ M = TypeVar("M", bound="PreTrainedModel")
 
 FORMAT = "autorank adapter 1"
 FILE = "adapter.safetensors"  # file name in an exported directory
-_SHOWN = 3  # mismatches that a message lists
+_MAX_LISTED = 3  # mismatches that a message lists
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def load_adapter(model: M, folder: str | Path) -> M:
     if mismatches:
         adapters.detach_all(model)
         raise AutorankError(
-            f"The adapter in {file} does not fit this model: {listed(mismatches, _SHOWN, '; ')}. Load "
+            f"The adapter in {file} does not fit this model: {listed(mismatches, _MAX_LISTED, '; ')}. Load "
             f"its base model {source.model!r} with num_labels={source.outputs}."
         )
     adapters.load_tensors(model, values)

@@ -135,8 +135,8 @@ def stored_tensors(model: nn.Module, head: Collection[str] = ()) -> Iterator[tor
     updates = distinct_updates(model)
     users = Counter(id(update.B) for update in updates)
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
-    kept = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
-    folded = {id(vector) for update in foldable for vector in (update.e, update.u)} - kept
+    still_used = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
+    folded = {id(vector) for update in foldable for vector in (update.e, update.u)} - still_used
     exported = _active_parts(updates) | {id(update.B): update.without_start()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in head and id(parameter) not in folded:

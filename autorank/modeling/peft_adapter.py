@@ -187,14 +187,14 @@ def write(
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    written = {name: update for name, update in updates.items() if update.rank > 0 or pad}
-    dora = any(update.m is not None for update in written.values())
+    exported = {name: update for name, update in updates.items() if update.rank > 0 or pad}
+    dora = any(update.m is not None for update in exported.values())
     if dora and pad:
         raise AutorankError("DoRA adapters cannot be padded. Omit --pad.")
-    max_rank = max([update.rank for update in written.values()], default=1)
-    tensors = {_stored_name(name, written): value for name, value in others.items()}
+    max_rank = max([update.rank for update in exported.values()], default=1)
+    tensors = {_stored_name(name, exported): value for name, value in others.items()}
     ranks = {}
-    for name, update in written.items():
+    for name, update in exported.items():
         down, up = update.folded()
         ranks[name] = max_rank if pad else update.rank
         missing = ranks[name] - update.rank
@@ -206,7 +206,7 @@ def write(
     patterns = {name: rank for name, rank in ranks.items() if rank != max_rank}
     config = LoraConfig(
         task_type=old.task_type, base_model_name_or_path=old.base_model_name_or_path, revision=old.revision,
-        inference_mode=True, r=max_rank, lora_alpha=max_rank, target_modules=sorted(written) or ["none"],
+        inference_mode=True, r=max_rank, lora_alpha=max_rank, target_modules=sorted(exported) or ["none"],
         rank_pattern=patterns, alpha_pattern=dict(patterns), modules_to_save=old.modules_to_save, bias=old.bias,
         fan_in_fan_out=old.fan_in_fan_out, use_dora=dora,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError, listed
 from autorank.modeling.target_modules import block, kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
-_SHOWN = 3  # invalid ranks that a message lists
+_MAX_LISTED = 3  # invalid ranks that a message lists
 
 
 def read(path: Path) -> dict[str, int]:
@@ -34,11 +34,15 @@ def read(path: Path) -> dict[str, int]:
     except ValueError as error:  # UnicodeDecodeError too
         raise AutorankError(f"The rank file {path} is not JSON: {error}. {_REMEDY}") from None
     if not isinstance(ranks, dict):
-        raise AutorankError(f'The rank file {path} must contain {{"layer": rank, ...}}, not {_shown(ranks)}. {_REMEDY}')
-    invalid = [f"{layer!r} has {_shown(rank)}" for layer, rank in ranks.items() if type(rank) is not int or rank < 0]
+        raise AutorankError(
+            f'The rank file {path} must contain {{"layer": rank, ...}}, not {_shortened(ranks)}. {_REMEDY}'
+        )
+    invalid = [
+        f"{layer!r} has {_shortened(rank)}" for layer, rank in ranks.items() if type(rank) is not int or rank < 0
+    ]
     if invalid:
         raise AutorankError(
-            f"Ranks in the rank file {path} must be integers of at least 0, but {listed(invalid, _SHOWN)}. "
+            f"Ranks in the rank file {path} must be integers of at least 0, but {listed(invalid, _MAX_LISTED)}. "
             f"Correct the file; {_REMEDY}"
         )
     return ranks
@@ -68,7 +72,7 @@ def read_for(path: Path, layers: Collection[str]) -> dict[str, int]:
         raise AutorankError(f"The rank file {path} has no rank above 0. {_REMEDY}")
     if missing := _in_later_blocks(ranks, layers):
         raise AutorankError(
-            f"The rank file {path} has no ranks for the last blocks of the model ({listed(missing, _SHOWN)}). "
+            f"The rank file {path} has no ranks for the last blocks of the model ({listed(missing, _MAX_LISTED)}). "
             "Use a file made with the same model, or add these layers with rank 0 if they get no update."
         )
     return {name: ranks[name] for name in layers if ranks.get(name)}
@@ -111,7 +115,7 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
         without a layer is None.
     """
     split_names = [(block(name), name.removeprefix(f"{block(name)}.")) for name in ranks]
-    positions = [(row, kind(rest)) for row, rest in split_names]
+    positions = [(row, kind(path)) for row, path in split_names]
     if len(set(positions)) < len(positions):  # names have further numbers, of experts for example, which are then kept
         positions = split_names
     rows, columns = (list(dict.fromkeys(labels)) for labels in zip(*positions, strict=True)) if ranks else ([], [])
@@ -175,7 +179,7 @@ def _shortest_suffixes(names: Sequence[str]) -> list[str]:
     return [shortest(name) for name in names]
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     """A value of a JSON file as text of at most 40 characters."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -24,8 +24,8 @@ class BudgetOptions:
     trials: Annotated[
         str | int | None,
         typer.Option(
-            help="Number of trials in total, earlier sessions included, or +20 for 20 more. Default: as in the "
-            "earlier session, or 20.",
+            help="Number of trials in total, earlier sessions included, or +20: 20 more than a search has, or the rest "
+            "of an unfinished one. Default: as in the earlier session, or 20.",
             metavar="N|+N",
             rich_help_panel=MACHINES,
         ),

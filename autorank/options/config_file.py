@@ -227,10 +227,10 @@ def _with_paths(block: Any, method: str, directory: Path) -> Any:
 
     if not isinstance(block, dict):
         return block
-    known = names()
-    if any(name in known for name in block):
+    available = names()
+    if any(name in available for name in block):
         return {name: _with_paths(settings, name, directory) for name, settings in block.items()}
     for name in (name.strip() for name in method.split(",")):
-        if name in known:
+        if name in available:
             block = absolute_paths(name, block, directory)
     return block

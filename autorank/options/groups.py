@@ -77,8 +77,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**built, **values)
 
-    others = [arg.replace(kind=inspect.Parameter.KEYWORD_ONLY) for arg in arguments if arg.name not in groups]
-    parameters = sorted([*options, *others], key=lambda parameter: not _is_argument(parameter))
+    ungrouped = [arg.replace(kind=inspect.Parameter.KEYWORD_ONLY) for arg in arguments if arg.name not in groups]
+    parameters = sorted([*options, *ungrouped], key=lambda parameter: not _is_argument(parameter))
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
@@ -122,8 +122,8 @@ def keywords(group: Callable[P, G], but: Collection[str] = ()) -> Decorator[P, G
                 raise TypeError(f"{function.__name__}() takes keyword arguments only, as in {options[0].name}=...")
             return function(*arguments, grouped(group, function.__name__, values, but))
 
-        plain = [option.replace(annotation=get_args(option.annotation)[0]) for option in options]
-        call.__signature__ = signature.replace(parameters=[*positional, *plain])  # type: ignore[attr-defined]
+        without_typer = [option.replace(annotation=get_args(option.annotation)[0]) for option in options]
+        call.__signature__ = signature.replace(parameters=[*positional, *without_typer])  # type: ignore[attr-defined]
         call.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n" + "\n".join(map(_described, options))
         return call
 
@@ -145,11 +145,11 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
     Raises:
         AutorankError: An unknown argument, or lists all values of a wrong type or out of bounds.
     """
-    known = {option.name: option.annotation for option in _parameters(group) if option.name not in but}
+    annotations = {option.name: option.annotation for option in _parameters(group) if option.name not in but}
     for name in values:
-        if name not in known:
-            raise unknown(f"option of {function}()", name, known)
-    expected = {name: _expected(known[name], value) for name, value in values.items()}
+        if name not in annotations:
+            raise unknown(f"option of {function}()", name, annotations)
+    expected = {name: _expected(annotations[name], value) for name, value in values.items()}
     if wrong := [f"{name}={values[name]!r}: expected {text}" for name, text in expected.items() if text]:
         raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
     return group(**values)

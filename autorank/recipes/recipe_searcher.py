@@ -13,11 +13,10 @@ from typing import Any
 from typing_extensions import override
 
 from autorank.defaults import MAX_RETRIES
+from autorank.errors import raise_if_disk_full
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
-from autorank.searching.journal_searcher import check_space
 from autorank.searching.ray.base_searcher import BaseSearcher
-from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
 
@@ -83,7 +82,7 @@ class RecipeSearcher(BaseSearcher):
         if ready is not None and self._must_wait(ready.run):
             return None
         if ready is None or self.problem or self.out_of_time:
-            return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
+            return self._wait_or_finish()
         self._remaining.remove(ready)
         self._running[trial_id] = ready.run
         self._progress[trial_id] = ready, {}
@@ -105,7 +104,7 @@ class RecipeSearcher(BaseSearcher):
         training, evaluations = self._progress.pop(trial_id, (None, {}))
         if training is None or self.problem:
             return
-        death = self.deaths.pop(trial_id, Death("its process died")) if error else None
+        death = self._pop_death(trial_id, error)
         try:
             self.on_progress(death)
             step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
@@ -141,7 +140,7 @@ class RecipeSearcher(BaseSearcher):
         return train.changed({"retrain": str(file)})
 
     def _fail(self, training: Training, reason: str) -> None:
-        check_space(reason)
+        raise_if_disk_full(reason)
         logger.error("%s, seed %d failed: %s", *training.run, reason)
         self._store(training, {"failed": reason})
 

@@ -32,8 +32,8 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "seconds": point.seconds,
             "memory": point.memory,
             "knee": point.knee,
-            "metrics": plain(point.metrics),
-            "settings": plain(point.settings),
+            "metrics": json_value(point.metrics),
+            "settings": json_value(point.settings),
         }
         | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.baseline else {})
         | ({"certainty": asdict(certain[point.key])} if point.key in certain else {})
@@ -79,14 +79,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value for JSON: numbers that are not finite become None, unknown types become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -175,18 +175,18 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 def _ring(axes: Axes, point: Point, name: str) -> None:
     """A circle and a label: above the front, where there is space, or below it at the left edge."""
-    where = (log_params(point.adapter_params), point.score)
-    left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
-    axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
+    position = (log_params(point.adapter_params), point.score)
+    near_left_edge = axes.transAxes.inverted().transform(axes.transData.transform(position))[0] < 0.3
+    axes.scatter(*position, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
     label = f"{name}: {count(point.adapter_params)}, {point.score:.3f}"
-    _note(axes, label, where, (10, -16) if left else (-8, 8), KNEE)
+    _note(axes, label, position, (10, -16) if near_left_edge else (-8, 8), KNEE)
 
 
-def _note(axes: Axes, text: str, where: tuple[float, float], shift: tuple[int, int], color: str) -> None:
+def _note(axes: Axes, text: str, position: tuple[float, float], shift: tuple[int, int], color: str) -> None:
     """A text beside a point, `shift` in typographic points; it extends away from the point."""
     axes.annotate(
         text,
-        where,
+        position,
         shift,
         textcoords="offset points",
         ha="left" if shift[0] > 0 else "right",

@@ -37,9 +37,11 @@ def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
     cell = max(0.5, 0.075 * _widest(kinds) + 0.12)
     left, bottom, right, top = 0.6 + 0.075 * _widest(rows), 0.4 + 0.14 * max(k.count("\n") for k in kinds), 0.2, 0.6
     width, height = cell * len(columns), 0.27 * len(rows)
-    whole = (left + max(width, 0.1 * _widest([title, summary])) + right, bottom + height + top)
-    figure = Figure(figsize=whole, dpi=150)
-    axes = figure.add_axes((left / whole[0], bottom / whole[1], width / whole[0], height / whole[1]))
+    figure_size = (left + max(width, 0.1 * _widest([title, summary])) + right, bottom + height + top)
+    figure = Figure(figsize=figure_size, dpi=150)
+    axes = figure.add_axes(
+        (left / figure_size[0], bottom / figure_size[1], width / figure_size[0], height / figure_size[1])
+    )
     highest = max(1, *ranks.values())
     shades = LinearSegmentedColormap.from_list("ranks", RANKS).with_extremes(under=NO_RANK)
     values = [[math.nan if rank is None else rank for rank in row] for row in cells]

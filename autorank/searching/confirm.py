@@ -5,6 +5,7 @@ Every run gets a few seeds; the others go to points that may or may not belong t
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections import deque
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 from autorank.defaults import MAX_RETRIES
-from autorank.searching.confirmation_seeds import equal_seeds, next_training
-from autorank.searching.journal_searcher import check_space
+from autorank.errors import raise_if_disk_full
+from autorank.searching.confirmation_seeds import MAX_FACTOR, equal_seeds, next_training
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
@@ -31,7 +32,6 @@ from autorank.trials.statistics.confirmation_stats import contested
 logger = logging.getLogger(__name__)
 
 FOLDER = "confirm"  # directory of the checkpoints, in the search's directory
-FIRST_SEED = 1_000  # far from the seeds that users choose (ours)
 
 
 class Repeat(NamedTuple):
@@ -48,7 +48,7 @@ class Repeat(NamedTuple):
 class ConfirmSearcher(BaseSearcher):
     """Tune's searcher for missing confirmations: every point of the fronts, including the baseline's.
 
-    The number of seeds of a run is `seeds` on average.
+    The number of seeds of a run is at most `seeds` on average.
 
     All points of an evaluation, the adapter and its slices, share a run for each seed: the adapter is cut to the size
     of each slice, or to the next smaller size.
@@ -72,32 +72,31 @@ class ConfirmSearcher(BaseSearcher):
         self._running: dict[str, Repeat] = {}
         self._reached: dict[Repeat, int] = {}  # step of the last evaluation
         self._points: dict[Repeat, list[Point]] = {}
-        self._left: deque[Repeat] | None = None  # None: not yet computed, because trials are running
+        self._left: deque[Repeat] = deque()
         self._planned = -1  # number of results when the next training was last chosen
 
     def has_work(self) -> bool:
         """Return whether confirmations are missing and there is time left."""
-        if self._left is None:
-            self._points = trainings(self._journal, self._seeds)
-            self._left = deque(self._points)
-            # a killed session may have left checkpoints of others
-            delete_other_runs(self._folder, {str(repeat) for repeat in self._left})
-            for repeat in self._left:
-                self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
+        if not self._points:
+            delete_other_runs(self._folder, _resumable(self._journal, self._seeds))  # which a killed session has left
+        # the next trainings depend on the results of the last ones
         if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):
             self._planned = results
-            further = trainings(self._journal, self._seeds, set(self._points))
-            self._points |= further
-            self._left.extend(further)
+            self._add(trainings(self._journal, self._seeds, set(self._points)))
         return bool(self._left) and not self.out_of_time
+
+    def _add(self, points: dict[Repeat, list[Point]]) -> None:
+        self._points |= points
+        self._left.extend(points)
+        for repeat in points:
+            self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next run as `WarmTrial` expects it, FINISHED, or None: ask again later."""
         if self._must_wait():
             return None
         if not self.has_work() or self.problem:
-            return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
-        assert self._left
+            return self._wait_or_finish()
         if self._must_wait(self._left[0]):
             return None
         repeat = self._running[trial_id] = self._left.popleft()
@@ -121,10 +120,9 @@ class ConfirmSearcher(BaseSearcher):
         repeat, result = self._running.pop(trial_id, None), result or {}
         if repeat is None or self.problem:
             return
-        death = self.deaths.pop(trial_id, Death("its process died")) if error else None
+        death = self._pop_death(trial_id, error)
         try:
             self.on_progress(death)
-            assert self._left is not None
             memory = bool(result.get("out_of_memory"))
             if self._retry.retry(repeat, self._reached.get(repeat, 0), self._train(repeat), death, memory):
                 self._left.append(repeat)
@@ -141,7 +139,7 @@ class ConfirmSearcher(BaseSearcher):
     def _store(self, repeat: Repeat, result: dict[str, Any], death: Death | None) -> None:
         if death or "evaluation" not in result:
             reason = death.reason if death else result.get("failed", "stopped")
-            check_space(reason)
+            raise_if_disk_full(reason)
             logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *repeat, reason)
             for point in self._points[repeat]:
                 self._journal.confirm(*point.key, repeat.seed, {"failed": reason})
@@ -216,6 +214,18 @@ def _confirmed_seeds(snapshot: Snapshot, trial: int, step: int) -> set[int]:
     return {seed for *key, seed in snapshot.confirmed if key[:2] == [trial, step]}
 
 
+def _resumable(journal: Journal, seeds: int) -> set[str]:
+    """The names of all trainings that the fronts may still need; their checkpoints are kept."""
+    snapshot = journal.snapshot()
+    done = {(trial, step, seed) for (trial, step, _, seed), result in snapshot.confirmed.items() if "score" in result}
+    repeats = (
+        Repeat(*training, seed)
+        for training in _points_of_trainings(snapshot)
+        for seed in islice(seeds_of(journal, *training), MAX_FACTOR * seeds)
+    )
+    return {str(repeat) for repeat in repeats if repeat not in done}
+
+
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
     """Return the missing confirmations: trial, step, parameters, seed."""
     return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
@@ -224,9 +234,10 @@ def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
 def seeds_of(journal: Journal, trial: int, step: int) -> Iterator[int]:
     """Seeds with which a training is repeated: those that it was repeated with, then new ones.
 
-    New seeds differ between trainings, and from the seed of the search (ours). A seed decides the order of the examples
-    and the first weights of the head, so an unlucky one can fail with many settings. If all trainings shared their
-    seeds, deviations of points would not be independent, as the intervals of `confirmation_stats` assume.
+    New seeds are hashes, so that they differ between trainings, and from the seed of the search (ours). A seed decides
+    the order of the examples and the first weights of the head, so an unlucky one can fail with many settings. If all
+    trainings shared their seeds, deviations of points would not be independent, as the intervals of
+    `confirmation_stats` assume.
 
     Args:
         journal: The search.
@@ -238,8 +249,12 @@ def seeds_of(journal: Journal, trial: int, step: int) -> Iterator[int]:
     """
     confirmed = _confirmed_seeds(journal.snapshot(), trial, step)
     excluded = confirmed | {journal.spec.training.seed}
-    new = (seed for seed in count(FIRST_SEED * (trial + 1) + step) if seed not in excluded)
-    return chain(sorted(confirmed), new)
+    new = (_seed(trial, step, number) for number in count())
+    return chain(sorted(confirmed), (seed for seed in new if seed not in excluded))
+
+
+def _seed(trial: int, step: int, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{trial}:{step}:{number}".encode()).digest()[:4])
 
 
 def _outcome(point: Point) -> dict[str, Any]:

@@ -41,14 +41,14 @@ def make_spec(
     """
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
     entries = [_entry(method, space) for method, space in spaces.items()]
-    plain = None
+    baseline_entry = None
     if baseline and BASELINE not in spaces:
         settings = _common_targets(spaces) if baseline_space is None else ()
-        plain = _entry(BASELINE, load(BASELINE, baseline_space, settings))
+        baseline_entry = _entry(BASELINE, load(BASELINE, baseline_space, settings))
     try:
         return SearchSpec(
             name=name, task=task, model=model, training=training or TrainingSpec(), methods=tuple(entries),
-            baseline=plain, **values,
+            baseline=baseline_entry, **values,
         )  # fmt: skip
     except ValidationError as error:
         raise explain(error, "The search") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections import deque
@@ -13,7 +12,7 @@ from typing import Any
 from typing_extensions import override
 
 from autorank.defaults import MAX_RETRIES
-from autorank.errors import AutorankError, disk_full
+from autorank.errors import AutorankError, raise_if_disk_full
 from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
@@ -21,7 +20,7 @@ from autorank.searching.sampling.curve_value import learned_values
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal.journal import Journal
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 from autorank.trials.statistics.forecast import HORIZON, forecast
 
 logger = logging.getLogger(__name__)
@@ -121,16 +120,15 @@ class JournalSearcher(BaseSearcher):
             if new.state == "running":
                 return self._start(trial_id, new)
             self._check_hopeless(str(new.reason))
-        # a running trial may have to be retried
-        return None if self._running and not self.out_of_time and not self.problem else self.FINISHED
+        return self._wait_or_finish()
 
     def _is_flat(self) -> bool:
         """Whether the search stops because it is flat; computed when a trial has ended."""
         trials = self._journal.trials()
-        if self._stop_when_flat and not self.flat and (count := len(ended(trials))) != self._forecast_at:
+        if self._stop_when_flat and not self.flat and (count := len(ended_trials(trials))) != self._forecast_at:
             self._forecast_at = count
             spec, reference = self._journal.spec, self._journal.reference
-            prediction = forecast(trials, reference, min(HORIZON, self._remaining), spec.objectives)
+            prediction = forecast(trials, reference, HORIZON, spec.objectives)
             self.flat = prediction is not None and prediction.flat
         return self.flat
 
@@ -177,7 +175,7 @@ class JournalSearcher(BaseSearcher):
         number = self._running.pop(trial_id, None)
         if number is None or self.problem:
             return
-        death = self.deaths.pop(trial_id, Death("its process died")) if error else None
+        death = self._pop_death(trial_id, error)
         try:
             self.on_progress(death)  # if it raises, the trial continues when the search is resumed
             self._finish(number, result or {}, death)
@@ -225,22 +223,11 @@ class JournalSearcher(BaseSearcher):
 
         A full disk ends the search too, but is no failure of the trial, which continues when the search is resumed.
         """
-        check_space(reason)
+        raise_if_disk_full(reason)
         self._end(number, "failed", reason)
         self._check_hopeless(reason)
 
     def _check_hopeless(self, reason: str) -> None:
-        trials = ended(self._journal.trials())
+        trials = ended_trials(self._journal.trials())
         if len(trials) >= HOPELESS and {(trial.state, trial.reason) for trial in trials} == {("failed", reason)}:
             raise AutorankError(f"All {len(trials)} trials failed for the same reason: {reason}")
-
-
-def check_space(reason: str) -> None:
-    """Raise OSError if the reason of a failure is a full disk, because everything else would fail too."""
-    if disk_full(Exception(reason)):
-        raise OSError(errno.ENOSPC, reason)
-
-
-def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that have ended."""
-    return [trial for trial in trials if trial.state != "running"]

@@ -15,7 +15,6 @@ from autorank.redaction import hide
 from autorank.searching.budget import Budget
 from autorank.searching.confirm import pending
 from autorank.searching.create import open_journal
-from autorank.searching.journal_searcher import ended
 from autorank.searching.ray import resources
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
@@ -39,7 +38,8 @@ from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.tracking.tracking_uri import checked, remembered
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
-from autorank.trials.provenance import described
+from autorank.trials.provenance import data_description
+from autorank.trials.record import ended_trials
 from autorank.trials.retention import storage_folder
 from autorank.trials.snapshot import Snapshot
 
@@ -118,8 +118,8 @@ def search(
     if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
         spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds)})
         if spec.warm_start:
-            found = catalogue.sources(spec.warm_start)
-            inform(f"First settings from the catalogue: {found}. --no-catalogue leaves them out.")
+            sources = catalogue.sources(spec.warm_start)
+            inform(f"First settings from the catalogue: {sources}. --no-catalogue leaves them out.")
     with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
@@ -155,24 +155,26 @@ def conduct(
     storage = budget.storage or journal.options.get("storage")
     if journal.truncated_bytes:
         warn(f"The journal is truncated; ignoring the incomplete last line ({journal.truncated_bytes} bytes).")
-    if data is not None and not journal.describe(described(data)):
-        warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
-    ended_trials, options = len(ended(journal.trials())), journal.options
+    if data is not None:
+        journal.store_data_description(description := data_description(data))
+        if not journal.has_same_data(description):
+            warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
+    ended, options = len(ended_trials(journal.trials())), journal.options
     untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
-    trials, confirm = budget.totals(options, ended_trials, unconfirmed=bool(untried_points))
+    trials, confirm = budget.totals(options, ended, unconfirmed=bool(untried_points))
     listeners: list[Progress] = [] if progress is None else [progress]
     mlflow_logger, tracking = None, options.get("tracking")
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)
-        sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+        sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.provenance)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)
     output = storage_folder(storage, journal.search_id) if storage else journal.folder
     session = Session(journal, trainable, bounds, budget, output, listeners, data, check_length)
     ending: Ending = "trials"
     try:
-        if ended_trials < max(trials, len(journal.trials())) or pending(journal, confirm):
+        if ended < max(trials, len(journal.trials())) or pending(journal, confirm):
             addresses = {name: uri for name, uri in (("storage", storage), ("tracking", tracking)) if uri}
             journal.set_options(trials=trials, confirm=confirm, **addresses)
             ending = _with_ray(session, trials, confirm, warn)

@@ -25,7 +25,7 @@ from autorank.training.optimization.plan import Plan
 from autorank.training.optimization.rng import stream
 from autorank.training.slicing.slice_scorer import SliceScorer
 
-KNOWN = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
+SCORED_TASK_TYPES = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
 
 
 class ScoredShrinking(Shrinking):
@@ -49,7 +49,7 @@ class ScoredShrinking(Shrinking):
         trained = getattr(self.adapter.config.task_type, "value", self.adapter.config.task_type)
         needed = definition.kind.head
         fitting = {needed.task_type} | ({heads.TEXT_TO_TEXT.task_type} if needed.generates else set())
-        if trained in KNOWN - fitting:
+        if trained in SCORED_TASK_TYPES - fitting:
             raise AutorankError(
                 f"{folder} was trained for {trained}, but {definition.name!r} is a task of kind {definition.kind}. "
                 "Give data of the adapter's own kind of task."
@@ -91,14 +91,14 @@ class ScoredShrinking(Shrinking):
                 f"The score of {self.adapter.folder} is {score}: the adapter is damaged, or its training diverged. "
                 "Use another adapter."
             )
-        whole = Size(self.params, 1.0, None, score, metrics)
+        full_size = Size(self.params, 1.0, None, score, metrics)
         scorer = SliceScorer(self._base, loop, self._objective, self._data, count, self._training.slice_score)
         pieces = scorer.score(1, True, self.params, score)
         sizes = [
             Size(piece.adapter_params, self.energy_of(piece.kept), piece.kept, piece.score, piece.metrics)
             for piece, _ in pieces
         ]
-        return [*sizes, whole]
+        return [*sizes, full_size]
 
     def score_size(self, size: Size) -> Size:
         """Score a size.

@@ -37,12 +37,12 @@ def choose(
     if energy is not None:
         size = shrinking.at_energy(energy)
         return shrinking.score_size(size) if isinstance(shrinking, ScoredShrinking) else size
-    whole = sizes[-1]
-    if whole.score is None:
+    full_size = sizes[-1]
+    if full_size.score is None:
         return None if max_params is None else shrinking.at_params(max_params)
     if max_loss is not None:
-        min_score = whole.score - max_loss
-    if max_params is not None and max_params < whole.adapter_params and isinstance(shrinking, ScoredShrinking):
+        min_score = full_size.score - max_loss
+    if max_params is not None and max_params < full_size.adapter_params and isinstance(shrinking, ScoredShrinking):
         sizes = [shrinking.score_size(shrinking.at_params(max_params)), *sizes]
     point = pick(front_of(sizes), max_params=max_params, min_score=min_score)
     return next(size for size in sizes if size.adapter_params == point.adapter_params)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.reporting.rank_plots import rank_map_png
 from autorank.spec import SearchSpec
+from autorank.tracking.mlflow_provenance import shown_model
 from autorank.tracking.search_page import GAIN
 from autorank.training.evaluation import Evaluation, best
-from autorank.trials.provenance import shown_model
 from autorank.trials.record import State, TrialRecord
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as ServerRun
     from mlflow.tracking import MlflowClient
 
-_SENT = "autorank.sent"  # tag: of a trial the last step sent, of a search the number of finished trials sent
+_SENT_TAG = "autorank.sent"  # tag: of a trial the last step sent, of a search the number of finished trials sent
 STATE = "autorank.state"  # tag: how a trial ended
 _STATUS: dict[State, str] = {
     "running": "RUNNING",
@@ -58,7 +58,7 @@ class Run:
     @classmethod
     def existing(cls, run: ServerRun) -> Run:
         """Describe a run of the server."""
-        sent = int(run.data.tags.get(_SENT, -1))
+        sent = int(run.data.tags.get(_SENT_TAG, -1))
         gain = run.data.metrics.get(GAIN)
         return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags, gain)
 
@@ -99,7 +99,7 @@ class Run:
         *earlier, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow accepts 1,000 entries, including the tag
         for chunk in earlier:
             client.log_batch(self.id, metrics=chunk)
-        client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
+        client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT_TAG, str(sent))])
         self.sent = sent
 
     def push_gain(self, client: MlflowClient, gain: float, step: int) -> None:
@@ -130,7 +130,7 @@ class Run:
             for metric in _metrics(evaluation, best(trial.evaluations[:count]), trial.started)
         ]  # fmt: skip
         self.push_metrics(client, metrics, max(self.sent, trial.step) if trial.evaluations else self.sent)
-        if trial.state != "running":
+        if not trial.is_running:
             self._end(client, spec, trial)
         elif final:
             self._terminate(client, "KILLED", trial.started + trial.seconds)

@@ -21,6 +21,7 @@ from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly, root_cause
+from autorank.tracking.mlflow_provenance import dataset, tags
 from autorank.tracking.mlflow_run import Run, metrics_at, ms
 from autorank.tracking.search_page import VIEW_TAG, view
 from autorank.tracking.tracking_uri import checked, sqlite_file
@@ -28,7 +29,6 @@ from autorank.training.evaluation import best
 from autorank.trials.front import gain
 from autorank.trials.history import History
 from autorank.trials.point import points_of
-from autorank.trials.provenance import dataset, tags
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
 
@@ -48,7 +48,7 @@ class MLflowSync:
         search_id: Id of the search, from its journal.
         reference: Reference point of the hypervolume, from the journal.
         runs: The directory of all searches.
-        about: Provenance of the search, from the journal.
+        provenance: Provenance of the search, from the journal.
 
     Raises:
         AutorankError: MLflow does not support the address.
@@ -56,14 +56,14 @@ class MLflowSync:
 
     def __init__(
         self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None,
-        about: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.uri = checked(uri)
         self.spec = spec
         self._search_id = search_id
         self._reference = reference
         self._folder = runs
-        self._about = about or {}
+        self._provenance = provenance or {}
         self._client: MlflowClient | None
         self._forget()
         self._figures_at = -math.inf
@@ -131,7 +131,9 @@ class MLflowSync:
             client.set_experiment_tag(self._experiment, VIEW_TAG, view(self.spec))
         self._fetch(client)
         if not self._parent.id:
-            self._parent = self._create(client, self.spec.name, started, tags(self.spec, self._about, self._methods))
+            self._parent = self._create(
+                client, self.spec.name, started, tags(self.spec, self._provenance, self._methods)
+            )
         self._client = client
         return client
 
@@ -171,7 +173,7 @@ class MLflowSync:
             return
         if run is None:
             links = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
-            common = tags(self.spec, self._about, trial.method)
+            common = tags(self.spec, self._provenance, trial.method)
             run = self._create(client, f"trial-{trial.number}", trial.started, common | links)
             self._runs[trial.number] = run
         run.push_trial(client, self.spec, trial, final)
@@ -193,8 +195,8 @@ class MLflowSync:
         run = self._parent
         if not run.has_params:
             client.log_text(run.id, self.spec.model_dump_json(indent=2), "search.json")
-            if "data" in self._about:
-                client.log_inputs(run.id, [dataset(self.spec, self._about["data"])])
+            if "data" in self._provenance:
+                client.log_inputs(run.id, [dataset(self.spec, self._provenance["data"])])
             settings = {"sampler": self.spec.sampler, "seed": self.spec.seed}
             run.push_params(client, self.spec, self._methods, settings)
         history = self._history.update(snapshot.trials)

@@ -22,8 +22,8 @@ def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> Non
         evaluations: All evaluations of the run so far.
     """
     with atomic_io.writing(path) as partial:
-        made = [evaluation.to_dict() | _predictions(evaluation) for evaluation in evaluations]
-        torch.save({"state": run.state_dict(), "evaluations": made}, partial)
+        records = [evaluation.to_dict() | _predictions(evaluation) for evaluation in evaluations]
+        torch.save({"state": run.state_dict(), "evaluations": records}, partial)
 
 
 def read(path: Path) -> tuple[dict[str, Any] | None, list[Evaluation]]:

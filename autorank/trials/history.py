@@ -8,7 +8,7 @@ from typing import NamedTuple
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, candidates, hypervolume, non_dominated
 from autorank.trials.point import Point
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 
 
 class Progress(NamedTuple):
@@ -29,7 +29,7 @@ class History:
 
     def update(self, trials: Sequence[TrialRecord]) -> list[Progress]:
         """Add the trials that ended since the last call and return all steps."""
-        new = [trial for trial in trials if trial.state != "running" and trial.number not in self._known]
+        new = [trial for trial in ended_trials(trials) if trial.number not in self._known]
         for trial in sorted(new, key=lambda t: (t.ended, t.number)):
             self._known.add(trial.number)
             points = self.steps[-1].points if self.steps else []

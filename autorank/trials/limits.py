@@ -27,8 +27,8 @@ def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
     excess = {}
     if (limit := objectives.max_params) is not None:
         excess["max_params"] = point.adapter_params / limit - 1
-    if (least := objectives.min_score) is not None:
-        excess["min_score"] = least - point.score
+    if (min_score := objectives.min_score) is not None:
+        excess["min_score"] = min_score - point.score
     if (limit := objectives.max_memory) is not None:
         excess["max_memory"] = point.memory / limit - 1
     return excess

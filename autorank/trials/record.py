@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,3 +37,13 @@ class TrialRecord:
     def step(self) -> int:
         """Optimizer step of the last evaluation; 0 without one."""
         return self.evaluations[-1].step if self.evaluations else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, or is continued by the next session."""
+        return self.state == "running"
+
+
+def ended_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that have ended."""
+    return [trial for trial in trials if not trial.is_running]

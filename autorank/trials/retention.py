@@ -165,7 +165,7 @@ def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
     # object storage has no empty folders; local ones would slow down later listings
     for run in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
         trial = _trial_of(run, snapshot)
-        if trial is not None and trial.state != "running":
+        if trial is not None and not trial.is_running:
             with contextlib.suppress(OSError):  # not empty
                 run.rmdir()
 
@@ -178,6 +178,6 @@ def _trial_of(run: Path, snapshot: Snapshot) -> TrialRecord | None:
 
 def _still_needed(file: Path, trial: TrialRecord) -> bool:
     """Whether a running trial still needs a file, or has written it and not yet reported it."""
-    if trial.state != "running":
+    if not trial.is_running:
         return False
     return file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step

@@ -61,9 +61,9 @@ def pick(
         sizes = sorted({p.adapter_params for p in chosen})
         chosen = [p for p in chosen if p.adapter_params <= max_params]
         if not chosen:
-            others = f" Available sizes: {'; '.join(f'{size:,}' for size in sizes)}." if trial is not None else ""
+            available = f" Available sizes: {'; '.join(f'{size:,}' for size in sizes)}." if trial is not None else ""
             raise AutorankError(
-                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}.{others}"
+                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}.{available}"
             )
     if min_gain_probability is not None:
         chosen = _better_than_baseline(chosen, min_gain_probability, better or {})

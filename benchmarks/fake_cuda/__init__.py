@@ -32,7 +32,7 @@ IMPORTED = (  # once, before processes fork
 
 
 def load() -> None:
-    """Load the device, and import what functions that are called `apart` need. Call it before torch is imported.
+    """Load the device, and import the modules that forked processes need. Call it before torch is imported.
 
     Raises:
         RuntimeError: torch is imported already, the system is not Linux, or there is no C++ compiler.
@@ -61,8 +61,8 @@ def load() -> None:
         importlib.import_module(module)
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, so that functions do not change the environment of each other.
+def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a forked process, so that functions do not change the environment of each other.
 
     Args:
         function: The function.

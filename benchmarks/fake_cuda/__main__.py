@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks import fake_cuda
 
 MODELS = ("tiny-bert", "tiny-deberta", "tiny-llama")
-STEPS = 13  # that are trained; schedules begin within them
-LAST = 3  # last steps, of which one changes no ranks
+STEPS = 13  # trained steps; schedules begin within them
+LAST = 3  # number of last steps; at least one of them changes no ranks
 LANES = 4  # runs in a pack
 # besides those of the tests; no value that is read from the device says that EVA's decomposition has converged
 SETTINGS: dict[str, dict[str, int]] = {"eva": {"svd_steps": 8}}
@@ -39,19 +39,19 @@ def main() -> int:
     from tests.trainables.cases import LOW_RANK, METHODS
 
     register_methods()
-    train: Callable[..., str] = trained
+    train: Callable[..., str] = train_alone
     groups = [[name] for name in METHODS]
     if arguments.packed:
-        train, groups = packed, [LOW_RANK[first : first + LANES] for first in range(0, len(LOW_RANK), LANES)]
-    failures = [fails(train, model, methods) for model in arguments.models for methods in groups]
+        train, groups = train_pack, [LOW_RANK[first : first + LANES] for first in range(0, len(LOW_RANK), LANES)]
+    failures = [train_and_print(train, model, methods) for model in arguments.models for methods in groups]
     return int(any(failures))
 
 
-def fails(train: Callable[..., str], model: str, methods: list[str]) -> bool:
+def train_and_print(train: Callable[..., str], model: str, methods: list[str]) -> bool:
     """Train and print the result; return whether it failed."""
     case = f"{model} {' '.join(methods)}"
     try:
-        print(f"{case}: {fake_cuda.apart(train, model, *methods)}", flush=True)
+        print(f"{case}: {fake_cuda.call_in_process(train, model, *methods)}", flush=True)
     except Exception as error:
         if "bitfit has nothing to train" in str(error):
             print(f"{case}: refused")
@@ -62,7 +62,7 @@ def fails(train: Callable[..., str], model: str, methods: list[str]) -> bool:
     return False
 
 
-def trained(model: str, method: str) -> str:
+def train_alone(model: str, method: str) -> str:
     """Train a run alone; describe its steps."""
     from autorank.training.run import TrainingRun
     from benchmarks.fake_cuda.recorder import DEVICE, recording
@@ -71,21 +71,21 @@ def trained(model: str, method: str) -> str:
         run = TrainingRun(spec_of(method), cache(model, folder))
         run._open()
         run._start()
-        text = counted(run._train_step, recorder)
+        text = describe_steps(run._train_step, recorder)
         misplaced = [n for n, p in run._base.model.named_parameters() if p.requires_grad and p.device != DEVICE]
         assert not misplaced, f"parameters on the CPU: {misplaced}"
         return text
 
 
-def packed(model: str, *methods: str) -> str:
+def train_pack(model: str, *methods: str) -> str:
     """Train runs in a pack, which some join and one leaves; describe its steps."""
     from autorank.training.packing.pack import Pack
     from benchmarks.fake_cuda.recorder import recording
 
-    first, second = methods[: len(methods) // 2], methods[len(methods) // 2 :]
+    founders, joiners = methods[: len(methods) // 2], methods[len(methods) // 2 :]
     with tempfile.TemporaryDirectory() as folder, recording() as recorder:
         pack = Pack(cache(model, folder))
-        for method in first:
+        for method in founders:
             pack.join(spec_of(method))
 
         def step() -> None:
@@ -94,12 +94,12 @@ def packed(model: str, *methods: str) -> str:
                 raise error  # type: ignore[misc]
 
         def change(number: int) -> None:
-            for method in second if number == JOIN else ():
+            for method in joiners if number == JOIN else ():
                 pack.join(spec_of(method))
             if number == LEAVE:
                 pack.leave(pack.lanes[0])
 
-        return counted(step, recorder, change)
+        return describe_steps(step, recorder, change)
 
 
 def spec_of(method: str) -> Any:
@@ -120,20 +120,20 @@ def cache(model: str, folder: str) -> Any:
     return RandomCache(model, data, DEVICE, Path(folder))
 
 
-def counted(step: Callable[[], None], recorder: Any, before: Callable[[int], None] = lambda _: None) -> str:
+def describe_steps(step: Callable[[], None], recorder: Any, before_step: Callable[[int], None] = lambda _: None) -> str:
     """Take the steps; describe the last one that waits least often, and the one that waits most often.
 
-    `before` is called with the number of each step, and not counted.
+    `before_step` is called with the number of each step, and not counted.
     """
     steps = []
     for number in range(STEPS):
-        before(number)
+        before_step(number)
         recorder.clear()
         step()
         steps.append((recorder.launches, recorder.waits.total(), dict(recorder.waits)))
     launches, waits, _ = min(steps[-LAST:], key=lambda counts: counts[1])
-    _, most, places = max(steps, key=lambda counts: counts[1])
-    return f"{launches} kernels, {waits} waits, at most {most} {places or ''}".rstrip()
+    _, max_waits, locations = max(steps, key=lambda counts: counts[1])
+    return f"{launches} kernels, {waits} waits, at most {max_waits} {locations or ''}".rstrip()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a piece of code does on the fake CUDA device: kernels, copies to the device, and waits for it."""
+"""Records what code does on the fake CUDA device: kernels, copies to the device, and waits for it."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Recorder(TorchDispatchMode):
             return _value(tensors[0].dtype)
         if func in SHAPES:
             self._wait(tensors)
-            return _everything(func, tensors[0])
+            return _select_all(func, tensors[0])
         if func is aten.index.Tensor and any(index is not None and index.dtype == torch.bool for index in args[1]):
             self._wait(tensors)
             mask = args[1][0]
             values = args[0] if mask is None else args[0].flatten(0, mask.ndim - 1)
-            return func(values, [_whole(index) for index in args[1]])
+            return func(values, [_all_indices(index) for index in args[1]])
         result = func(*args, **kwargs)
         outputs = [value for value in _flat([result]) if isinstance(value, Tensor)]
         if any(value.device.type == "cuda" for value in (*outputs, *tensors)):
@@ -72,7 +72,7 @@ class Recorder(TorchDispatchMode):
             self.waits[f"{frames[-1].filename}:{frames[-1].lineno}"] += 1
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counts."""
         self.kernels.clear()
         self.waits.clear()
 
@@ -104,7 +104,7 @@ def _value(dtype: torch.dtype) -> Any:
     return 1.0 if dtype.is_floating_point else 1
 
 
-def _everything(func: Any, values: Tensor) -> Any:
+def _select_all(func: Any, values: Tensor) -> Any:
     """The result of an operator whose shape depends on values, if all entries are selected."""
     if func is aten.masked_select.default:
         return values.flatten()
@@ -114,7 +114,7 @@ def _everything(func: Any, values: Tensor) -> Any:
     return flat, flat.long(), flat.long()
 
 
-def _whole(index: Tensor | None) -> Tensor | None:
+def _all_indices(index: Tensor | None) -> Tensor | None:
     """Indices of all entries, in place of a mask."""
     if index is None or index.dtype != torch.bool:
         return index
@@ -125,7 +125,7 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
-    """scaled_dot_product_attention as one CUDA kernel, which a CPU build of torch has not."""
+    """scaled_dot_product_attention as one CUDA kernel, which a CPU build of torch does not have."""
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -136,47 +136,47 @@ def _attention(
         if attn_mask.dtype == torch.bool:
             attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
         attn_mask = attn_mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-    needed = any(values.requires_grad for values in (query, key, value))
+    needs_gradient = any(values.requires_grad for values in (query, key, value))
     out: Tensor = aten._scaled_dot_product_efficient_attention(
-        query, key, value, attn_mask, needed, dropout_p, is_causal, scale=scale
+        query, key, value, attn_mask, needs_gradient, dropout_p, is_causal, scale=scale
     )[0]
     return out
 
 
 def _numpy(values: Tensor) -> np.ndarray:
-    """0, 1, 2, ... as values."""
+    """An array of this shape with the values 0, 1, 2, ..."""
     assert values.device.type == "cpu", "numpy cannot read a tensor on the GPU"
     return np.arange(values.numel()).reshape(values.shape)
 
 
 def _apply(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """Module.to for fake tensors, which torch cannot convert in place: with new parameters."""
+    """Module.to for fake tensors; it creates new parameters, because torch cannot convert fake ones in place."""
     converted: dict[int, nn.Parameter] = {}
     with torch.no_grad():
-        for part in module.modules():
-            for name, parameter in part._parameters.items():
+        for submodule in module.modules():
+            for name, parameter in submodule._parameters.items():
                 if parameter is not None:
-                    fresh = converted.setdefault(
+                    new_parameter = converted.setdefault(
                         id(parameter), nn.Parameter(convert(parameter), requires_grad=parameter.requires_grad)
                     )
-                    part._parameters[name] = fresh
-            for name, buffer in part._buffers.items():
-                part._buffers[name] = None if buffer is None else convert(buffer)
+                    submodule._parameters[name] = new_parameter
+            for name, buffer in submodule._buffers.items():
+                submodule._buffers[name] = None if buffer is None else convert(buffer)
     return module
 
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
     """A context in which tensors are fake and may be on `DEVICE`. Created models: `with DEVICE:`."""
-    nothing = mock.Mock(return_value=None)
-    replaced: dict[str, Any] = {
+    no_op = mock.Mock(return_value=None)
+    patches: dict[str, Any] = {
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,  # autocast is off without a GPU
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,
         "torch.cuda.get_device_capability": lambda *_: (9, 0),
         "torch.cuda.mem_get_info": lambda *_: (2**36, 2**36),
-        "torch.cuda.reset_peak_memory_stats": nothing,
-        "torch.cuda.empty_cache": nothing,
-        "torch.cuda.synchronize": nothing,
+        "torch.cuda.reset_peak_memory_stats": no_op,
+        "torch.cuda.empty_cache": no_op,
+        "torch.cuda.synchronize": no_op,
         "torch.random.fork_rng": lambda **_: nullcontext(),
         "torch.Tensor.numpy": _numpy,
         "safetensors.torch.save_file": lambda tensors, path: Path(path).touch(),
@@ -186,7 +186,7 @@ def recording() -> Iterator[Recorder]:
         "torch.nn.functional.scaled_dot_product_attention": _attention,
     }
     with ExitStack() as stack:
-        for name, value in replaced.items():
+        for name, value in patches.items():
             stack.enter_context(mock.patch(name, value))
         # a copy of a tensor belongs to the same mode; copies of the mode would free its memory again
         stack.enter_context(mock.patch.object(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, create=True))

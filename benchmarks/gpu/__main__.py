@@ -86,11 +86,11 @@ def register_methods() -> None:
     from autorank import methods
 
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][methods.GROUP]
-    os.environ.setdefault(methods.OWN, ",".join(f"{name}={target}" for name, target in points.items()))
+    os.environ.setdefault(methods.METHODS_VARIABLE, ",".join(f"{name}={target}" for name, target in points.items()))
 
 
 def machine_of(device: str) -> dict[str, Any]:
-    """What the figures are from."""
+    """The machine and the versions of the libraries."""
     import torch
     import transformers
 

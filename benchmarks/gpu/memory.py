@@ -1,4 +1,4 @@
-"""Memory: what `--accumulate auto` chooses, what a trial leaves behind, and recovery from out of memory."""
+"""Memory: the choice of `--accumulate auto`, memory that a trial does not free, and recovery from out of memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CASES: list[tuple[str, str, dict[str, Any], int, int]] = [
     ("roberta-base", "full", {}, 128, 512),
 ]
 SHARES = (1.0, 0.25)  # of the GPU's memory that the process may use
-SMALL = 0.04  # share in which a whole step cannot fit
+SMALL_SHARE = 0.04  # share that is too small for a whole step
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
     """One row per case and share of the memory, then recovery from out of memory."""
     if options.tiny:
-        yield {"case": "lora tiny-bert"} | trained("tiny-bert", "lora", {}, 8, 24, 1.0, options)
+        yield {"case": "lora tiny-bert"} | train("tiny-bert", "lora", {}, 8, 24, 1.0, options)
         return
     yield recovery(options)
     for share in SHARES:
@@ -40,20 +40,20 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
                 yield {"case": name, "not run": "no time left"}
                 continue
             try:
-                yield {"case": name} | trained(*case, share, options)
+                yield {"case": name} | train(*case, share, options)
             except Exception as error:
                 yield {"case": name, "ok": False, "error": f"{type(error).__name__}: {error}"}
             clean()
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def trained(
+def train(
     shape: str, method: str, settings: dict[str, Any], batch: int, length: int, share: float, options: Options
 ) -> dict[str, Any]:
-    """Train a few steps with `--accumulate auto`, evaluate once, and look at the memory."""
+    """Train a few steps with `--accumulate auto`, evaluate once, and measure the memory."""
     if options.cuda:
         torch.cuda.set_per_process_memory_fraction(share)
-    before = allocated(options)
+    bytes_before = allocated_bytes(options)
     with tempfile.TemporaryDirectory() as folder:
         run = start(shape, method, settings, batch, length, options, Path(folder), accumulate="auto")
         losses(run)
@@ -64,7 +64,7 @@ def trained(
         run.release()
     del run
     clean()
-    row["left MiB"] = (allocated(options) - before) / 2**20
+    row["left MiB"] = (allocated_bytes(options) - bytes_before) / 2**20
     return row | {"ok": row["left MiB"] < 64}
 
 
@@ -83,8 +83,8 @@ def start(
 
 def recovery(options: Options) -> dict[str, Any]:
     """Out of memory in training is raised and leaves nothing behind; in evaluation the batch is halved."""
-    torch.cuda.set_per_process_memory_fraction(SMALL)
-    before = allocated(options)
+    torch.cuda.set_per_process_memory_fraction(SMALL_SHARE)
+    bytes_before = allocated_bytes(options)
     raised = False
     with tempfile.TemporaryDirectory() as folder:
         run = start("roberta-base", "lora", {}, 512, 512, options, Path(folder), accumulate=1)
@@ -95,26 +95,26 @@ def recovery(options: Options) -> dict[str, Any]:
         run.release()
         del run
         clean()
-        left = (allocated(options) - before) / 2**20
-        smaller = start("roberta-base", "lora", {}, 4, 512, options, Path(folder), accumulate=1)
-        losses(smaller)  # its evaluation needs more memory than its steps
-        most = smaller._model_cache.eval_batch_size.limit
+        left_mib = (allocated_bytes(options) - bytes_before) / 2**20
+        small_run = start("roberta-base", "lora", {}, 4, 512, options, Path(folder), accumulate=1)
+        losses(small_run)  # its evaluation needs more memory than its steps
+        batch_limit = small_run._model_cache.eval_batch_size.limit
     torch.cuda.set_per_process_memory_fraction(1.0)
-    del smaller
+    del small_run
     clean()
     return {
-        "case": "out of memory", "ok": raised and left < 64, "left MiB": left,
-        "evaluation batch": "as given" if most > 64 else most,
+        "case": "out of memory", "ok": raised and left_mib < 64, "left MiB": left_mib,
+        "evaluation batch": "as given" if batch_limit > 64 else batch_limit,
     }  # fmt: skip
 
 
-def allocated(options: Options) -> int:
-    """Bytes that tensors take on the GPU."""
+def allocated_bytes(options: Options) -> int:
+    """Bytes of tensors on the GPU."""
     return torch.cuda.memory_allocated() if options.cuda else 0
 
 
 def clean() -> None:
-    """Free what nothing refers to."""
+    """Free unreferenced memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

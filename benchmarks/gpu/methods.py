@@ -24,8 +24,14 @@ from tests.trainables.cases import METHODS, STEPS
 
 MODELS = ("tiny-bert", "tiny-deberta", "tiny-llama")
 EVERY = 4  # steps between evaluations
-LIMITS = {"loss": 1e-2, "gradient": 2e-3, "resumed": 1e-3, "checkpointing": 1e-2, "bf16": 0.1}  # that pass
-WATCHED = 4  # steps in which synchronization is looked for
+LIMITS = {
+    "loss": 1e-2,
+    "gradient": 2e-3,
+    "resumed": 1e-3,
+    "checkpointing": 1e-2,
+    "bf16": 0.1,
+}  # largest allowed differences
+WATCHED_STEPS = 4  # steps in which synchronizations are recorded
 OVERFLOWING = 2.0**26  # a loss scale with which gradients overflow in fp16
 DATA = task_data(examples(40, 6, 24), examples(20, 6, 24, seed=1))
 
@@ -59,30 +65,35 @@ def check(name: str, shape: str, options: Options) -> dict[str, Any]:
 def compare(name: str, shape: str, options: Options, folder: Path) -> dict[str, Any]:
     """All checks of a method on a model."""
 
-    def start(device: str = options.device.type, **given: Any) -> TrainingRun:
+    def start(device: str = options.device.type, **overrides: Any) -> TrainingRun:
         settings = {key: value for key, value in METHODS[name].settings.items() if key != "dropout"}
-        training: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "eval_every": EVERY, "precision": "fp32"} | given
+        training: dict[str, Any] = {
+            "steps": STEPS,
+            "batch_size": 8,
+            "eval_every": EVERY,
+            "precision": "fp32",
+        } | overrides
         cache = RandomCache(shape, DATA, torch.device(device), folder / device)  # devices have separate probes
         return TrainingRun(train_spec(name, settings, **training), cache)
 
     reference, run = start("cpu"), start()
     expected_gradients, gradients = map(first_gradients, (reference, run))
     expected = losses(reference)
-    before = losses(run, STEPS // EVERY // 2)
+    first_losses = losses(run, STEPS // EVERY // 2)
     state = io.BytesIO()
     torch.save(run.state_dict(), state)
-    whole = before + losses(run)
+    all_losses = first_losses + losses(run)
     resumed = start()
     resumed.load_state_dict(torch.load(io.BytesIO(state.getvalue()), weights_only=True))
-    measured: dict[str, Any] = {
-        "loss": distance(whole, expected),
+    differences: dict[str, Any] = {
+        "loss": distance(all_losses, expected),
         "gradient": gradient_distance(gradients, expected_gradients),
-        "resumed": distance(losses(resumed), whole[len(before) :]),
-        "checkpointing": distance(losses(start(gradient_checkpointing=True)), whole),
+        "resumed": distance(losses(resumed), all_losses[len(first_losses) :]),
+        "checkpointing": distance(losses(start(gradient_checkpointing=True)), all_losses),
         "bf16": distance(losses(start(precision="bf16")), expected),
     }
-    passed = all(measured[name] <= limit for name, limit in LIMITS.items())
-    row = measured | {"ok": passed and saved(run, folder / "adapter.safetensors")}
+    passed = all(differences[name] <= limit for name, limit in LIMITS.items())
+    row = differences | {"ok": passed and adapter_file_matches(run, folder / "adapter.safetensors")}
     if options.cuda:
         skipped, finite = overflow(start(precision="fp16"))
         row |= {"skipped in fp16": skipped, "ok": row["ok"] and finite and skipped > 0}
@@ -96,14 +107,14 @@ def first_gradients(run: TrainingRun) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     before_step = run._hooks.before_step
 
-    def keep() -> None:
+    def record_gradients() -> None:
         if run.step == 0:
             for name, parameter in run._base.model.named_parameters():
                 if parameter.grad is not None:
                     gradients[name] = parameter.grad.float().cpu().clone()
         before_step()
 
-    run._hooks.before_step = keep  # type: ignore[method-assign]
+    run._hooks.before_step = record_gradients  # type: ignore[method-assign]
     return gradients
 
 
@@ -111,7 +122,7 @@ def distance(values: list[float], expected: list[float]) -> float:
     """Largest relative difference."""
     if len(values) != len(expected) or not all(map(math.isfinite, values)):
         return math.inf
-    return max(abs(ours - theirs) / abs(theirs) for ours, theirs in zip(values, expected, strict=True))
+    return max(abs(value - reference) / abs(reference) for value, reference in zip(values, expected, strict=True))
 
 
 def gradient_distance(gradients: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -122,7 +133,7 @@ def gradient_distance(gradients: dict[str, Tensor], expected: dict[str, Tensor])
     return math.sqrt(difference / sum(float(value.square().sum()) for value in expected.values()))
 
 
-def saved(run: TrainingRun, file: Path) -> bool:
+def adapter_file_matches(run: TrainingRun, file: Path) -> bool:
     """Whether the adapter's file has the values of the model."""
     run.save_adapter(file)
     values = adapters.tensors(run._base.model, active_only=True)
@@ -134,26 +145,26 @@ def overflow(run: TrainingRun) -> tuple[int, bool]:
     """Steps that were skipped for overflow, and whether training recovered."""
     run.begin()
     run._phase.scaler._init_scale = OVERFLOWING
-    done = Counter[str]()
+    counts = Counter[str]()
     after_step = run._hooks.after_step
 
     def count() -> None:
-        done["steps"] += 1
+        counts["steps"] += 1
         after_step()
 
     run._hooks.after_step = count  # type: ignore[method-assign]
     values = losses(run)
-    return STEPS - done["steps"], all(map(math.isfinite, values))
+    return STEPS - counts["steps"], all(map(math.isfinite, values))
 
 
 def synchronizations(run: TrainingRun) -> Counter[str]:
     """Code locations that wait for the GPU in a few steps after the first, with their counts."""
     run.begin()
     locations = Counter[str]()
-    for step in range(2 * WATCHED):
+    for step in range(2 * WATCHED_STEPS):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn" if step >= WATCHED else "default")
+            torch.cuda.set_sync_debug_mode("warn" if step >= WATCHED_STEPS else "default")
             try:
                 run._train_step()
             finally:

@@ -17,11 +17,11 @@ from autorank.training.run import TrainingRun
 from benchmarks.gpu import workload
 from benchmarks.gpu.memory import GIB, clean
 from benchmarks.gpu.methods import DATA, EVERY, distance
-from benchmarks.gpu.timing import profiled, wait
+from benchmarks.gpu.timing import profile_step, wait
 from benchmarks.gpu.workload import Options, RandomCache, losses, train_spec
 from tests.trainables.cases import LOW_RANK, METHODS, STEPS
 
-LANES = (8, 1, 16, 4, 2)  # in the order of value, in case time runs out
+LANES = (8, 1, 16, 4, 2)  # most important first, in case time runs out
 SIZES = ((16, 64), (16, 16))  # examples and tokens of a step of each trial
 RANKS = (8, 4)  # of the trials, by turns
 WARM, TIMED = 3, 12
@@ -33,7 +33,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     yield check(options)
     shape, lanes = ("tiny-bert", (2,)) if options.tiny else ("roberta-base", LANES)
     for batch, length in ((2, 8),) if options.tiny else SIZES:
-        yield from compared(shape, lanes, batch, length, options)
+        yield from measure_packs(shape, lanes, batch, length, options)
 
 
 def check(options: Options) -> dict[str, Any]:
@@ -53,22 +53,22 @@ def check(options: Options) -> dict[str, Any]:
 
         pack = Pack(cache())
         lanes = [pack.join(spec) for spec in specs]
-        packed: list[list[float]] = [[] for _ in lanes]
+        lane_losses: list[list[float]] = [[] for _ in lanes]
         while results := pack.advance():
             for lane, result in results.items():
                 if isinstance(result, Exception):
                     raise result
-                packed[lanes.index(lane)].append(result.train_loss)
+                lane_losses[lanes.index(lane)].append(result.train_loss)
         differences = {
             name: distance(values, losses(TrainingRun(spec, cache())))
-            for name, values, spec in zip(methods, packed, specs, strict=True)
+            for name, values, spec in zip(methods, lane_losses, specs, strict=True)
         }
-    worst = max(differences, key=lambda name: differences[name])
-    row = {"case": f"losses of {len(methods)} methods in a pack", "largest difference": differences[worst]}
-    return row | {"method": worst, "ok": differences[worst] <= LIMIT}
+    worst_method = max(differences, key=lambda name: differences[name])
+    row = {"case": f"losses of {len(methods)} methods in a pack", "largest difference": differences[worst_method]}
+    return row | {"method": worst_method, "ok": differences[worst_method] <= LIMIT}
 
 
-def compared(
+def measure_packs(
     shape: str, lanes: Sequence[int], batch: int, length: int, options: Options
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Measure trials alone, one of each rank, and packs."""
@@ -88,18 +88,18 @@ def compared(
         def cache() -> RandomCache:
             return RandomCache(shape, data, options.device, Path(folder))
 
-        alone = []
+        rows_alone = []
         for spec in specs[: len(RANKS)]:
             clean()
-            alone.append(measured(start_alone(spec, cache()), options))
-        yield {"case": case, "trials": 1, "in": "a run alone"} | alone[0]
+            rows_alone.append(measure_step(start_alone(spec, cache()), options))
+        yield {"case": case, "trials": 1, "in": "a run alone"} | rows_alone[0]
         for count in lanes:
             if options.late:
                 yield {"case": case, "trials": count, "not run": "no time left"}
                 continue
             clean()
-            row = measured(start_pack(specs[:count], cache()), options)
-            one_by_one = sum(alone[k % len(RANKS)]["wall ms"] for k in range(count))
+            row = measure_step(start_pack(specs[:count], cache()), options)
+            one_by_one = sum(rows_alone[k % len(RANKS)]["wall ms"] for k in range(count))
             yield {"case": case, "trials": count, "in": "a pack"} | row | {
                 "one after the other ms": one_by_one, "times faster": one_by_one / row["wall ms"],
                 "steps per second": 1e3 * count / row["wall ms"],
@@ -121,7 +121,7 @@ def start_pack(specs: Sequence[TrainSpec], cache: RandomCache) -> Callable[[], N
     return pack.step
 
 
-def measured(step: Callable[[], None], options: Options) -> dict[str, Any]:
+def measure_step(step: Callable[[], None], options: Options) -> dict[str, Any]:
     """Median wall time of a step; on a GPU its GPU time, launches and memory, too."""
     warm, timed = (1, 2) if options.tiny else (WARM, TIMED)
     seconds = []
@@ -134,5 +134,5 @@ def measured(step: Callable[[], None], options: Options) -> dict[str, Any]:
     row = {"wall ms": 1e3 * statistics.median(seconds[warm:])}
     if options.cuda:
         row["peak GiB"] = torch.cuda.max_memory_allocated() / GIB
-        row |= profiled(lambda _: step(), 0)
+        row |= profile_step(lambda _: step(), 0)
     return row

@@ -1,6 +1,6 @@
 """Throughput of several processes that train on one GPU, with and without MPS.
 
-python -m benchmarks.gpu.processes --worker FOLDER    # one of them: waits for FOLDER/go, prints its steps
+python -m benchmarks.gpu.processes --worker FOLDER    # one process: waits for FOLDER/go, prints its steps
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torch
 from benchmarks import contenders
 from benchmarks.gpu.workload import Options
 
-COUNTS = (8, 1, 4, 2)  # in the order of value, in case time runs out
-SECONDS = 5.0  # that are measured
-PATIENCE = 120.0  # seconds for the processes to be ready
+COUNTS = (8, 1, 4, 2)  # most important first, in case time runs out
+SECONDS = 5.0  # measured time
+PATIENCE = 120.0  # timeout in seconds until the processes are ready
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
@@ -86,9 +86,9 @@ def mps() -> Iterator[dict[str, str] | None]:
         for path in pipes.values():
             Path(path).mkdir()
         environment = dict(os.environ) | pipes
-        started = subprocess.run([control, "-d"], env=environment, check=False, capture_output=True)
+        start = subprocess.run([control, "-d"], env=environment, check=False, capture_output=True)
         try:
-            yield environment if started.returncode == 0 else None
+            yield environment if start.returncode == 0 else None
         finally:
             subprocess.run([control], input="quit\n", text=True, env=environment, check=False, capture_output=True)
 
@@ -102,18 +102,18 @@ def work(folder: Path, number: int, tiny: bool) -> None:
         length=8 if tiny else 64, steps=1_000_000, precision="fp32" if tiny else "bf16",
     )  # fmt: skip
     step = contenders.make("lora", options, device)
-    done = 0
+    steps = 0
     for _ in range(3):
-        step(done := done + 1)
+        step(steps := steps + 1)
     (folder / f"ready-{number}").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
-    started, before = time.perf_counter(), done
+    started, steps_before = time.perf_counter(), steps
     while time.perf_counter() - started < (0.5 if tiny else SECONDS):
-        step(done := done + 1)
+        step(steps := steps + 1)
         if not tiny:
             torch.cuda.synchronize()
-    print((done - before) / (time.perf_counter() - started))
+    print((steps - steps_before) / (time.perf_counter() - started))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
         run.begin()
         for _ in range(3):
             run._train_step()
-        yield {"case": f"training {shape}", "ms per step": 1e3 * timed(run._train_step, options)}
+        yield {"case": f"training {shape}", "ms per step": 1e3 * time_call(run._train_step, options)}
         for batch in batches:
             if options.late:
                 yield {"case": f"decoding {batch}", "not run": "no time left"}
@@ -52,14 +52,14 @@ def decoding(run: TrainingRun, batch: int, length: int, options: Options) -> dic
 
     if not options.tiny:
         write()  # warm
-    seconds = timed(write, options)
+    seconds = time_call(write, options)
     return {
         "case": f"decoding {batch}x{length}", "seconds": seconds, "ms per token": 1e3 * seconds / length,
         "tokens per second": batch * length / seconds, "ok": texts is not None and len(texts) == batch,
     }  # fmt: skip
 
 
-def timed(call: Any, options: Options) -> float:
+def time_call(call: Any, options: Options) -> float:
     """Seconds of a call, the GPU's work included."""
     if options.cuda:
         torch.cuda.synchronize()

@@ -32,10 +32,10 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             if options.late:
                 yield {"case": case, "not run": "no time left"}
                 continue
-            yield from measured(case, shape, targets, names, batch, length, warm, timed, options)
+            yield from time_contenders(case, shape, targets, names, batch, length, warm, timed, options)
 
 
-def measured(
+def time_contenders(
     case: str, shape: str, targets: str, names: tuple[str, ...], batch: int, length: int, warm: int, timed: int,
     options: Options,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
@@ -56,11 +56,11 @@ def measured(
     for name in names:
         row = {"case": case, "contender": name, "wall ms": 1e3 * statistics.median(seconds[name][warm:])}
         if options.cuda:
-            row |= profiled(steps[name], warm + timed + 1)
+            row |= profile_step(steps[name], warm + timed + 1)
         yield row
 
 
-def profiled(step: contenders.Step, number: int) -> dict[str, float]:
+def profile_step(step: contenders.Step, number: int) -> dict[str, float]:
     """Time that the GPU computes in a step, and its kernel launches."""
     from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile

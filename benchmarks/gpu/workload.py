@@ -83,17 +83,17 @@ class Options:
 
 def examples(count: int, shortest: int, longest: int, seed: int = 0) -> Split:
     """Random classification examples of two classes; the first has the full length."""
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(shortest, longest + 1, count)
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(shortest, longest + 1, count)
     lengths[0] = longest
-    ids = draw.integers(5, 100, lengths.sum()).astype(np.int32)
-    return Split(ids, None, np.concatenate([[0], lengths.cumsum()]), draw.integers(0, 2, count))
+    ids = rng.integers(5, 100, lengths.sum()).astype(np.int32)
+    return Split(ids, None, np.concatenate([[0], lengths.cumsum()]), rng.integers(0, 2, count))
 
 
 def pairs(count: int, prompt: int, completion: int, seed: int = 0) -> Pairs:
     """Random prompts and completions of these lengths."""
-    draw = np.random.default_rng(seed)
-    ids, targets = (draw.integers(5, 100, count * size).astype(np.int32) for size in (prompt, completion))
+    rng = np.random.default_rng(seed)
+    ids, targets = (rng.integers(5, 100, count * size).astype(np.int32) for size in (prompt, completion))
     offsets, target_offsets = (np.arange(0, count * size + 1, size) for size in (prompt, completion))
     texts = [["reference"]] * count
     return Pairs(
@@ -117,7 +117,7 @@ def task_data(train: Split, validation: Split) -> TaskData:
 
 
 class RandomCache(ModelCache):
-    """Lends a model with random weights and given data.
+    """A model cache with random weights and given data.
 
     Args:
         shape: Name in `SHAPES`.

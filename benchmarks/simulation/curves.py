@@ -85,9 +85,9 @@ class Curves:
             raise AutorankError("A table of curves holds trials of one method, and at least one that was evaluated.")
         if entry is None:
             builtin = space.load(lines[0]["method"])
-            searched = {name: builtin.ranges.get(name) or _choices(name, lines) for name in lines[0]["drawn"]}
-            fixed = {name: value for name, value in builtin.fixed.items() if name not in searched}
-            entry = MethodSpec(method=lines[0]["method"], settings=fixed, space=searched)
+            ranges = {name: builtin.ranges.get(name) or _choices(name, lines) for name in lines[0]["drawn"]}
+            fixed = {name: value for name, value in builtin.fixed.items() if name not in ranges}
+            entry = MethodSpec(method=lines[0]["method"], settings=fixed, space=ranges)
         self.entry = entry
         self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
         self.evaluations = max(map(len, self.curves))
@@ -139,8 +139,8 @@ class Curves:
 
         The parameters of a trial do not depend on its learning rate. See `param_bounds.Bounds`.
         """
-        replayed = self.nearest(*({**settings, RATE: rate} for rate in self._rates))
-        params = [self.curves[i][-1].adapter_params for i in replayed]
+        indices = self.nearest(*({**settings, RATE: rate} for rate in self._rates))
+        params = [self.curves[i][-1].adapter_params for i in indices]
         return min(params), max(params)
 
     def _position(self, settings: Mapping[str, Any]) -> list[float]:

@@ -84,7 +84,7 @@ class Trial:
 
     def train(self) -> None:
         """Compute the next result: that of `WarmTrial`, and plain metrics for other searchers and schedulers."""
-        before = self.run.cost
+        cost_before = self.run.cost
         self._count += 1
         self.result: dict[str, Any] = {"training_iteration": self._count}
         try:
@@ -95,7 +95,7 @@ class Trial:
             last = self.run.step == self.run.total_steps
             numbers = {"adapter_params": evaluation.adapter_params, "score": evaluation.score}
             self.result |= {"evaluation": evaluation, "finished": last, "done": last, **numbers}
-        self.cost = self.run.cost - before
+        self.cost = self.run.cost - cost_before
 
 
 def simulate(
@@ -122,22 +122,22 @@ def simulate(
     history = [Progress(0.0, 0.0)]
     names = (f"trial-{number}" for number in itertools.count())
     order = itertools.count()
-    due: list[tuple[float, int, Trial]] = []  # time of the next result, order, trial
+    queue: list[tuple[float, int, Trial]] = []  # time of the next result, order, trial
     now = spent = 0.0
 
     def advance(trial: Trial) -> None:
         trial.train()
-        heapq.heappush(due, (now + trial.cost, next(order), trial))
+        heapq.heappush(queue, (now + trial.cost, next(order), trial))
 
     while spent < budget:
-        while len(due) < workers and isinstance(suggested := searcher.suggest(name := next(names)), dict):
+        while len(queue) < workers and isinstance(suggested := searcher.suggest(name := next(names)), dict):
             settings = suggested["train"].settings if "train" in suggested else suggested
             trial = Trial(name, curves.run(settings, sliced))
             scheduler.on_trial_add(None, trial)
             advance(trial)
-        if not due:
+        if not queue:
             break
-        now, _, trial = heapq.heappop(due)
+        now, _, trial = heapq.heappop(queue)
         spent += trial.cost
         result = trial.result
         if not result["done"] and scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE:
@@ -146,15 +146,19 @@ def simulate(
         else:
             scheduler.on_trial_complete(None, trial, result)
             searcher.on_trial_complete(trial.trial_id, result)
-        if "evaluation" in result and (result["done"] or not last) and (grown := _grown(front, result["evaluation"])):
-            front = grown
+        if (
+            "evaluation" in result
+            and (result["done"] or not last)
+            and (extended := _extended(front, result["evaluation"]))
+        ):
+            front = extended
             history.append(Progress(spent, hypervolume(front, curves.reference)))
     if problem := getattr(searcher, "problem", None):
         raise problem
     return [*history, Progress(spent, history[-1].hypervolume)]
 
 
-def _grown(front: list[Point], evaluation: Evaluation) -> list[Point]:
+def _extended(front: list[Point], evaluation: Evaluation) -> list[Point]:
     """The front with an evaluation and its slices; empty if none of them is on it."""
     new = [
         point

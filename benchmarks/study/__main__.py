@@ -46,16 +46,16 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="a page whose sections on the tasks are replaced")
     parser.add_argument("--catalogue", type=Path, help="a file whose best settings of the tasks are replaced")
     arguments = parser.parse_args()
-    end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    deadline = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
     for task, method in 2 * [(task, method) for task in tasks for method in methods]:  # what failed is tried once more
-        if time.monotonic() >= end or run(arguments, task, method, end) == "interrupted":
+        if time.monotonic() >= deadline or run(arguments, task, method, deadline) == "interrupted":
             break
     for task in tasks:
-        found = [result for method in methods if (result := read(arguments.runs, task, method))]
-        complete = [result for result in found if result.is_complete(arguments.trials)]
-        if found:
-            section = report.render(task, found, command(arguments, task), arguments.trials)
+        results = [result for method in methods if (result := read(arguments.runs, task, method))]
+        complete = [result for result in results if result.is_complete(arguments.trials)]
+        if results:
+            section = report.render(task, results, command(arguments, task), arguments.trials)
             print(f"\n{section}")
             if arguments.report:
                 report.write(arguments.report, task, section)
@@ -75,14 +75,14 @@ def command(arguments: argparse.Namespace, task: str) -> str:
     return line
 
 
-def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> str | None:
-    """Run or continue one search until `end`, as `time.monotonic` counts, and return why it ended, if it ran."""
-    before = read(arguments.runs, task, method)
-    if before is not None and before.is_complete(arguments.trials):
+def run(arguments: argparse.Namespace, task: str, method: str, deadline: float) -> str | None:
+    """Run or continue one search until `deadline` (`time.monotonic`); return why it ended, None if it did not run."""
+    previous = read(arguments.runs, task, method)
+    if previous is not None and previous.is_complete(arguments.trials):
         return None
     model = arguments.pairs_model if task in PAIRS and arguments.pairs_model else arguments.model
     spec = search_spec(task, method, model, arguments.data, arguments.precision)
-    seconds = None if end == float("inf") else end - time.monotonic()
+    seconds = None if deadline == float("inf") else deadline - time.monotonic()
     budget = Budget(arguments.trials, seconds=seconds, confirm=SEEDS, concurrency=arguments.concurrency)
     try:
         outcome = search(spec, run_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
@@ -105,7 +105,7 @@ class Log:
     def __call__(self, snapshot: Snapshot) -> None:
         """Print what has ended since the last snapshot."""
         for trial in snapshot.trials:
-            if trial.state != "running" and trial.number not in self._trials:
+            if not trial.is_running and trial.number not in self._trials:
                 self._trials.add(trial.number)
                 scores = [evaluation.score for evaluation in trial.evaluations]
                 best = f"best {max(scores):.4f}" if scores else trial.reason

@@ -1,4 +1,4 @@
-"""How often the intervals of searches held, checked with the new seeds of their fronts.
+"""Measures how often intervals of searches contain the scores of the new seeds of their fronts.
 
     python -m benchmarks.study.calibration benchmarks/curves/study_*.jsonl.gz
 
@@ -71,8 +71,8 @@ def calibration(results: Sequence[Result]) -> Calibration:
 def _in_search(result: Result) -> list[bool]:
     """For each retrained point with an interval: whether it contains the mean of the new seeds."""
     certainty = assess(result.snapshot)
-    known = {} if certainty is None else certainty.points
-    pairs = [(known[entry.point.key], entry.sample.mean) for entry in result.front if entry.point.key in known]
+    intervals = {} if certainty is None else certainty.points
+    pairs = [(intervals[entry.point.key], entry.sample.mean) for entry in result.front if entry.point.key in intervals]
     return [point.low <= mean <= point.high for point, mean in pairs]
 
 
@@ -92,15 +92,15 @@ def next_seeds(scores: Sequence[np.ndarray]) -> list[bool]:
     """
     inside: list[bool] = []
     for number in range(2, max(map(len, scores), default=0)):
-        known = [values[:number] for values in scores]
-        counts = np.array([len(values) for values in known])
-        observed = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in known])
+        earlier_scores = [values[:number] for values in scores]
+        counts = np.array([len(values) for values in earlier_scores])
+        observed = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in earlier_scores])
         random = np.random.default_rng(0)
         variances = draw_variances(observed, counts - 1.0, DRAWS, random)
         deviations = np.sqrt(variances * (1 + 1 / counts)) * random.standard_normal(variances.shape)
-        for values, earlier, drawn in zip(scores, known, deviations.T, strict=True):
+        for values, earlier, deviation in zip(scores, earlier_scores, deviations.T, strict=True):
             if len(values) > number:
-                low, high = interval(earlier.mean() + drawn)
+                low, high = interval(earlier.mean() + deviation)
                 inside.append(low <= values[number] <= high)
     return inside
 
@@ -113,9 +113,12 @@ def main() -> None:
     for table in parser.parse_args().tables:
         random = np.random.default_rng(0)
         searches = seeds_of_searches(table)
-        inside = [held for points in searches for held in next_seeds(list(points.values()))]
+        inside = [in_interval for points in searches for in_interval in next_seeds(list(points.values()))]
         shuffled = [
-            held for _ in range(SHUFFLES) for points in searches for held in next_seeds(in_other_order(points, random))
+            in_interval
+            for _ in range(SHUFFLES)
+            for points in searches
+            for in_interval in next_seeds(shuffle_seeds(points, random))
         ]
         print(f"{table.name}: {sum(inside)} of {len(inside)} ({np.mean(inside):.0%}), {np.mean(shuffled):.0%} shuffled")
         total, total_shuffled = total + inside, total_shuffled + shuffled
@@ -131,7 +134,7 @@ def seeds_of_searches(table: Path) -> list[dict[Key, np.ndarray]]:
     return [{key: np.array(scores) for key, scores in points.items()} for points in searches.values()]
 
 
-def in_other_order(points: dict[Key, np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+def shuffle_seeds(points: dict[Key, np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
     """Put the seeds of each training in an order of its own, the same for all points of the training.
 
     Args:

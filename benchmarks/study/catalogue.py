@@ -27,10 +27,10 @@ def write(file: Path, searches: list[Result]) -> None:
         file: The catalogue, which may not exist yet.
         searches: Complete searches of one task.
     """
-    added = _row([search for search in searches if search.method != CONTROL])
+    new_row = _row([search for search in searches if search.method != CONTROL])
     rows = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
-    rows = [row for row in rows if (row["task"], row["model"]) != (added["task"], added["model"])]
-    text = yaml.dump([*rows, added], sort_keys=False, width=120, default_flow_style=None)
+    rows = [row for row in rows if (row["task"], row["model"]) != (new_row["task"], new_row["model"])]
+    text = yaml.dump([*rows, new_row], sort_keys=False, width=120, default_flow_style=None)
     file.write_text(HEAD + text, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What a front adds to another, scored with new seeds.
+"""Hypervolume and score that a front adds to another, measured with new seeds.
 
 A front is a choice: for each number of parameters that one may spend, the point with the highest score in the search
 (on held-out training examples). The scores of the new seeds (on the validation split) do not change the choice. So the
@@ -41,45 +41,47 @@ class Difference:
     better: float | None = None
 
 
-def added(ours: Sequence[Retrained], baseline: Sequence[Retrained], most: float) -> Difference:
+def added_hypervolume(
+    method_front: Sequence[Retrained], baseline: Sequence[Retrained], max_params: float
+) -> Difference:
     """Hypervolume that points add to the front of a baseline.
 
     Args:
-        ours: The front of a method.
+        method_front: The front of a method.
         baseline: The front of the baseline.
-        most: Parameters at the end of the box, which begins at 0; scores in it are from 0 to 1.
+        max_params: Parameters at the end of the box, which begins at 0; scores in it are from 0 to 1.
 
     Returns:
         The difference between the hypervolume of both fronts together and that of the baseline's.
     """
-    together = [*baseline, *ours]  # of equal scores, the baseline's
-    weights = shares(together, 0.0, most)
-    weights[: len(baseline)] -= shares(baseline, 0.0, most)
+    together = [*baseline, *method_front]  # of equal scores, the baseline's
+    weights = shares(together, 0.0, max_params)
+    weights[: len(baseline)] -= shares(baseline, 0.0, max_params)
     return _difference(together, weights)
 
 
-def mean_gain(ours: Sequence[Retrained], baseline: Sequence[Retrained]) -> Difference:
+def mean_gain(method_front: Sequence[Retrained], baseline: Sequence[Retrained]) -> Difference:
     """Mean difference of two fronts over the logarithm of the parameters, from where both have begun.
 
     Args:
-        ours: The front of a method.
+        method_front: The front of a method.
         baseline: The front of the baseline.
 
     Returns:
         The difference of scores.
     """
-    low = max(min(entry.point.adapter_params for entry in front) for front in (ours, baseline))
-    high = max(entry.point.adapter_params for entry in [*ours, *baseline])
-    weights = np.concatenate([-shares(baseline, low, high, math.log), shares(ours, low, high, math.log)])
-    return _difference([*baseline, *ours], weights)
+    low = max(min(entry.point.adapter_params for entry in front) for front in (method_front, baseline))
+    high = max(entry.point.adapter_params for entry in [*method_front, *baseline])
+    weights = np.concatenate([-shares(baseline, low, high, math.log), shares(method_front, low, high, math.log)])
+    return _difference([*baseline, *method_front], weights)
 
 
 def gain(entry: Retrained, baseline: Sequence[Retrained]) -> Difference | None:
     """Score of a point above that of the baseline's point with at most as many parameters; None without one."""
-    smaller = [other for other in baseline if other.point.adapter_params <= entry.point.adapter_params]
+    smaller = [candidate for candidate in baseline if candidate.point.adapter_params <= entry.point.adapter_params]
     if not smaller:
         return None
-    chosen = max(smaller, key=lambda other: other.point.score)
+    chosen = max(smaller, key=lambda candidate: candidate.point.score)
     return _difference([chosen, entry], np.array([-1.0, 1.0]))
 
 
@@ -113,8 +115,8 @@ def shares(front: Sequence[Retrained], low: float, high: float, scale: Callable[
 def _difference(front: Sequence[Retrained], weights: np.ndarray) -> Difference:
     samples = [entry.sample for entry in front]
     value = float(weights @ np.array([sample.mean for sample in samples]))
-    drawn = draws(samples)
-    if drawn is None:
+    resampled = draws(samples)
+    if resampled is None:
         return Difference(value)
-    values = drawn @ weights
+    values = resampled @ weights
     return Difference(value, *interval(values), float((values > 0).mean()))

@@ -14,12 +14,11 @@ import argparse
 from pathlib import Path
 
 from autorank.searching.budget import Budget
-from autorank.searching.journal_searcher import ended
 from autorank.searching.search import search
 from autorank.trials.front import front, hypervolume
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 from autorank.trials.retention import run_folder
 from benchmarks.study.results import read
 from benchmarks.study.settings import all_methods, search_spec
@@ -42,21 +41,26 @@ def main() -> None:
     for method in arguments.methods.split(","):
         cold = read(arguments.runs, arguments.task, method)
         if cold is not None and cold.is_complete(arguments.trials):
-            trials, most = cold.snapshot.trials, cold.most
-            target = arguments.share * hypervolume(front(trials), (most, 0.0))
-            warm, source = continued(arguments, method, most, target)
-            costs = [cost(both, most, target, cold.spec.training.steps or 1) for both in (trials, warm)]
-            shown = ["not reached" if value is None else f"{value:.2f}" for value in costs]
-            print(f"| `{method}` | {source} | {' | '.join(shown)} |", flush=True)
+            trials, max_params = cold.snapshot.trials, cold.max_params
+            target = arguments.share * hypervolume(front(trials), (max_params, 0.0))
+            warm_trials, source = run_warm_search(arguments, method, max_params, target)
+            costs = [
+                cost(search_trials, max_params, target, cold.spec.training.steps or 1)
+                for search_trials in (trials, warm_trials)
+            ]
+            cells = ["not reached" if value is None else f"{value:.2f}" for value in costs]
+            print(f"| `{method}` | {source} | {' | '.join(cells)} |", flush=True)
 
 
-def continued(arguments: argparse.Namespace, method: str, most: float, target: float) -> tuple[list[TrialRecord], str]:
+def run_warm_search(
+    arguments: argparse.Namespace, method: str, max_params: float, target: float
+) -> tuple[list[TrialRecord], str]:
     """Run a search, one trial after the other, until it has a hypervolume.
 
     Args:
         arguments: Those of the program.
         method: The method.
-        most: The most adapter parameters of the space.
+        max_params: The most adapter parameters of the space.
         target: The hypervolume.
 
     Returns:
@@ -66,23 +70,23 @@ def continued(arguments: argparse.Namespace, method: str, most: float, target: f
     spec = spec.model_copy(update={"catalogue": True})
     folder = run_folder(arguments.warm, spec.name)
     journal = Journal.open(folder) if (folder / JOURNAL).exists() else None
-    while journal is None or _unfinished(journal.trials(), arguments.trials, most, target):
-        done = 0 if journal is None else len(ended(journal.trials()))
-        search(spec, folder, Budget(done + 1, concurrency=arguments.concurrency))
+    while journal is None or _unfinished(journal.trials(), arguments.trials, max_params, target):
+        ended = 0 if journal is None else len(ended_trials(journal.trials()))
+        search(spec, folder, Budget(ended + 1, concurrency=arguments.concurrency))
         journal = Journal.open(folder)
     return journal.trials(), ", ".join(trial.search for trial in journal.spec.warm_start)
 
 
-def _unfinished(trials: list[TrialRecord], most_trials: int, most: float, target: float) -> bool:
-    return len(ended(trials)) < most_trials and hypervolume(front(trials), (most, 0.0)) < target
+def _unfinished(trials: list[TrialRecord], max_trials: int, max_params: float, target: float) -> bool:
+    return len(ended_trials(trials)) < max_trials and hypervolume(front(trials), (max_params, 0.0)) < target
 
 
-def cost(trials: list[TrialRecord], most: float, target: float, steps: int) -> float | None:
+def cost(trials: list[TrialRecord], max_params: float, target: float, steps: int) -> float | None:
     """Cost of trials until their front has a hypervolume.
 
     Args:
         trials: The trials of a search, by number.
-        most: Parameters at the end of the box of the hypervolume.
+        max_params: Parameters at the end of the box of the hypervolume.
         target: The hypervolume.
         steps: Optimizer steps of a complete trial.
 
@@ -90,7 +94,7 @@ def cost(trials: list[TrialRecord], most: float, target: float, steps: int) -> f
         The cost in complete trials; None if they do not reach it.
     """
     for count in range(1, len(trials) + 1):
-        if hypervolume(front(trials[:count]), (most, 0.0)) >= target:
+        if hypervolume(front(trials[:count]), (max_params, 0.0)) >= target:
             return sum(trial.step for trial in trials[:count]) / steps
     return None
 

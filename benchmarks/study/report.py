@@ -65,10 +65,10 @@ def methods_table(results: Sequence[Result]) -> str:
         best = next(entry for entry in result.front if entry.point.key == result.best.key)
         differences = ["", "", ""]
         if result is not baseline:
-            added = gains.added(result.front, baseline.front, baseline.most)
+            added_hypervolume = gains.added_hypervolume(result.front, baseline.front, baseline.max_params)
             mean = gains.mean_gain(result.front, baseline.front)
             better = "" if mean.better is None else f"{mean.better:.2f}"
-            differences = [_difference(added), _difference(mean), better]
+            differences = [_difference(added_hypervolume), _difference(mean), better]
         expected = "" if result.expected_loss is None else f" ({result.expected_loss:.4f})"
         rows.append([
             f"`{result.method}`", *differences, f"{best.sample.mean:.4f}", f"{result.loss:+.4f}{expected}",
@@ -84,12 +84,12 @@ def front_table(results: Sequence[Result]) -> str:
     """The front of all methods together, with intervals."""
     baseline = results[0].front
     pairs = common_front(list(results))
-    drawn = draws([entry.sample for _, entry in pairs])
+    resampled = draws([entry.sample for _, entry in pairs])
     rows = []
     for index, (result, entry) in enumerate(pairs):
         scores, point = entry.sample.scores, entry.point
         spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
-        band = "" if drawn is None else _interval(drawn[:, index])
+        band = "" if resampled is None else _interval(resampled[:, index])
         gain = None if result is results[0] else gains.gain(entry, baseline)
         rows.append([
             f"{point.adapter_params:,}", f"`{result.method}`", f"{point.score:.4f}",
@@ -120,8 +120,8 @@ def _share(count: int, total: int) -> str:
 def _setting(result: Result) -> str:
     spec = result.spec
     training = spec.training
-    most = spec.task.max_train_examples
-    limit = "" if most is None else f" of a random {most:,}"
+    max_examples = spec.task.max_train_examples
+    limit = "" if max_examples is None else f" of a random {max_examples:,}"
     return (
         f"{training.steps} steps of {training.batch_size} examples{limit}, evaluated every {training.eval_every} "
         f"steps, precision {training.precision}. Base model: `{Path(spec.model).name if spec.model else 'built in'}`."

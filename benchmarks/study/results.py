@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from autorank.searching.confirm import pending
-from autorank.searching.journal_searcher import ended
 from autorank.spec import SearchSpec
 from autorank.trials.front import non_dominated
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.point import Point
+from autorank.trials.record import ended_trials
 from autorank.trials.retention import run_folder
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import assess
@@ -29,14 +29,14 @@ class Result:
         method: The method, or the control.
         spec: The search.
         snapshot: Its trials and its front.
-        most: The most adapter parameters of its space.
+        max_params: The most adapter parameters of its space.
         pending: Number of trainings with new seeds that are left.
     """
 
     method: str
     spec: SearchSpec
     snapshot: Snapshot
-    most: float
+    max_params: float
     pending: int
 
     @cached_property
@@ -48,7 +48,7 @@ class Result:
     @property
     def ended(self) -> int:
         """Number of trials that have ended."""
-        return len(ended(self.snapshot.trials))
+        return len(ended_trials(self.snapshot.trials))
 
     def is_complete(self, trials: int) -> bool:
         """Whether all trials have ended and all points of the front were retrained with all seeds."""
@@ -94,8 +94,8 @@ def read(runs: Path, task: str, method: str) -> Result | None:
 def common_front(results: list[Result]) -> list[tuple[Result, Retrained]]:
     """The points that no point of another search dominates, by the scores of the searches, by rising parameters."""
     entries = [(result, entry) for result in results for entry in result.front]
-    kept = {id(point) for point in non_dominated([entry.point for _, entry in entries])}
+    front_ids = {id(point) for point in non_dominated([entry.point for _, entry in entries])}
     return sorted(
-        [(result, entry) for result, entry in entries if id(entry.point) in kept],
+        [(result, entry) for result, entry in entries if id(entry.point) in front_ids],
         key=lambda pair: pair[1].point.adapter_params,
     )

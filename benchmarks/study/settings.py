@@ -13,7 +13,7 @@ from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
 SEEDS = 3  # new seeds of each point of a front, on average
 BASELINE, CONTROL = "lora", "lora again"
 CONTROL_SEED = 1
-OTHERS = ("lora", "bitfit", "full")  # the baseline, and methods without low-rank updates or bottlenecks
+EXCLUDED = ("lora", "bitfit", "full")  # the baseline, and methods without low-rank updates or bottlenecks
 TARGETS = {"choices": ["attention-qv", "all-linear"]}
 TUNE_SPLIT = 0.15  # of the training examples: searches select on them, and new seeds are scored on the validation split
 
@@ -31,7 +31,7 @@ MAX_EVAL_EXAMPLES = 500
 
 def all_methods() -> list[str]:
     """The methods of the study: all with low-rank updates or bottlenecks."""
-    return [name for name in methods.names() if name not in OTHERS]
+    return [name for name in methods.names() if name not in EXCLUDED]
 
 
 def search_name(task: str, method: str) -> str:

@@ -1,4 +1,4 @@
-"""benchmarks/study/archive.py: searches in one file, without the paths of the machine; the published ones."""
+"""benchmarks/study/archive.py packs searches without local paths; docs/results.md has the published searches."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_p
     archive.pack(runs, "mrpc", file)
     archive.unpack(file, tmp_path / "again")
     assert [folder.name for folder in (tmp_path / "again").iterdir()] == ["mrpc-lora"]
-    before, after = (Journal.open(run_folder(folder, "mrpc-lora")) for folder in (runs, tmp_path / "again"))
-    assert (after.spec.model, after.spec.task.data) == ("base", "mrpc")
-    assert after.snapshot().points == before.snapshot().points
-    assert after.snapshot().confirmed == before.snapshot().confirmed
-    assert assess(after.snapshot()) == assess(before.snapshot()) is not None
+    original, unpacked = (Journal.open(run_folder(folder, "mrpc-lora")) for folder in (runs, tmp_path / "again"))
+    assert (unpacked.spec.model, unpacked.spec.task.data) == ("base", "mrpc")
+    assert unpacked.snapshot().points == original.snapshot().points
+    assert unpacked.snapshot().confirmed == original.snapshot().confirmed
+    assert assess(unpacked.snapshot()) == assess(original.snapshot()) is not None
     assert str(tmp_path).encode() not in (tmp_path / "again" / "mrpc-lora" / "journal.log").read_bytes()
     bytes_before = file.read_bytes()
     archive.pack(runs, "mrpc", file)
@@ -51,7 +51,7 @@ def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_p
 def test_the_page_has_the_tables_of_the_published_searches(file, tmp_path):
     task = file.name.split(".")[0]
     archive.unpack(file, tmp_path)
-    searches = [found for name in (BASELINE, CONTROL, *all_methods()) if (found := read(tmp_path, task, name))]
+    searches = [result for name in (BASELINE, CONTROL, *all_methods()) if (result := read(tmp_path, task, name))]
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     section = page.split(f"<!-- study of {task} -->")[1].split(f"<!-- end of {task} -->")[0]
     published = re.sub(r"Not complete yet: .*\n\n", "", section).splitlines()

@@ -1,4 +1,4 @@
-"""The parts of benchmarks/fidelity.py that need no code of others."""
+"""The parts of benchmarks/fidelity.py that do not need the authors' code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/fidelity.py", "--authors", str(tmp_path)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 2
-    assert f"{tmp_path} has none of IncreLoRA, AdaLoRA and MyTransformers" in ran.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert f"{tmp_path} has none of IncreLoRA, AdaLoRA and MyTransformers" in result.stderr
 
 
 def test_functions_run_without_the_rest_of_their_file(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_functions_run_without_the_rest_of_their_file(tmp_path: Path) -> None:
         f"scope = functions(Path({str(tmp_path / 'code.py')!r}), ['helper', 'loss'], {{'FACTOR': 3}}); "
         "print(scope['loss'](None, 2))"
     )
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == "7\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "7\n"

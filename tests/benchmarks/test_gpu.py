@@ -1,4 +1,4 @@
-"""benchmarks/gpu at tiny sizes on the CPU, where only what training needs can be imported."""
+"""benchmarks/gpu at tiny sizes on the CPU, with only the packages that training needs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ runpy.run_module("benchmarks.gpu", run_name="__main__", alter_sys=True)
 """
 
 
-def test_parts_run_without_what_training_does_not_need(tmp_path: Path) -> None:
+def test_parts_need_only_the_packages_for_training(tmp_path: Path) -> None:
     parts = ["methods", "memory", "time", "text", "packing"]
     command = [sys.executable, "-c", HIDDEN, *parts, "--device", "cpu", "--out", str(tmp_path / "gpu.json")]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["machine"]["device"].startswith("CPU") and list(report["parts"]) == parts
     methods = {row["case"]: row for row in report["parts"]["methods"]}
@@ -43,23 +43,23 @@ def test_parts_run_without_what_training_does_not_need(tmp_path: Path) -> None:
         assert 0 < row["bf16"] < 0.1
     assert [row["contender"] for row in report["parts"]["time"]] == ["lora", "peft lora"]
     assert report["parts"]["text"][-1]["tokens per second"] > 0
-    compared, alone, packed = report["parts"]["packing"]
-    assert compared["ok"] and 0 <= compared["largest difference"] < 1e-4
-    assert (alone["in"], packed["in"], packed["trials"]) == ("a run alone", "a pack", 2)
-    assert 0 < alone["wall ms"] < packed["one after the other ms"]
+    loss_row, alone_row, packed_row = report["parts"]["packing"]
+    assert loss_row["ok"] and 0 <= loss_row["largest difference"] < 1e-4
+    assert (alone_row["in"], packed_row["in"], packed_row["trials"]) == ("a run alone", "a pack", 2)
+    assert 0 < alone_row["wall ms"] < packed_row["one after the other ms"]
 
 
 def test_processes_start_together() -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "processes", "--device", "cpu"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0 and "processes 2" in ran.stdout, ran.stdout + ran.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and "processes 2" in result.stdout, result.stdout + result.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
-def test_no_gpu_is_one_message() -> None:
-    ran = subprocess.run(
+def test_a_missing_gpu_is_reported_in_one_message() -> None:
+    result = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert ran.returncode == 2 and ran.stderr.strip().count("\n") == 0 and "--device cpu" in ran.stderr
+    assert result.returncode == 2 and result.stderr.strip().count("\n") == 0 and "--device cpu" in result.stderr
     unknown = [sys.executable, "-m", "benchmarks.gpu", "unknown"]
     assert subprocess.run(unknown, cwd=ROOT, capture_output=True, check=False).returncode == 2

@@ -23,32 +23,32 @@ LIMITS = {
     "roberta-base, attention-qv, dora, packed x 8": 390,
     "llama-1b, all-linear, a decoded token, lora": 178,  # PEFT's: 229
 }
-DECODED_WAITS = 5  # by transformers' `generate`: whether all have ended; and four reads of the completed tokens
+DECODED_WAITS = 5  # one by transformers' `generate`, to check for the end; four reads of the completed tokens
 PACKED = 1.5  # launches of a step of 8 trials in a pack, relative to those of one trial, with all 12 layers
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("c++") is None, reason="the device is compiled with c++, on Linux"
 )
 
 
-def counted(cases: str, layers: int) -> dict[str, tuple[int, int]]:
-    """Launches and waits of each case whose name contains this."""
+def count_launches(cases: str, layers: int) -> dict[str, tuple[int, int]]:
+    """Launches and waits of each case whose name contains `cases`."""
     command = [sys.executable, "-m", "benchmarks.launches", "--layers", str(layers), "--ours", "--only", cases]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:] if line.startswith(("roberta", "llama"))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [line.rsplit(maxsplit=3) for line in result.stdout.splitlines()[1:] if line.startswith(("roberta", "llama"))]
     return {name.strip(): (int(launches), int(waits)) for name, launches, _, waits in rows}
 
 
 @pytest.mark.parametrize("cases", ["roberta", "decoded"])
 def test_launches_are_within_their_limits(cases: str) -> None:
-    counts = counted(cases, layers=2)
+    counts = count_launches(cases, layers=2)
     assert counts.keys() == {name for name in LIMITS if cases in name}
     for name, (launches, waits) in counts.items():
         assert 0 < launches <= LIMITS[name] and waits <= (DECODED_WAITS if cases == "decoded" else 0), name
 
 
 def test_a_pack_launches_little_more_than_a_trial() -> None:
-    counts = counted("roberta-base, attention-qv, lora", layers=12)
-    packed, _ = counts["roberta-base, attention-qv, lora, packed x 8"]
-    alone, _ = counts["roberta-base, attention-qv, lora"]
-    assert alone < packed <= PACKED * alone
+    counts = count_launches("roberta-base, attention-qv, lora", layers=12)
+    pack_launches, _ = counts["roberta-base, attention-qv, lora, packed x 8"]
+    trial_launches, _ = counts["roberta-base, attention-qv, lora"]
+    assert trial_launches < pack_launches <= PACKED * trial_launches

@@ -1,4 +1,4 @@
-"""Replayed searches: what a table replays, that the loop is Tune's, and that our searches pay."""
+"""Replayed searches: replays of a table, a loop like Tune's, and a comparison with stock searches."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def table(lines):
 
 def test_settings_replay_the_nearest_trial_on_log_axes():
     curves = table([*LINES, line(4, 1e-3)])  # the last one never came to an evaluation
-    asked = [(1, 3.1e-3), (1, 3.3e-3), (4, 1e-3), (5, 1e-3)]  # the middles: 3.16e-3, and rank 4, where the first wins
-    assert curves.nearest(*({"rank": rank, "learning_rate": rate} for rank, rate in asked)) == [0, 1, 0, 2]
+    queries = [(1, 3.1e-3), (1, 3.3e-3), (4, 1e-3), (5, 1e-3)]  # the middles: 3.16e-3, and rank 4, where the first wins
+    assert curves.nearest(*({"rank": rank, "learning_rate": rate} for rank, rate in queries)) == [0, 1, 0, 2]
 
 
 def test_any_two_choices_are_as_far_apart_as_the_ends_of_a_range():
     space = {"learning_rate": SPACE["learning_rate"], "targets": {"choices": ["query", "key", "all"]}}
-    drawn = [{"learning_rate": 1e-4, "targets": name} for name in ("query", "all")]
-    lines = [{"method": "lora", "drawn": each, "curve": [[1, 0.5, 9]]} for each in drawn]
+    all_settings = [{"learning_rate": 1e-4, "targets": name} for name in ("query", "all")]
+    lines = [{"method": "lora", "drawn": settings, "curve": [[1, 0.5, 9]]} for settings in all_settings]
     curves = Curves(lines, MethodSpec(method="lora", space=space))
     assert curves.nearest({"learning_rate": 1e-2, "targets": "all"}) == [1]
     assert sum((curves._positions[0] - curves._positions[1]) ** 2) == pytest.approx(1)
 
 
-def test_a_replay_is_a_run():
+def test_a_replay_yields_the_recorded_evaluations():
     run = table(LINES).run({"rank": 16, "learning_rate": 1e-3})
     assert run.total_steps == 30
     assert [(e.step, e.score, e.adapter_params, run.step) for e in run] == [
@@ -64,7 +64,7 @@ def test_a_replay_is_a_run():
     ]  # fmt: skip
 
 
-def test_a_trial_that_diverged_diverges():
+def test_a_diverged_trial_diverges_in_the_replay():
     run = table([*LINES, line(16, 1e-2, 0.5)]).run({"rank": 16, "learning_rate": 1e-2})
     assert next(run).step == 10
     with pytest.raises(AutorankError, match="diverged"):
@@ -84,33 +84,33 @@ def test_attainable_hypervolume_of_a_table():
     assert curves.attainable == pytest.approx(0.7 * 1500 / 1600)
 
 
-def test_a_table_is_of_one_method():
+def test_a_table_has_trials_of_one_method():
     for lines in ([], [line(1, 1e-3)], [LINES[0], {**LINES[1], "method": "adalora"}]):
         with pytest.raises(AutorankError, match="one method"):
             table(lines)
 
 
-class Listed(Searcher):
-    """Suggests what it was given, and keeps what it is told."""
+class ListSearcher(Searcher):
+    """Suggests the given settings, and records reported results."""
 
     def __init__(self, *settings):
         super().__init__()
-        self.left, self.told = list(settings), []
+        self.remaining, self.reported = list(settings), []
 
     def suggest(self, trial_id):
-        return self.left.pop(0) if self.left else Searcher.FINISHED
+        return self.remaining.pop(0) if self.remaining else Searcher.FINISHED
 
     def on_trial_result(self, trial_id, result):
-        self.told.append((trial_id, result["evaluation"].step))
+        self.reported.append((trial_id, result["evaluation"].step))
 
     def on_trial_complete(self, trial_id, result=None, error=False):
-        self.told.append((trial_id, "failed" if "failed" in result else result["score"]))
+        self.reported.append((trial_id, "failed" if "failed" in result else result["score"]))
 
 
 def test_two_workers_take_turns_and_the_last_result_comes_with_the_end():
-    searcher = Listed(*(each["drawn"] for each in (LINES[0], LINES[2], LINES[1])))
+    searcher = ListSearcher(*(recorded["drawn"] for recorded in (LINES[0], LINES[2], LINES[1])))
     history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, budget=10**6)
-    assert searcher.told == [
+    assert searcher.reported == [
         ("trial-0", 10), ("trial-1", 10), ("trial-0", 20), ("trial-1", 20), ("trial-0", 0.7), ("trial-1", 0.8),
         ("trial-2", 10), ("trial-2", 20), ("trial-2", 0.5),
     ]  # fmt: skip
@@ -120,21 +120,21 @@ def test_two_workers_take_turns_and_the_last_result_comes_with_the_end():
 
 
 def test_a_front_of_last_results_grows_when_trials_end():
-    searcher = Listed(*(each["drawn"] for each in (LINES[0], LINES[2])))
+    searcher = ListSearcher(*(recorded["drawn"] for recorded in (LINES[0], LINES[2])))
     history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, budget=10**6, last=True)
     area = pytest.approx(0.7 * 1500 / 1600)
     assert history == [Progress(0, 0.0), Progress(50, area), Progress(60, area), Progress(60, area)]
 
 
 def test_a_search_ends_with_its_budget_and_counts_what_diverges():
-    searcher = Listed(*4 * [{"rank": 16, "learning_rate": 1e-2}])
+    searcher = ListSearcher(*4 * [{"rank": 16, "learning_rate": 1e-2}])
     history = simulate(searcher, FIFOScheduler(), table([*LINES, line(16, 1e-2, 0.5)]), workers=1, budget=50)
-    assert searcher.told[:2] == [("trial-0", 10), ("trial-0", "failed")]
+    assert searcher.reported[:2] == [("trial-0", 10), ("trial-0", "failed")]
     assert history[-1].cost == 50
-    assert len(searcher.left) == 1
+    assert len(searcher.remaining) == 1
 
 
-def test_the_real_searcher_stops_trials_and_its_errors_come_out(monkeypatch):
+def test_the_real_searcher_stops_trials_and_its_errors_are_raised(monkeypatch):
     curves = Curves.read(TABLE)
     spec = SearchSpec(
         name="s", task=TaskSpec(name="recorded"), methods=(curves.entry,), halving=HalvingSpec(grace=2), seed=3
@@ -155,27 +155,27 @@ def test_the_real_searcher_stops_trials_and_its_errors_come_out(monkeypatch):
         simulate(searcher, Scheduler(searcher), curves, workers=2, budget=10**6)
 
 
-def test_a_search_is_the_same_again():
+def test_equal_seeds_give_equal_searches():
     curves = Curves.read(TABLE)
     first, second = (simulate(*contender("tpe", curves, 1), curves, workers=2, budget=1000) for _ in range(2))
     assert first == second
 
 
-def test_ours_gets_where_stock_ends_with_less_training():
+def test_tpe_reaches_the_final_regret_of_stock_with_less_training():
     curves = Curves.read(TABLE)
     budgets = budget_grid(curves, 40)
-    stock, kept, ours = (
-        np.array([regrets(name, curves, seed, 2, until) for seed in range(10)])
-        for name, until in (
+    stock, stock_all, tpe = (
+        np.array([regrets(name, curves, seed, 2, budget) for seed in range(10)])
+        for name, budget in (
             ("stock", budgets),
             ("stock-all", budgets),
             ("tpe", budgets[: math.ceil(len(budgets) / 2) + 1]),
         )
     )
-    assert np.all(kept <= stock)
-    assert cost_of(float(np.median(stock[:, -1])), ours, budgets) <= 0.5
+    assert np.all(stock_all <= stock)
+    assert cost_of(float(np.median(stock[:, -1])), tpe, budgets) <= 0.5
     half = len(budgets) // 2
-    assert np.median(ours[:, half]) < np.median(kept[:, half])
+    assert np.median(tpe[:, half]) < np.median(stock_all[:, half])
 
 
 def test_evaluations_and_slices_cost_a_third_of_training_and_slices_are_points():
@@ -185,12 +185,12 @@ def test_evaluations_and_slices_cost_a_third_of_training_and_slices_are_points()
     run = curves.run({"rank": 4, "learning_rate": 1e-3})
     assert [run.cost for _ in run] == [12, 28]  # 10 steps and an evaluation; 10 steps, an evaluation and two slices
     assert curves.trial_cost == 24
-    one = {"rank": 4, "learning_rate": 1e-3}
-    history = simulate(Listed(one), FIFOScheduler(), curves, workers=1, budget=10**6)
+    settings = {"rank": 4, "learning_rate": 1e-3}
+    history = simulate(ListSearcher(settings), FIFOScheduler(), curves, workers=1, budget=10**6)
     area = (0.7 * 100 + 0.75 * 200) / 400
     assert history[1:] == [Progress(12, 0.0), Progress(28, pytest.approx(area)), Progress(28, pytest.approx(area))]
     assert curves.attainable == pytest.approx(area)
-    history = simulate(Listed(one), FIFOScheduler(), curves, workers=1, budget=10**6, sliced=False)
+    history = simulate(ListSearcher(settings), FIFOScheduler(), curves, workers=1, budget=10**6, sliced=False)
     assert history[-1] == Progress(24, 0.0)
 
 
@@ -199,8 +199,8 @@ def test_other_schedulers_search_the_same_table_without_slices(name):
     if name == "moasha":
         pytest.importorskip("syne_tune")
     curves = Curves.read(TABLE)
-    first, again = (regrets(name, curves, 3, 2, budget_grid(curves, 12)) for _ in range(2))
-    assert first.tolist() == again.tolist()
+    first, repeated = (regrets(name, curves, 3, 2, budget_grid(curves, 12)) for _ in range(2))
+    assert first.tolist() == repeated.tolist()
     assert curves.attainable > first[1] > first[-1] >= 0
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/study: the statistics of what a front adds, its tables, and the program on stand-in searches."""
+"""benchmarks/study: gains of a front, tables, and the program on small hand-written searches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
 from benchmarks.study import catalogue, gains, report
-from benchmarks.study.calibration import in_other_order, next_seeds
+from benchmarks.study.calibration import next_seeds, shuffle_seeds
 from benchmarks.study.gains import Retrained
 from benchmarks.study.held_out import cost
 from benchmarks.study.results import Result, common_front, read
@@ -29,11 +29,11 @@ def entry(params: int, score: float, *seeds: float, number: int = 0) -> Retraine
 
 
 BASELINE = [entry(100, 0.6, 0.5, 0.54), entry(400, 0.8, 0.7, 0.7)]
-OURS = [entry(200, 0.75, 0.64, 0.68)]
+METHOD_FRONT = [entry(200, 0.75, 0.64, 0.68)]
 
 
 def test_a_share_is_the_part_of_the_budgets_at_which_a_point_is_chosen():
-    assert gains.shares([*BASELINE, *OURS], 0, 1000).tolist() == pytest.approx([0.1, 0.6, 0.2])
+    assert gains.shares([*BASELINE, *METHOD_FRONT], 0, 1000).tolist() == pytest.approx([0.1, 0.6, 0.2])
     worse = entry(300, 0.1)
     assert gains.shares([*BASELINE, worse], 0, 1000).tolist() == pytest.approx([0.3, 0.6, 0])
     assert gains.shares(BASELINE, 100, 1000, np.log10).tolist() == pytest.approx([np.log10(4), 1 - np.log10(4)])
@@ -41,51 +41,57 @@ def test_a_share_is_the_part_of_the_budgets_at_which_a_point_is_chosen():
 
 
 def test_hypervolume_that_is_added_is_an_area_under_the_new_scores():
-    added = gains.added(OURS, BASELINE, 1000)
-    assert added.value == pytest.approx(0.2 * (0.66 - 0.52))
-    assert added.low < added.value < added.high
-    assert gains.added(BASELINE, BASELINE, 1000).value == pytest.approx(0)  # of equal points the baseline's count
+    added_hypervolume = gains.added_hypervolume(METHOD_FRONT, BASELINE, 1000)
+    assert added_hypervolume.value == pytest.approx(0.2 * (0.66 - 0.52))
+    assert added_hypervolume.low < added_hypervolume.value < added_hypervolume.high
+    assert gains.added_hypervolume(BASELINE, BASELINE, 1000).value == pytest.approx(
+        0
+    )  # of equal points the baseline's count
 
 
 def test_a_choice_that_was_lucky_in_the_search_costs_hypervolume():
-    assert gains.added([entry(200, 0.75, 0.4, 0.42)], BASELINE, 1000).value == pytest.approx(0.2 * (0.41 - 0.52))
+    assert gains.added_hypervolume([entry(200, 0.75, 0.4, 0.42)], BASELINE, 1000).value == pytest.approx(
+        0.2 * (0.41 - 0.52)
+    )
 
 
 def test_the_mean_gain_begins_where_both_fronts_have_begun():
-    mean = gains.mean_gain(OURS, BASELINE)
+    mean = gains.mean_gain(METHOD_FRONT, BASELINE)
     assert mean.value == pytest.approx(0.66 - 0.52)  # from 200 to 400 parameters
     assert gains.mean_gain([entry(400, 0.9, 0.72, 0.74)], [BASELINE[1]]).value == pytest.approx(0.03)
 
 
 def test_the_gain_of_a_point_is_over_the_choice_of_the_search():
     lucky = entry(150, 0.7, 0.4, 0.5)
-    assert gains.gain(OURS[0], [BASELINE[0], lucky]).value == pytest.approx(0.66 - 0.45)
+    assert gains.gain(METHOD_FRONT[0], [BASELINE[0], lucky]).value == pytest.approx(0.66 - 0.45)
     assert gains.gain(entry(50, 0.5, 0.5), BASELINE) is None
 
 
 def test_intervals_contain_the_true_difference_as_often_as_they_say():
-    draw, covered = np.random.default_rng(1), 0
+    rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
-        front, other = (
-            [entry(size, score, *(score + 0.02 * draw.normal(size=3))) for size, score in points]
+        baseline_front, method_front = (
+            [entry(size, score, *(score + 0.02 * rng.normal(size=3))) for size, score in points]
             for points in ([(100, 0.60), (200, 0.70), (400, 0.75)], [(150, 0.66), (300, 0.72), (500, 0.80)])
         )
         true = 0.5 * (0.80 - 0.75) + 0.1 * (0.72 - 0.70) + 0.05 * (0.66 - 0.60)
-        added = gains.added(other, front, 1000)
-        covered += added.low <= true <= added.high
+        added_hypervolume = gains.added_hypervolume(method_front, baseline_front, 1000)
+        covered += added_hypervolume.low <= true <= added_hypervolume.high
     assert 170 <= covered <= 190
 
 
 def test_without_deviations_there_is_no_interval():
-    assert gains.added([entry(200, 0.75, 0.7)], [entry(100, 0.6, 0.5)], 1000) == gains.Difference(pytest.approx(0.16))
+    assert gains.added_hypervolume([entry(200, 0.75, 0.7)], [entry(100, 0.6, 0.5)], 1000) == gains.Difference(
+        pytest.approx(0.16)
+    )
 
 
 def test_the_next_seed_is_in_its_interval_as_often_as_it_says():
-    draw = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     inside = []
     for _ in range(60):
-        deviations = np.where(draw.random(8) < 0.3, 0.2, 0.01)
-        inside += next_seeds([0.7 + deviation * draw.normal(size=3) for deviation in deviations])
+        deviations = np.where(rng.random(8) < 0.3, 0.2, 0.01)
+        inside += next_seeds([0.7 + deviation * rng.normal(size=3) for deviation in deviations])
     assert len(inside) == 480
     assert 0.85 <= np.mean(inside) <= 0.95
 
@@ -99,16 +105,16 @@ def test_each_seed_after_the_second_is_predicted():
 def test_seeds_in_another_order_stay_together_in_a_training():
     scores = np.arange(8.0)
     points = {(0, 20, 100): scores, (0, 20, 50): 10 + scores, (1, 20, 100): scores, (0, 40, 100): scores}
-    first, cut, *others = in_other_order(points, np.random.default_rng(0))
+    first, cut_scores, *other_trainings = shuffle_seeds(points, np.random.default_rng(0))
     assert sorted(first) == scores.tolist() != first.tolist()
-    assert cut.tolist() == (10 + first).tolist()
-    assert all(other.tolist() != first.tolist() for other in others)
+    assert cut_scores.tolist() == (10 + first).tolist()
+    assert all(shuffled.tolist() != first.tolist() for shuffled in other_trainings)
 
 
 def test_failures_of_points_without_a_third_seed_widen_the_intervals():
-    lost = np.array([0.8, 0.805, 0.4])
-    assert next_seeds([lost]) == [False]
-    assert next_seeds([lost, *(np.array([0.8, 0.3 + 0.01 * number]) for number in range(10))]) == [True]
+    failing = np.array([0.8, 0.805, 0.4])
+    assert next_seeds([failing]) == [False]
+    assert next_seeds([failing, *(np.array([0.8, 0.3 + 0.01 * number]) for number in range(10))]) == [True]
 
 
 def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
@@ -117,10 +123,10 @@ def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
     specs = [search_spec("demo", method, None, None) for method in ("lora", CONTROL, *all_methods())]
     assert len({spec.name for spec in specs}) == len(specs)
     for spec in specs:
-        (only,) = spec.methods
-        fields = methods.find(only.method).Config.model_fields
-        assert ("targets" in only.space) == ("targets" in fields)
-        assert "learning_rate" in only.space
+        (method_spec,) = spec.methods
+        fields = methods.find(method_spec.method).Config.model_fields
+        assert ("targets" in method_spec.space) == ("targets" in fields)
+        assert "learning_rate" in method_spec.space
         assert spec.baseline is None
         assert spec.task.tune_split > 0
         assert spec.training.slices == "auto"
@@ -137,7 +143,7 @@ def test_data_are_one_directory_per_task(tmp_path):
 @pytest.fixture
 def runs(tmp_path):
     """Complete searches of lora and vera on the demo, and one of sora whose points have no new seeds."""
-    for method, points in {"lora": BASELINE, "vera": OURS, "sora": OURS}.items():
+    for method, points in {"lora": BASELINE, "vera": METHOD_FRONT, "sora": METHOD_FRONT}.items():
         spec = search_spec("demo", method, None, None)
         with Journal.create(run_folder(tmp_path, spec.name), spec, (1000.0, 0.0)) as journal:
             for number, (point, sample) in enumerate(points):
@@ -155,7 +161,7 @@ def runs(tmp_path):
 def test_results_are_read_from_the_journals(runs):
     assert read(runs, "demo", "dora") is None
     lora = read(runs, "demo", "lora")
-    assert (lora.ended, lora.steps, lora.most) == (2, 40, 1000.0)
+    assert (lora.ended, lora.steps, lora.max_params) == (2, 40, 1000.0)
     assert lora.is_complete(2)
     assert not lora.is_complete(3)
     assert not replace(lora, pending=1).is_complete(2)
@@ -171,7 +177,7 @@ def test_the_common_front_has_the_points_that_no_other_search_dominates(runs):
     ]  # fmt: skip
 
 
-def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_path):
+def test_the_section_has_the_figures_the_command_and_the_incomplete_searches(runs, tmp_path):
     results = [read(runs, "demo", method) for method in ("lora", "vera", "sora")]
     section = report.render("demo", results, "python -m benchmarks.study", 1)
     assert section.startswith("### demo\n\n`python -m benchmarks.study`\n")
@@ -181,10 +187,12 @@ def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_p
     assert "| 200 | `vera` | 0.7500 | 0.6600 ± 0.0283 (2) |" in section
     assert section.splitlines()[-1] == "|  | 2 of 2 (100%) |  | +0.0950 |"  # without predictions
     page = tmp_path / "results.md"
-    other = "<!-- study of mrpc -->\nkept\n<!-- end of mrpc -->"
-    page.write_text(f"before\n{other}\n<!-- study of demo -->\nold\n<!-- end of demo -->\nafter\n")
+    mrpc_section = "<!-- study of mrpc -->\nkept\n<!-- end of mrpc -->"
+    page.write_text(f"before\n{mrpc_section}\n<!-- study of demo -->\nold\n<!-- end of demo -->\nafter\n")
     report.write(page, "demo", section)
-    assert page.read_text() == (f"before\n{other}\n<!-- study of demo -->\n{section}\n<!-- end of demo -->\nafter\n")
+    assert page.read_text() == (
+        f"before\n{mrpc_section}\n<!-- study of demo -->\n{section}\n<!-- end of demo -->\nafter\n"
+    )
     with pytest.raises(ValueError, match=r"no lines <!-- study of sst2 --> .* Add them"):
         report.write(page, "sst2", section)
 
@@ -196,8 +204,8 @@ def test_the_catalogue_has_the_best_settings_of_each_method(runs, tmp_path):
     mrpc = {"task": "mrpc", "model": "base", "best": {}}
     file.write_text(yaml.safe_dump([mrpc, *yaml.safe_load(file.read_text())]))
     catalogue.write(file, [*results, replace(results[0], method=CONTROL)])
-    other, search = yaml.safe_load(file.read_text())
-    assert other == mrpc
+    other_task, search = yaml.safe_load(file.read_text())
+    assert other_task == mrpc
     assert (search["task"], search["seen"]) == ("demo", 60 * 16)
     assert list(search["best"]) == ["lora", "vera"]
     (lora,) = search["best"]["lora"]
@@ -215,7 +223,7 @@ def test_without_the_baseline_there_are_no_differences(runs):
 
 def test_the_cost_until_a_hypervolume_is_in_complete_trials():
     trials = [trial(0, (100, 0.4)), trial(1, (100, 0.6), (50, 0.8)), trial(2, (100, 0.7))]
-    steps = [made.step for made in trials]
+    steps = [record.step for record in trials]
     assert cost(trials, 200.0, 0.9, 10) is None
     assert cost(trials, 200.0, 0.2, 10) == steps[0] / 10  # 0.4 * 100 / 200
     assert cost(trials, 200.0, 0.5, 10) == (steps[0] + steps[1]) / 10

@@ -25,10 +25,10 @@ def table(tmp_path):
     """A search of LoRA with three trials (the second was stopped early, the third has the settings of the first)."""
     spec = search("lora", task=TaskSpec(name="mrpc"), training=TrainingSpec(batch_size=10))
     with Journal.create(tmp_path / "runs" / "first", spec, (1000.0, 0.0)) as journal:
-        journal.describe({"digest": "d", "examples": {"train": 500, "validation": 30, "other": 60}})
+        journal.store_data_description({"digest": "d", "examples": {"train": 500, "validation": 30, "other": 60}})
         for number, (rank, steps) in enumerate([(4, 2), (8, 1), (4, 2)]):
-            drawn = {"rank": (rank, IntDistribution(1, 16)), "learning_rate": (1e-3, FloatDistribution(2e-4, 5e-3))}
-            journal.begin("lora", {name: value for name, (value, _) in drawn.items()}, drawn)
+            sampled = {"rank": (rank, IntDistribution(1, 16)), "learning_rate": (1e-3, FloatDistribution(2e-4, 5e-3))}
+            journal.begin("lora", {name: value for name, (value, _) in sampled.items()}, sampled)
             journal.record(number, evaluation(10, 100 * rank, 0.5))
             if steps == 2:
                 journal.record(number, sliced(20, 100 * rank, 0.6 + rank / 100, (50, 0.55)))
@@ -79,7 +79,7 @@ def test_simulator_reads_an_exported_table(table):
 
 @pytest.mark.parametrize("method", ["lora", "increlora", "houlsby"])
 def test_the_simulator_reads_the_study(method):
-    """Also settings that the built-in space of the method does not search."""
+    """Tables may have settings that the built-in space of the method does not search."""
     file = Path(__file__).parents[2] / "benchmarks" / "curves" / "study_stsb.jsonl.gz"
     curves = Curves.read(file, method)
     assert len(curves.curves) == (16 if method == "lora" else 8)  # LoRA was searched twice
@@ -118,6 +118,6 @@ def test_ranges_are_domains():
 def test_syne_tune_loads_it_and_runs_on_it(table, tmp_path):
     pytest.importorskip("syne_tune")
     convert(table, "lora", "mrpc", tmp_path / "blackbox")
-    said = check(tmp_path / "blackbox", "mrpc")
-    assert "fidelities: 2" in said
-    assert "least error 0.3600" in said  # 1 - 0.64
+    summary = check(tmp_path / "blackbox", "mrpc")
+    assert "fidelities: 2" in summary
+    assert "least error 0.3600" in summary  # 1 - 0.64

@@ -1,6 +1,6 @@
-"""A browser, and a small real search to look at.
+"""Fixtures: a browser, and a small real search with a report.
 
-The pictures in docs/ are made here, of a search of full length: AUTORANK_SCREENSHOTS=docs/images pytest tests/browser
+The screenshots in docs/ are taken here, of a longer search: AUTORANK_SCREENSHOTS=docs/images pytest tests/browser
 """
 
 from __future__ import annotations
@@ -33,80 +33,84 @@ Keep = Callable[["Page | Locator", str], None]
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser's program. AUTORANK_BROWSER=required: that there is none is a failure."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    lacking = "" if found else f"no browser is installed: none of {', '.join(NAMES)}"
+    """The path of the browser; without one, tests are skipped, or fail if AUTORANK_BROWSER=required."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    problem = "" if program else f"no browser is installed: none of {', '.join(NAMES)}"
     if find_spec("playwright") is None:
-        lacking = "playwright is missing: pip install 'autorank-lora[test]'"
-    if lacking and os.environ.get("AUTORANK_BROWSER") == "required":
-        pytest.fail(lacking)
-    if found is None or lacking:
-        pytest.skip(lacking)
-    return found
+        problem = "playwright is missing: pip install 'autorank-lora[test]'"
+    if problem and os.environ.get("AUTORANK_BROWSER") == "required":
+        pytest.fail(problem)
+    if program is None or problem:
+        pytest.skip(problem)
+    return program
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """Of a module, since Playwright's event loop would be in the way of other tests."""
+    """A browser for one module, since Playwright's event loop would disturb tests of other modules."""
     from playwright.sync_api import sync_playwright
 
-    drawing = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU
-    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    webgl = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=drawing + as_root, timeout=WAIT)
-        yield started
-        started.close()
+        instance = playwright.chromium.launch(executable_path=chromium, args=webgl + sandbox, timeout=WAIT)
+        yield instance
+        instance.close()
 
 
 @pytest.fixture(scope="module")
 def opened(browser: Browser) -> Open:
-    """Opens a page, which must ask no other machine for anything and complain of nothing."""
+    """Opens a page, which must send no request to another host and log no error."""
 
     @contextmanager
-    def open_page(to: str, **how: Any) -> Iterator[Page]:
-        context = browser.new_context(**{"viewport": SIZE, "color_scheme": "light", "reduced_motion": "reduce"} | how)
+    def open_page(url: str, **options: Any) -> Iterator[Page]:
+        context = browser.new_context(
+            **{"viewport": SIZE, "color_scheme": "light", "reduced_motion": "reduce"} | options
+        )
         context.set_default_timeout(WAIT)
         page = context.new_page()
-        asked: list[str] = []
-        complaints: list[str] = []
-        own = re.escape(to.split("#")[0]) if to.startswith("http") else "file:"
-        page.on("request", lambda r: None if re.match(f"{own}|data:|blob:", r.url) else asked.append(r.url))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(to, timeout=WAIT)
+        foreign_requests: list[str] = []
+        errors: list[str] = []
+        allowed = re.escape(url.split("#")[0]) if url.startswith("http") else "file:"
+        page.on(
+            "request", lambda r: None if re.match(f"{allowed}|data:|blob:", r.url) else foreign_requests.append(r.url)
+        )
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url, timeout=WAIT)
         yield page
         context.close()
-        assert not asked
-        assert own != "file:" or not complaints, complaints  # MLflow's own complaints are its own
+        assert not foreign_requests
+        assert allowed != "file:" or not errors, errors  # MLflow's own complaints are its own
 
     return open_page
 
 
 @pytest.fixture(scope="session")
 def keep() -> Keep:
-    """Makes a picture of the search for docs/, only where it is asked for."""
+    """Takes a screenshot of the search for docs/, if AUTORANK_SCREENSHOTS is set."""
 
-    def screenshot(what: Page | Locator, name: str) -> None:
-        if SCREENSHOTS and not getattr(what, "page", what).url.endswith("made.html"):
+    def screenshot(target: Page | Locator, name: str) -> None:
+        if SCREENSHOTS and not getattr(target, "page", target).url.endswith("made.html"):
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            what.screenshot(path=Path(SCREENSHOTS, f"{name}.png"), animations="disabled")
+            target.screenshot(path=Path(SCREENSHOTS, f"{name}.png"), animations="disabled")
 
     return screenshot
 
 
 @pytest.fixture(scope="session")
 def workspace(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a search was run and reported; not where there is no browser to see it with."""
+    """A folder with a finished search and its report; skipped without a browser."""
     folder = tmp_path_factory.mktemp("browser")
-    here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    here |= {"AUTORANK_CACHE": str(folder / "cache")}
-    searching = (*SEARCH, *(("--trials", "8") if SCREENSHOTS else SHORT))
-    for words in (searching, ("report", "first")):
-        done = subprocess.run(
-            [sys.executable, "-m", "autorank.cli.app", *words], cwd=folder, env=here, capture_output=True, text=True,
-            timeout=900,
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment |= {"AUTORANK_CACHE": str(folder / "cache")}
+    search_words = (*SEARCH, *(("--trials", "8") if SCREENSHOTS else SHORT))
+    for words in (search_words, ("report", "first")):
+        result = subprocess.run(
+            [sys.executable, "-m", "autorank.cli.app", *words], cwd=folder, env=environment, capture_output=True,
+            text=True, timeout=900,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
     return folder
 
 

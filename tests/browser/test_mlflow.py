@@ -1,4 +1,4 @@
-"""MLflow's pages on a search, as `autorank ui` opens them."""
+"""MLflow's pages of a search, as `autorank ui` opens them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
     """The address that `autorank ui` prints once it serves the search."""
-    here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=workspace, env=here | {"PYTHONUNBUFFERED": "1"},
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=workspace,
+        env=environment | {"PYTHONUNBUFFERED": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert server.stdout is not None
     try:
@@ -65,7 +65,7 @@ def test_mlflow_s_pages(opened: Open, workspace: Path, address: str, keep: Keep)
         page.get_by_text("front_table.json").first.click()
         page.get_by_text("adapter_params").first.wait_for()
         page.get_by_text("front.png").first.click()
-        page.wait_for_function("[...document.images].some(each => each.naturalWidth > 500)")
+        page.wait_for_function("[...document.images].some(image => image.naturalWidth > 500)")
         page.get_by_text("report.html").first.click()
         inside = page.frame_locator("iframe").last
         inside.locator("#plot-front .main-svg").first.wait_for()
@@ -76,7 +76,7 @@ def test_mlflow_s_pages(opened: Open, workspace: Path, address: str, keep: Keep)
 
 
 def test_the_first_page_is_the_list_of_searches(opened: Open, address: str) -> None:
-    """Without the fragment of the address too, there are no pages for generative AI and no notice on usage data."""
+    """The address without its fragment shows neither pages for generative AI nor a notice on usage data."""
     with opened(address.split("#")[0]) as page:
         page.get_by_role("link", name="first").first.wait_for()
         text = page.locator("body").inner_text()
@@ -92,5 +92,5 @@ def _cell(metric: str) -> str:
 
 def _columns(page: Page) -> list[str]:
     """The parameters and metrics that the table of runs shows, from left to right."""
-    shown = page.locator(".ag-header-cell").evaluate_all("cells => cells.map(cell => cell.getAttribute('col-id'))")
-    return re.findall(r"(?:params|metrics)\.`(\w+)`", " ".join(shown))
+    column_ids = page.locator(".ag-header-cell").evaluate_all("cells => cells.map(cell => cell.getAttribute('col-id'))")
+    return re.findall(r"(?:params|metrics)\.`(\w+)`", " ".join(column_ids))

@@ -1,4 +1,4 @@
-"""Commands, run in a process of their own or in this one, and a folder to run them in."""
+"""Runs commands in a subprocess or in this process, and prepares a folder to run them in."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ def users_folder(folder: Path) -> Path:
 
 def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=600
+        command(arguments),
+        cwd=cwd,
+        env=subprocess_environment(cwd, environment),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
 
 
 def run_in_process(*arguments: object, cwd: Path) -> Result:
-    """The same in this process, which has imported the libraries already; for commands that start no Ray."""
+    """Runs a command that starts no Ray in this process, which is faster."""
     environment = {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100", "MLFLOW_TRACKING_URI": None}
     with contextlib.chdir(cwd):
         return CliRunner().invoke(app.app, [*map(str, arguments)], env=environment, catch_exceptions=False)
@@ -44,6 +49,6 @@ def command(arguments: tuple[object, ...]) -> list[str]:
     return [sys.executable, "-m", "autorank.cli.app", *map(str, arguments)]
 
 
-def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})
+def subprocess_environment(cwd: Path, extra: dict[str, str] | None = None) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return inherited | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (extra or {})

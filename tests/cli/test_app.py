@@ -1,4 +1,4 @@
-"""The command line as a user has it: a subprocess, real Ray, a real MLflow store, files on disk."""
+"""The command line end to end: subprocesses, real Ray, a real MLflow store, files on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autorank.cli import tokenization_log
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
-from tests.cli.commands import autorank, command, run_in_process, surroundings, users_folder
+from tests.cli.commands import autorank, command, run_in_process, subprocess_environment, users_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,11 +35,11 @@ def test_tokenization_is_logged_above_a_live_table_and_not_with_quiet(
 ) -> None:
     monkeypatch.setattr(tokenization_log.LOGGER, "handlers", [])
     tokenization_log.show()
-    shown = io.StringIO()
-    with monkeypatch.context() as live:
-        live.setattr(sys, "stderr", shown)  # as rich does while it draws
+    stderr = io.StringIO()
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stderr", stderr)  # as rich does while it draws
         tokenization_log.LOGGER.info("tokenizing %s examples", 7)
-    assert shown.getvalue() == "autorank: tokenizing 7 examples\n"
+    assert stderr.getvalue() == "autorank: tokenizing 7 examples\n"
     tokenization_log.silence()
     tokenization_log.LOGGER.info("tokenizing again")
     tokenization_log.LOGGER.setLevel(logging.NOTSET)
@@ -50,7 +50,7 @@ def trials_of(cwd: Path, name: str) -> list[TrialRecord]:
     return Journal.open(cwd / "runs" / name).trials()
 
 
-def tracked(cwd: Path, name: str) -> list[Run]:
+def mlflow_runs(cwd: Path, name: str) -> list[Run]:
     """All runs of a search in MLflow."""
     from mlflow.tracking import MlflowClient
 
@@ -60,17 +60,17 @@ def tracked(cwd: Path, name: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
-OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
-SMALL = ("--space", "space.yaml", "--epochs", 2, "--concurrency", 1)
-SEARCH = ("search", "--method", "lora", *OWN, *SMALL, "--name", "tiny")
+DATA_OPTIONS = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
+SEARCH_OPTIONS = ("--space", "space.yaml", "--epochs", 2, "--concurrency", 1)
+SEARCH = ("search", "--method", "lora", *DATA_OPTIONS, *SEARCH_OPTIONS, "--name", "tiny")
 
 
 @pytest.fixture(scope="module")
 def searched(workspace: Path) -> Path:
-    done = autorank(*SEARCH, "--trials", 4, cwd=workspace)
-    assert done.returncode == 0, done.stderr
-    assert "[4/4] trial" in done.stdout and "autorank export tiny --knee" in done.stdout
-    assert "Traceback" not in done.stderr and "ray" not in done.stdout.lower()
+    result = autorank(*SEARCH, "--trials", 4, cwd=workspace)
+    assert result.returncode == 0, result.stderr
+    assert "[4/4] trial" in result.stdout and "autorank export tiny --knee" in result.stdout
+    assert "Traceback" not in result.stderr and "ray" not in result.stdout.lower()
     return workspace
 
 
@@ -81,37 +81,39 @@ def test_front_as_json(searched: Path) -> None:
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
     assert params == sorted(params) and scores == sorted(scores)
     for point in points:  # rank · 2 · hidden for query and value of each layer; a slice has fewer components
-        whole = point["settings"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
-        assert point["adapter_params"] == whole or point["cut_from"] == whole
+        full_size = point["settings"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+        assert point["adapter_params"] == full_size or point["cut_from"] == full_size
         assert point["adapter_params"] % (2 * tiny.HIDDEN) == 0
 
 
 def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
     points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
-    kept = {str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")}
-    assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
+    adapter_files = {
+        str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")
+    }
+    assert adapter_files == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
 
 
 def test_ranks_are_printed_and_written(searched: Path) -> None:
     points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     knee = next(point for point in points if point["knee"])
     total = knee["adapter_params"] // (2 * tiny.HIDDEN)
-    done = run_in_process("ranks", "tiny", "--to", "ranks.json", cwd=searched)
-    assert done.exit_code == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
+    result = run_in_process("ranks", "tiny", "--to", "ranks.json", cwd=searched)
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["layer", "query", "value"]
     assert [line[0] for line in lines[1 : 1 + tiny.LAYERS]] == ["2", "1", "0"]
     assert sum(int(rank) for line in lines[1 : 1 + tiny.LAYERS] for rank in line[1:]) == total
-    assert f"Trial {knee['trial']}, step {knee['step']}" in done.stdout and f"total rank {total}" in done.stdout
-    written = json.loads((searched / "ranks.json").read_text())
-    assert len(written) == 2 * tiny.LAYERS and sum(written.values()) == total
-    other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
-    done = run_in_process("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
-    assert done.exit_code == 0 and f"Trial {other}," in done.stdout, done.stderr
+    assert f"Trial {knee['trial']}, step {knee['step']}" in result.stdout and f"total rank {total}" in result.stdout
+    rank_map = json.loads((searched / "ranks.json").read_text())
+    assert len(rank_map) == 2 * tiny.LAYERS and sum(rank_map.values()) == total
+    trial = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
+    result = run_in_process("ranks", "tiny", "--trial", trial, "--to", "ranks.png", cwd=searched)
+    assert result.exit_code == 0 and f"Trial {trial}," in result.stdout, result.stderr
     assert (searched / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
+def test_exported_adapter_has_the_score_of_its_trial(searched: Path) -> None:
     """The exported adapter, loaded by PEFT alone, on the validation examples, gives the trial's accuracy."""
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
@@ -122,19 +124,19 @@ def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
 
     points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     best = max(points, key=lambda p: p["score"])
-    done = run_in_process("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
-    assert done.exit_code == 0, done.stderr
+    result = run_in_process("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
+    assert result.exit_code == 0, result.stderr
     base = AutoModelForSequenceClassification.from_pretrained(searched / "model", num_labels=2)
     model = PeftModel.from_pretrained(base, searched / "adapter").eval()
     task = TaskSpec(name="pairs", data=searched / "pairs.jsonl", text=("left", "right"), label="label")
     (validation,) = load(task, str(searched / "model")).validation.values()
-    right = 0
+    correct = 0
     for examples in eval_batches(validation.lengths, 8):
         batch = collate(validation, examples, 0)
         labels = batch.pop("labels")
         with torch.no_grad():
-            right += int((model(**batch).logits.argmax(-1) == labels).sum())
-    assert right / len(validation) == pytest.approx(best["score"])
+            correct += int((model(**batch).logits.argmax(-1) == labels).sum())
+    assert correct / len(validation) == pytest.approx(best["score"])
     card = (searched / "adapter" / "README.md").read_text()
     assert "autorank train --method lora" in card and f"{best['adapter_params']:,}" in card
 
@@ -146,8 +148,8 @@ def test_merged_export_is_a_plain_model(searched: Path) -> None:
     assert AutoModelForSequenceClassification.from_pretrained(searched / "merged").config.num_labels == 2
 
 
-def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
-    runs = tracked(searched, "tiny")
+def test_mlflow_has_a_parent_run_and_one_run_per_trial(searched: Path) -> None:
+    runs = mlflow_runs(searched, "tiny")
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(runs) == 5 and len(children) == 4
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}  # killed: stopped early
@@ -156,16 +158,16 @@ def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
 
 
 def test_repeated_search_repeats_no_trial_and_more_trials_extend_it(searched: Path) -> None:
-    again = run_in_process(*SEARCH, "--trials", 4, cwd=searched)
-    assert again.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
-    other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
-    assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
-    more = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
-    assert more.returncode == 0, more.stderr
+    repeated = run_in_process(*SEARCH, "--trials", 4, cwd=searched)
+    assert repeated.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, repeated.stderr
+    conflicting = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
+    assert conflicting.returncode == 2 and "batch_size" in conflicting.stderr and "--name" in conflicting.stderr
+    extended = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
+    assert extended.returncode == 0, extended.stderr
     assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * 5
 
 
-def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
+def test_sync_writes_all_runs_to_an_empty_store(searched: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     uri = f"sqlite:///{searched / 'elsewhere.db'}"
@@ -178,13 +180,24 @@ def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
 
 @pytest.mark.long
 def test_several_methods_with_a_baseline_and_a_confirmed_front(workspace: Path) -> None:
-    run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
-    done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=workspace)
-    assert done.returncode == 0, done.stderr
+    run = (
+        "search",
+        "--method",
+        "lora-drop,prilora",
+        *DATA_OPTIONS,
+        "--name",
+        "honest",
+        "--epochs",
+        3,
+        "--set",
+        "interval=5",
+    )
+    result = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=workspace)
+    assert result.returncode == 0, result.stderr
     trials = trials_of(workspace, "honest")
     assert [trial.method for trial in trials] == ["lora-drop", "prilora"] * 1 + ["lora-drop", "lora"] + [
         "prilora", "lora-drop", "prilora", "lora"]  # fmt: skip
-    assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
+    assert "gain: over plain LoRA" in result.stdout and "confirmed" in result.stdout
     points = json.loads(run_in_process("front", "honest", "--format", "json", cwd=workspace).stdout)
     for point in points:
         assert point["method"] in ("lora-drop", "prilora") and "gain_over_baseline" in point
@@ -194,11 +207,24 @@ def test_several_methods_with_a_baseline_and_a_confirmed_front(workspace: Path) 
 
 @pytest.mark.long
 def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -> None:
-    run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
+    run = (
+        "search",
+        "--method",
+        "lora",
+        *DATA_OPTIONS,
+        "--space",
+        "space.yaml",
+        "--epochs",
+        400,
+        "--name",
+        "cut",
+        "--trials",
+        3,
+    )
     process = subprocess.Popen(
         command(run),
         cwd=workspace,
-        env=surroundings(workspace),
+        env=subprocess_environment(workspace),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -214,7 +240,7 @@ def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -
     trials = trials_of(workspace, "cut")
     assert trials and {trial.state for trial in trials} == {"running"} and any(trial.evaluations for trial in trials)
     assert "unfinished" in autorank("front", "cut", cwd=workspace).stdout
-    assert {run.info.status for run in tracked(workspace, "cut")} == {
+    assert {run.info.status for run in mlflow_runs(workspace, "cut")} == {
         "KILLED",
         "FINISHED",
     }  # and none that seems at work
@@ -222,31 +248,33 @@ def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -
 
 def test_train_needs_no_ray(workspace: Path) -> None:
     blocked = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'datasets', 'optuna']))"
-    run = ("train", "--method", "lora-drop", *OWN, "--epochs", "1", "--to", "trained")
-    done = subprocess.run(
+    run = ("train", "--method", "lora-drop", *DATA_OPTIONS, "--epochs", "1", "--to", "trained")
+    result = subprocess.run(
         [sys.executable, "-c", f"{blocked}; import autorank.cli.app as c; c.main()", *run],
-        cwd=workspace, env=surroundings(workspace), capture_output=True, text=True, timeout=600,
+        cwd=workspace, env=subprocess_environment(workspace), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "best: step 7" in done.stdout and (workspace / "trained" / "adapter_config.json").exists()
+    assert result.returncode == 0, result.stderr
+    assert "best: step 7" in result.stdout and (workspace / "trained" / "adapter_config.json").exists()
 
 
 def test_the_list_of_tasks_fits_a_terminal(workspace: Path) -> None:
-    done = autorank("tasks", cwd=workspace, COLUMNS="80")
-    assert done.returncode == 0 and "microsoft/deberta-v3-base" in done.stdout and "…" not in done.stdout
+    result = autorank("tasks", cwd=workspace, COLUMNS="80")
+    assert result.returncode == 0 and "microsoft/deberta-v3-base" in result.stdout and "…" not in result.stdout
 
 
 def test_dry_run_runs_nothing(workspace: Path) -> None:
-    done = run_in_process(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=workspace)
+    result = run_in_process(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=workspace)
     size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
-    assert done.exit_code == 0, done.stderr
-    assert f"{size:,} to {8 * size:,}" in done.stdout and not (workspace / "runs" / "dry").exists()
+    assert result.exit_code == 0, result.stderr
+    assert f"{size:,} to {8 * size:,}" in result.stdout and not (workspace / "runs" / "dry").exists()
 
 
 def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
-    encoded = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    done = subprocess.run(command(("methods",)), cwd=tmp_path, env=surroundings(tmp_path, encoded), capture_output=True)
-    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    encoding = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    result = subprocess.run(
+        command(("methods",)), cwd=tmp_path, env=subprocess_environment(tmp_path, encoding), capture_output=True
+    )
+    assert result.returncode == 0 and b"Traceback" not in result.stderr, result.stderr
     text = autorank("methods", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout
-    assert done.stdout.decode("latin-1") == text.encode("latin-1", "replace").decode("latin-1")
+    assert result.stdout.decode("latin-1") == text.encode("latin-1", "replace").decode("latin-1")
     assert text.encode("latin-1", "replace").decode("latin-1") != text

@@ -1,4 +1,4 @@
-"""What the commands say to bad input: one message with a remedy, on stderr, and exit code 2."""
+"""Bad input is answered with one message that has a remedy, on stderr, and with exit code 2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("search", "--method", "lorra", "--task", "demo"), "Did you mean 'lora'?"),
         (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
@@ -59,22 +59,24 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_bad_input_is_one_message_with_a_remedy(
-    arguments: tuple[str, ...], said: str, workspace: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], expected: str, workspace: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """In this process, for there are many; what a shell sees of one is tested below."""
-    before = sorted(workspace.rglob("*"))
+    """Runs in this process for speed; a test below runs one of them in a subprocess."""
+    files_before = sorted(workspace.rglob("*"))
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
     monkeypatch.setenv("AUTORANK_CACHE", str(workspace / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         app.main()
-    shown, told = capfd.readouterr()
-    assert ended.value.code == 2, told
-    assert "mrcp" not in shown
-    assert told.startswith("autorank: ") and said in told and "Traceback" not in told
-    assert [file for file in sorted(workspace.rglob("*")) if file not in before and "cache" not in file.parts] == []
+    stdout, stderr = capfd.readouterr()
+    assert exit_info.value.code == 2, stderr
+    assert "mrcp" not in stdout
+    assert stderr.startswith("autorank: ") and expected in stderr and "Traceback" not in stderr
+    assert [
+        file for file in sorted(workspace.rglob("*")) if file not in files_before and "cache" not in file.parts
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -87,31 +89,31 @@ def test_bad_input_is_one_message_with_a_remedy(
         ("--quantize", "8bit", "'4bit'"),
     ],
 )
-def test_a_wrong_choice_is_answered_with_the_choices(
+def test_an_invalid_choice_lists_the_choices(
     option: str, value: str, choices: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["autorank", "search", "--method", "lora", "--task", "demo", option, value])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         app.main()
-    assert ended.value.code == 2
+    assert exit_info.value.code == 2
     assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
 
 
 def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("autorank.errors.sys.platform", "win32")
     monkeypatch.setattr(sys, "argv", ["autorank", "methods"])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         app.main()
-    shown, error = capsys.readouterr()
-    assert ended.value.code == 2 and shown == ""
-    assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
+    stdout, stderr = capsys.readouterr()
+    assert exit_info.value.code == 2 and stdout == ""
+    assert stderr == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
 
 
 def test_invalid_input_has_exit_code_2_and_a_message(workspace: Path) -> None:
-    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=workspace)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
+    result = autorank("search", "--method", "lorra", "--task", "demo", cwd=workspace)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in result.stderr
 
 
 def test_a_lost_ray_does_not_wait_for_exit_handlers(tmp_path: Path) -> None:
@@ -125,10 +127,10 @@ def test_a_lost_ray_does_not_wait_for_exit_handlers(tmp_path: Path) -> None:
         app.app = lost
         app.main()
     """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, "autorank: Ray ended unexpectedly\n")
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (2, "autorank: Ray ended unexpectedly\n")
 
 
 def test_debug_shows_the_traceback(workspace: Path) -> None:
-    done = autorank("--debug", "front", "nothing", cwd=workspace)
-    assert done.returncode == 1 and "Traceback" in done.stderr
+    result = autorank("--debug", "front", "nothing", cwd=workspace)
+    assert result.returncode == 1 and "Traceback" in result.stderr

@@ -1,4 +1,4 @@
-"""The README's two commands as a newcomer types them: subprocesses, Ray, and the shipped adapter in plain PEFT."""
+"""The README's first commands, run as subprocesses with Ray; PEFT loads the exported adapter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.blocks import blocks
-from tests.docs.shell import appended
+from tests.docs.shell import shortening_arguments
 
 
 def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path) -> None:
@@ -23,15 +23,15 @@ def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path) -> None:
     for line in commands.splitlines():
         program, *words = shlex.split(line)
         assert program == "autorank"
-        done = subprocess.run(
-            [sys.executable, "-m", "autorank.cli.app", *words, *appended(words[0], words)],
+        result = subprocess.run(
+            [sys.executable, "-m", "autorank.cli.app", *words, *shortening_arguments(words[0], words)],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
             timeout=600,
         )
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "mlflow.db").is_file()
 
     from peft import AutoPeftModelForSequenceClassification

@@ -1,4 +1,4 @@
-"""The commands about papers' tables, in this process; one table through Ray as a user has it."""
+"""The commands for papers' tables, in this process; one table runs in a subprocess with Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.recipes.table import recipe_file
 
 
 @pytest.fixture(autouse=True)
-def own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
 
@@ -32,10 +32,10 @@ def run(*words: object) -> None:
 
 def test_shipped_recipes_are_listed(capsys: Any) -> None:
     run("papers")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in ("increlora-table1", "increlora-squad", "lora-drop-table1", "lora-drop-table2", "prilora-glue"):
-        assert name in told
-    assert "arXiv 2308.12043" in told
+        assert name in printed
+    assert "arXiv 2308.12043" in printed
 
 
 def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -46,8 +46,8 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     recipe = read(recipe_file(tmp_path))
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
         for seed, score in ((0, 0.8), (1, 0.82)):
-            evaluated = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
-            results.add(("lora/rte", seed), {"evaluations": [evaluated, evaluated | {"metrics": {"accuracy": 0.5}}]})
+            evaluation = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
+            results.add(("lora/rte", seed), {"evaluations": [evaluation, evaluation | {"metrics": {"accuracy": 0.5}}]})
     run("papers", "compare", "mine", "--format", "csv")
     (row,) = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["measured"]]
     assert (row["line"], row["seeds"], row["reported"], row["reported_sd"]) == ("lora", "2", "80.1", "0.2")
@@ -55,9 +55,9 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert values == pytest.approx([81.0, 2**0.5, 50.0, 1000.0])
     monkeypatch.setenv("COLUMNS", "80")
     run("papers", "compare", "mine")
-    told = capsys.readouterr().out
-    assert "8 more rows were not run" in told and "mrpc" not in told and "at inference only" not in told
-    assert "80.10 ± 0.20 81.00 ± 1.41" in told and "1k (500)" in told and "…" not in told
+    printed = capsys.readouterr().out
+    assert "8 more rows were not run" in printed and "mrpc" not in printed and "at inference only" not in printed
+    assert "80.10 ± 0.20 81.00 ± 1.41" in printed and "1k (500)" in printed and "…" not in printed
     with pytest.raises(AutorankError, match="Did you mean 'mine'"):
         run("papers", "compare", "mina")
 
@@ -67,27 +67,31 @@ def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)):
         pass
     run("papers", "compare", "mine")
-    told = capsys.readouterr().out
-    assert "mrpc" in told and told.count("at inference only") == 1 and "more rows" not in told
+    printed = capsys.readouterr().out
+    assert "mrpc" in printed and printed.count("at inference only") == 1 and "more rows" not in printed
 
 
 def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
     recipe = read(recipe_file(tmp_path, {"training: {": "training: {precision: fp32, "}))
-    plain = about(recipe, 1.0, None, None)
-    assert about(recipe, 1.0, None, None, "fp32") == plain
+    fp32_run = about(recipe, 1.0, None, None)
+    assert about(recipe, 1.0, None, None, "fp32") == fp32_run
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None, "bf16")):
         pass
     with pytest.raises(AutorankError, match="its precision differs"):
-        Results.open(tmp_path / "runs", "mine", plain)
+        Results.open(tmp_path / "runs", "mine", fp32_run)
     run("papers", "compare", "mine")
     assert "--precision bf16" in capsys.readouterr().out
 
 
 def test_dry_run_lists_the_trainings(tmp_path: Path, capsys: Any) -> None:
     run("search", "--recipe", recipe_file(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
-    grown, again = capsys.readouterr().out.splitlines()
-    assert grown.startswith("grown/rte, seed 0: increlora") and "accumulate 4" in grown and "epochs 50" in grown
-    assert again.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
+    first_line, second_line = capsys.readouterr().out.splitlines()
+    assert (
+        first_line.startswith("grown/rte, seed 0: increlora")
+        and "accumulate 4" in first_line
+        and "epochs 50" in first_line
+    )
+    assert second_line.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
 
 
 def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "fails", "code", "said"),
+    ("ending", "fails", "code", "expected"),
     [
         ("complete", False, 0, ""),
         ("complete", True, 1, "1 training failed. Run the same command to continue."),
@@ -112,24 +116,24 @@ def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
     ],
 )
 def test_last_lines_of_a_recipe_run(
-    ending: str, fails: bool, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ending: str, fails: bool, code: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def ran(trainings: Any, results: Results, *rest: object) -> str:
-        for each in trainings:
-            results.add(each.run, {"failed": "it [broke]"} if fails else {"evaluations": []})
+    def fake_run(trainings: Any, results: Results, *arguments: object) -> str:
+        for training in trainings:
+            results.add(training.run, {"failed": "it [broke]"} if fails else {"evaluations": []})
         return ending
 
-    monkeypatch.setattr("autorank.recipes.run.run", ran)
+    monkeypatch.setattr("autorank.recipes.run.run", fake_run)
     words = ["search", "--recipe", recipe_file(tmp_path), "--rows", "lora/rte", "--seeds", 1]
     words += ["--runs", "my [bold] runs"]
     assert (app.app([str(word) for word in words], standalone_mode=False) or 0) == code
     first, *rest, last = capsys.readouterr().out.splitlines()
     assert first == "try  1 of 1 trainings to run" and last == "  autorank papers compare try --runs 'my [bold] runs'"
-    assert rest == [*([said] if said else []), "", "Next:"]
+    assert rest == [*([expected] if expected else []), "", "Next:"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("--method", "lora", "--epochs", "3"), "--method, --epochs cannot be used with --recipe"),
         (("--trials", "3"), "--trials cannot be used with --recipe"),
@@ -137,8 +141,8 @@ def test_last_lines_of_a_recipe_run(
         (("--rows", "gone/*"), "only reported"),
     ],
 )
-def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    with pytest.raises(AutorankError, match=said.replace("*", r"\*")):
+def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=expected.replace("*", r"\*")):
         run("search", "--recipe", recipe_file(tmp_path), *words)
 
 
@@ -156,14 +160,14 @@ def test_repeated_recipe_trains_nothing_twice(tmp_path: Path) -> None:
     tiny.model("deberta-v2", tmp_path / "model")
     (tmp_path / "data" / "rte").mkdir(parents=True)
     for split, count in (("train", 100), ("validation", 40)):
-        renamed = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+        rte_rows = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
                    for row in tiny.rows(count, seed=count)]  # fmt: skip
-        (tmp_path / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+        (tmp_path / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rte_rows))
     rows = "lora-2/rte,increlora-2/rte,bitfit/rte"
     words = ("search", "--recipe", "increlora-table1", "--rows", rows, "--scale", 0.02, "--seeds", 1,
              "--model", "model", "--data", "data", "--name", "tried")  # fmt: skip
-    done = autorank(*words, cwd=tmp_path)
-    assert done.returncode == 0 and "[3/3]" in done.stdout and "failed" not in done.stdout, done.stderr
-    again = autorank(*words, cwd=tmp_path)
-    assert again.returncode == 0 and "0 of 3 trainings to run" in again.stdout
+    result = autorank(*words, cwd=tmp_path)
+    assert result.returncode == 0 and "[3/3]" in result.stdout and "failed" not in result.stdout, result.stderr
+    repeated = autorank(*words, cwd=tmp_path)
+    assert repeated.returncode == 0 and "0 of 3 trainings to run" in repeated.stdout
     assert len(Results.read(tmp_path / "runs", "tried").runs) == 3

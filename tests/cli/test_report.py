@@ -1,4 +1,4 @@
-"""`report` and `compare` on journals made by hand."""
+"""`report` and `compare` on small hand-written journals."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def workspace(tmp_path, monkeypatch):
 
 
 def autorank(*words):
-    done = CliRunner().invoke(app, list(words))
-    if isinstance(done.exception, AutorankError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
+    result = CliRunner().invoke(app, list(words))
+    if isinstance(result.exception, AutorankError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
-def test_a_report_lies_in_the_search_s_folder(workspace):
+def test_a_report_is_written_to_the_search_directory(workspace):
     assert "runs/one/report.html" in autorank("report", "one")
     page = Page((workspace / "runs" / "one" / "report.html").read_text(encoding="utf-8"))
     assert page.data["points"][0]["command"] == "autorank export one --max-params 100 --to one-adapter"
 
 
-def test_a_report_and_pictures_elsewhere(workspace):
+def test_a_report_and_figures_at_custom_paths(workspace):
     out = autorank("report", "one", "--to", "new/a.html", "--figures", "pictures")
     assert "new/a.html" in out and (workspace / "new" / "a.html").is_file()
     assert not (workspace / "runs" / "one" / "report.html").exists()
@@ -50,7 +50,7 @@ def test_a_report_and_pictures_elsewhere(workspace):
     }
 
 
-def test_a_path_is_printed_as_it_is(workspace):
+def test_paths_are_printed_without_markup(workspace):
     assert "Report written to odd[/x]/a[v2].htm\nFigures written to [red]" in autorank(
         "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
     )
@@ -67,7 +67,7 @@ def test_searches_are_compared(workspace):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["report", "none"], "Unknown run .none."),
         (["report", "one", "--to", "a.pdf"], "ends in .html"),
@@ -76,6 +76,6 @@ def test_searches_are_compared(workspace):
         (["compare", "one", "two", "--to", "a.pdf"], "ends in .png"),
     ],
 )
-def test_mistakes(workspace, words, says):
-    with pytest.raises(AutorankError, match=says):
+def test_user_errors(workspace, words, message):
+    with pytest.raises(AutorankError, match=message):
         autorank(*words)

@@ -1,4 +1,4 @@
-"""What is seen of a search, drawn from searches made by hand."""
+"""Displays of hand-written searches."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ LONG = search(
 )  # fmt: skip
 
 
-def crowd():
-    """Two methods, a baseline, failures, a dozen trials at work, confirmations: as wide and as long as it gets."""
-    done = [
+def large_snapshot():
+    """A snapshot with methods, a baseline, failures, running trials and confirmations, for the largest display."""
+    ended = [
         trial(i, (9216 * (i + 1), 0.7 + 0.01 * i), method="sparse-adapter", settings=SETTINGS | {"rank": i})
         for i in range(9)
     ]
-    done += [trial(9, (9000, 0.69), baseline=True, method="lora"), trial(10, state="failed", reason="out of memory")]
-    done += [trial(11, (900, 0.5), state="pruned", reason="beaten")]
-    at_work = [
+    ended += [trial(9, (9000, 0.69), baseline=True, method="lora"), trial(10, state="failed", reason="out of memory")]
+    ended += [trial(11, (900, 0.5), state="pruned", reason="beaten")]
+    running = [
         trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", settings=SETTINGS, sampled=SETTINGS)
         for i in range(12)
     ]
     confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
-    return replace(snapshot([*done, *at_work]), requested=1000, reference=REFERENCE, confirmed=confirmed)
+    return replace(snapshot([*ended, *running]), requested=1000, reference=REFERENCE, confirmed=confirmed)
 
 
-def drawn(content, width):
+def printed_lines(content, width):
     console = Console(width=width, file=io.StringIO(), color_system=None)
     console.print(content)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -57,9 +57,9 @@ def drawn(content, width):
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_board_fits_a_terminal(width):
-    there = crowd()
-    for shown in (NOTHING, replace(NOTHING, requested=20), replace(there, points=[], baseline=[]), there):
-        lines = drawn(Board(LONG, Pace(600)).render(shown), width)
+    full = large_snapshot()
+    for content in (NOTHING, replace(NOTHING, requested=20), replace(full, points=[], baseline=[]), full):
+        lines = printed_lines(Board(LONG, Pace(600)).render(content), width)
         assert max(map(len, lines)) <= width and len(lines) <= 24
     for line in lines[-4:]:  # no figure of the front is cut, whatever becomes of the settings
         assert "…" not in line.rpartition("sparse-adapter")[0]
@@ -69,37 +69,37 @@ def test_the_live_table_shows_progress_results_and_speed():
     now = [START]
     pace = Pace(None, lambda: now[0])
     board = Board(search(), pace)
-    at_work = [trial(0, state="running", sampled=SETTINGS, settings=SETTINGS)]
-    assert drawn(board.render(replace(snapshot(at_work), requested=4)), 80)[:3] == [
+    running = [trial(0, state="running", sampled=SETTINGS, settings=SETTINGS)]
+    assert printed_lines(board.render(replace(snapshot(running), requested=4)), 80)[:3] == [
         "first  lora-drop on demo", "0/4 trials, 0s so far", "0 points on the front",
     ]  # fmt: skip
     now[0] += 60
-    after = [trial(0, (50_000, 0.5), (50_000, 0.8)), trial(1, state="failed", reason="broke", ended=START + 30)]
-    lines = drawn(board.render(replace(snapshot(after), requested=4, reference=REFERENCE)), 80)
+    trials = [trial(0, (50_000, 0.5), (50_000, 0.8)), trial(1, state="failed", reason="broke", ended=START + 30)]
+    lines = printed_lines(board.render(replace(snapshot(trials), requested=4, reference=REFERENCE)), 80)
     # 20 steps in 60 s; two trials in 60 s, two are left; 0.75 of the box's width times 0.8
     assert lines[1] == "2/4 trials, 0.333 steps/s, 1m 00s so far, about 1m 00s left"
     assert lines[2] == "1 point from 1 trial on the front, best 0.8000, hypervolume 0.6000, 1 failed"
     now[0] += 60
-    assert pace(replace(snapshot(after), requested=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
+    assert pace(replace(snapshot(trials), requested=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
 
 
-def test_steps_of_earlier_sessions_are_no_pace():
+def test_steps_of_earlier_sessions_do_not_count_as_speed():
     now = [START]
     pace = Pace(None, lambda: now[0])
-    before = [trial(0, (10, 0.5), (10, 0.6), state="running")]
-    assert pace(snapshot(before)).steps_per_second is None
+    earlier = [trial(0, (10, 0.5), (10, 0.6), state="running")]
+    assert pace(snapshot(earlier)).steps_per_second is None
     now[0] += 10
-    after = [trial(0, (10, 0.5), (10, 0.6), (10, 0.7), state="running")]
-    assert pace(snapshot(after)).steps_per_second == pytest.approx(1.0)
+    later = [trial(0, (10, 0.5), (10, 0.6), (10, 0.7), state="running")]
+    assert pace(snapshot(later)).steps_per_second == pytest.approx(1.0)
 
 
 def test_each_line_is_printed_once_and_for_this_session_only():
     console = Console(width=80, file=io.StringIO(), color_system=None)
     lines = Lines(console, search(), Locations(Path("/runs/first")), False)
-    late = trial(1, (10, 0.5), ended=4e9, sampled={"rank": 8})
+    new_trial = trial(1, (10, 0.5), ended=4e9, sampled={"rank": 8})
     with lines:
-        for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
-            lines.update(replace(snapshot(there), requested=3))
+        for trials in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), new_trial], [trial(0, (10, 0.5)), new_trial]):
+            lines.update(replace(snapshot(trials), requested=3))
     assert console.file.getvalue().splitlines() == [
         "first  lora-drop on demo", "[2/3] trial 1 complete: 10 parameters, score 0.5000  rank 8",
     ]  # fmt: skip
@@ -133,12 +133,12 @@ def printed_events(capsys):
 
 def test_events(capsys):
     events = Events(search(), Path("/runs/first"))
-    old = trial(0, (10, 0.5))
+    ended_trial = trial(0, (10, 0.5))
     with events:
-        events.update(replace(snapshot([old]), requested=3, reference=REFERENCE))
-        events.update(replace(snapshot([old, trial(1, state="running")]), requested=3, reference=REFERENCE))
-        new = trial(1, (20, float("nan")), (20, 0.9), state="pruned", reason="beaten")
-        last = replace(snapshot([old, new]), requested=3, reference=REFERENCE)
+        events.update(replace(snapshot([ended_trial]), requested=3, reference=REFERENCE))
+        events.update(replace(snapshot([ended_trial, trial(1, state="running")]), requested=3, reference=REFERENCE))
+        pruned_trial = trial(1, (20, float("nan")), (20, 0.9), state="pruned", reason="beaten")
+        last = replace(snapshot([ended_trial, pruned_trial]), requested=3, reference=REFERENCE)
         events.update(last)
         events.update(last)
         last = replace(last, confirmed={(1, 20, 64, 5): {"score": 0.8}})
@@ -148,10 +148,10 @@ def test_events(capsys):
     assert [line["event"] for line in lines] == [
         "start", "front", "trial_start", "evaluation", "evaluation", "front", "trial_end", "confirmation", "end",
     ]  # fmt: skip
-    start, front, begun, first, second, _, ended, confirmed, end = lines
+    start, front, trial_start, first, second, _, ended, confirmed, end = lines
     assert (start["search"], start["ended"], start["requested"], start["baseline"]) == ("first", 1, 3, None)
     assert [point["trial"] for point in front["points"]] == [0] and front["hypervolume"] == pytest.approx(0.5, rel=1e-3)
-    assert begun["settings"] == new.settings and (first["score"], second["score"]) == (None, 0.9)
+    assert trial_start["settings"] == pruned_trial.settings and (first["score"], second["score"]) == (None, 0.9)
     assert "ranks" not in first and second["step"] == 20
     assert (ended["state"], ended["reason"], ended["ended"]) == ("pruned", "beaten", 2)
     names = ("adapter_params", "seed", "score", "failed")
@@ -166,14 +166,16 @@ def test_events_have_slices(capsys):
         events.update(
             replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7)), state="running")]), reference=REFERENCE)
         )
-    _, _, evaluated, front = printed_events(capsys)
-    assert evaluated["slices"] == [{"adapter_params": 30, "score": 0.7, "metrics": {"accuracy": 0.7}}]
+    _, _, evaluation, front = printed_events(capsys)
+    assert evaluation["slices"] == [{"adapter_params": 30, "score": 0.7, "metrics": {"accuracy": 0.7}}]
     assert [(point["adapter_params"], point["cut_from"]) for point in front["points"]] == [(30, 90), (90, None)]
 
 
 def test_the_board_counts_points_and_their_trials():
-    there = replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7), (9, 0.6)))]), requested=1, reference=REFERENCE)
-    text = drawn(Board(search(), Pace(None, lambda: START)).render(there), 80)
+    search_snapshot = replace(
+        snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7), (9, 0.6)))]), requested=1, reference=REFERENCE
+    )
+    text = printed_lines(Board(search(), Pace(None, lambda: START)).render(search_snapshot), 80)
     assert text[2].startswith("3 points from 1 trial on the front, best 0.9000")
 
 
@@ -181,40 +183,40 @@ def test_docs_list_the_events_and_their_fields(capsys):
     test_page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     events = Events(LONG, Path("/runs"))
     events.update(NOTHING)
-    events.update(crowd())
-    events.end(Outcome(crowd(), "trials", True, 0))
+    events.update(large_snapshot())
+    events.end(Outcome(large_snapshot(), "trials", True, 0))
     fields = {(line["event"], name) for line in printed_events(capsys) for name in line if name != "event"}
     rows = {row.split("|")[1].strip(" `"): row for row in test_page.splitlines() if row.startswith("| `")}
     assert {event for event, _ in fields} == set(rows)
     assert [pair for pair in fields if f"`{pair[1]}`" not in rows[pair[0]]] == []
 
 
-def test_a_reader_of_events_may_go_away(tmp_path):
+def test_a_closed_pipe_does_not_stop_events(tmp_path):
     script = (
         "from pathlib import Path; from autorank.display.events import Events\n"
-        "from tests.display.test_display import crowd, LONG\n"
+        "from tests.display.test_display import large_snapshot, LONG\n"
         "events = Events(LONG, Path('x'))\n"
         "for _ in range(2000): events._emit('again', text='x' * 100)\n"
-        "events.update(crowd()); import sys; print('still here', file=sys.stderr)\n"
+        "events.update(large_snapshot()); import sys; print('still here', file=sys.stderr)\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         f"{sys.executable} -c \"$SCRIPT\" | head -1", shell=True, capture_output=True, text=True,
         env=os.environ | {"SCRIPT": script}, cwd=Path(__file__).parents[2], timeout=600,
     )  # fmt: skip
-    assert done.stderr == "still here\n" and len(done.stdout.splitlines()) == 1
+    assert result.stderr == "still here\n" and len(result.stdout.splitlines()) == 1
 
 
 def test_quiet_prints_the_folder_alone(capsys):
     quiet = Quiet(Path("/runs/first"))
     with quiet:
-        quiet.update(crowd())
-    quiet.end(Outcome(crowd(), "trials", True, 0))
+        quiet.update(large_snapshot())
+    quiet.end(Outcome(large_snapshot(), "trials", True, 0))
     assert capsys.readouterr().out == "/runs/first\n"
 
 
-def test_which_display(monkeypatch, tmp_path):
-    def chosen(**asked):
-        return type(choose(search(), Locations(tmp_path), None, True, **asked))
+def test_display_depends_on_options_and_terminal(monkeypatch, tmp_path):
+    def chosen(**options):
+        return type(choose(search(), Locations(tmp_path), None, True, **options))
 
     assert chosen(json=True, quiet=True) is Events and chosen(quiet=True) is Quiet
     assert chosen() is Lines
@@ -240,10 +242,10 @@ def test_label_summary_is_printed_unless_quiet():
 
 
 @pytest.mark.parametrize("commands", [True, False])
-def test_the_end_says_what_to_do_next(commands):
+def test_the_end_suggests_the_next_commands(commands):
     console = Console(width=80, file=io.StringIO(), color_system=None)
     locations = Locations(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host")
-    finish(console, search(), Outcome(crowd(), "interrupted", False, 2), locations, commands)
+    finish(console, search(), Outcome(large_snapshot(), "interrupted", False, 2), locations, commands)
     text = console.file.getvalue()
     assert "autorank sync first" in text
     assert "all results are kept. To continue: autorank resume first --runs '/a folder' --tracking-uri http://" in text

@@ -1,4 +1,4 @@
-"""A single training as it is printed."""
+"""The printed output of a single training."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def test_the_plan_is_printed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         model=tiny.model("bert", tmp_path / "tiny-bert"), method="lora", settings={"rank": 2},
         training=TrainingSpec(epochs=2, batch_size=16),
     )  # fmt: skip
-    written = io.StringIO()
+    output = io.StringIO()
     run = TrainingRun(spec)
-    warned: list[str] = []
-    _, evaluations = follow(Console(file=written, width=120), run, tmp_path / "best.safetensors", warned.append)
-    first, labels, ahead, header, *rest = written.getvalue().splitlines()
+    warnings: list[str] = []
+    _, evaluations = follow(Console(file=output, width=120), run, tmp_path / "best.safetensors", warnings.append)
+    first, labels, plan, header, *table = output.getvalue().splitlines()
     assert first == "lora on mine, base model tiny-bert: loading data and model"
     assert labels == "label: 2 classes: '0' 50 %, '1' 50 %"
     trained = 2 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS + evaluations[0].head_params
-    assert ahead == f"60 training and 20 validation examples; 8 steps; {trained:,} trainable parameters; cpu, fp32"
+    assert plan == f"60 training and 20 validation examples; 8 steps; {trained:,} trainable parameters; cpu, fp32"
     assert evaluations[0].trainable_params == trained and evaluations[-1].step == 8
-    (cut,) = warned
-    assert cut.startswith("Texts are cut at 9 tokens") and "of 60 (train)" in cut
-    assert header.split()[:2] == ["epoch", "step"] and rest[-1].startswith("best: step")
+    (warning,) = warnings
+    assert warning.startswith("Texts are cut at 9 tokens") and "of 60 (train)" in warning
+    assert header.split()[:2] == ["epoch", "step"] and table[-1].startswith("best: step")
 
 
 def test_beginning_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,5 +51,5 @@ def test_beginning_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         run = TrainingRun(spec)
         for _ in range(begins):
             assert run.begin().steps == 4
-        scores.append([(each.train_loss, each.score) for each in run])
+        scores.append([(evaluation.train_loss, evaluation.score) for evaluation in run])
     assert scores[0] == scores[1] == scores[2]

@@ -1,4 +1,4 @@
-"""README and docs as the tests see them: pages, their fenced blocks, headings and links."""
+"""Pages of README and docs: their fenced blocks, headings and links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FENCE = re.compile(r"^( *)```(\w*) *([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.D
 
 
 class Block(NamedTuple):
-    """A fenced block. `title`: the file that it is to be saved as, from ```LANGUAGE title="FILE"```."""
+    """A fenced block. `title`: the name of its file, from ```LANGUAGE title="FILE"```."""
 
     language: str
     title: str | None
@@ -31,13 +31,13 @@ def text(page: str) -> str:
 
 def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    found = []
+    page_blocks = []
     for match in FENCE.finditer(text(page)):
         title = re.search(r'title="([^"]+)"', match[3])
-        indented = re.compile(f"^{match[1]}", re.MULTILINE)
+        indentation = re.compile(f"^{match[1]}", re.MULTILINE)
         line = text(page).count("\n", 0, match.start()) + 1
-        found.append(Block(match[2], title and title[1], indented.sub("", match[4]), line))
-    return found
+        page_blocks.append(Block(match[2], title and title[1], indentation.sub("", match[4]), line))
+    return page_blocks
 
 
 def prose(page: str) -> str:
@@ -46,13 +46,13 @@ def prose(page: str) -> str:
 
 
 def anchors(page: str) -> set[str]:
-    """What `#...` can name on a page, by the rule that GitHub and MkDocs agree on."""
+    """The anchors of a page's headings, by the rule that GitHub and MkDocs share."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
-    plain = [re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
-    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+    titles = [re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in titles}
 
 
 def links(page: str) -> list[str]:
-    """Targets of links and pictures, but for addresses."""
-    found = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
-    return [target for target in found if "://" not in target and not target.startswith("mailto:")]
+    """Targets of links and images, except URLs."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
+    return [target for target in targets if "://" not in target and not target.startswith("mailto:")]

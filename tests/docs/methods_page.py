@@ -1,4 +1,4 @@
-"""What docs/methods.md has from the code: settings, search spaces, and differences from published code.
+"""The generated parts of docs/methods.md: settings, search spaces, and differences from published code.
 
 python -m tests.docs.methods_page    # writes them into the page
 """
@@ -20,7 +20,7 @@ TABLE = re.compile(r"(<!-- settings of ([\w-]+) -->\n).*?(?=<!-- end -->)", re.D
 
 
 def table(name: str) -> str:
-    """All settings of a method: default, meaning, and what its space has of it."""
+    """A Markdown table of a method's settings: default, meaning, and range in its search space."""
     import yaml
 
     space = yaml.load(builtin(name), Yaml)
@@ -28,7 +28,7 @@ def table(name: str) -> str:
     for setting, field in find(name).Config.model_fields.items():
         entry = space.get(setting)
         source = entry.get("source", "") if isinstance(entry, dict) else ""
-        cells = [f"`{setting}`", _value(field.default), field.description or "", _searched(entry), source]
+        cells = [f"`{setting}`", _value(field.default), field.description or "", _search_range(entry), source]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -44,12 +44,12 @@ def differences(name: str) -> str:
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The page with its generated parts up to date."""
     return TABLE.sub(lambda match: match[1] + table(match[2]) + differences(match[2]), text(PAGE))
 
 
-def described() -> list[str]:
-    """The methods that the page has, in its order."""
+def documented_methods() -> list[str]:
+    """The methods on the page, in its order."""
     return [match[2] for match in TABLE.finditer(text(PAGE))]
 
 
@@ -57,7 +57,7 @@ def _value(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _searched(entry: Any) -> str:
+def _search_range(entry: Any) -> str:
     if entry is None:
         return ""
     if not isinstance(entry, dict):
@@ -68,6 +68,6 @@ def _searched(entry: Any) -> str:
 
 
 if __name__ == "__main__":
-    missing = set(names()) - set(described())
+    missing = set(names()) - set(documented_methods())
     (ROOT / PAGE).write_text(page(), encoding="utf-8")
-    print(f"{len(described())} tables written; no table yet for: {', '.join(sorted(missing)) or 'none'}")
+    print(f"{len(documented_methods())} tables written; no table yet for: {', '.join(sorted(missing)) or 'none'}")

@@ -1,10 +1,10 @@
-"""Runs a page's blocks as a reader would type them, in order and in one folder, but shortened.
+"""Runs a page's blocks as a reader would type them, in order and in one folder, but with short trainings.
 
 `autorank` and `python` run in this process. What is changed:
 
 - searches and trainings get the options in `SHORT` appended; so do `autorank.search` and `autorank.train`;
 - a search's trials run one after another in this process rather than in Ray's (`fit`): the first search of the README
-  runs in Ray in tests/cli/test_first_search.py, all else about Ray is in tests/search and tests/faults;
+  runs in Ray in tests/cli/test_first_search.py, all else about Ray is in tests/searching and tests/faults;
 - what `NOT_RUN` lists is only parsed: each option must be one that the command has, of a value that it takes.
 """
 
@@ -67,7 +67,7 @@ FOREIGN = {
 }
 
 
-def run_page(name: str, given: list[Block], folder: Path, log: Path) -> None:
+def run_page(name: str, blocks: list[Block], folder: Path, log: Path) -> None:
     """Run the blocks of page `name` in `folder`; what is printed goes to `log`. Raises what a block raises."""
     with (
         log.open("w") as out, contextlib.chdir(folder), contextlib.redirect_stdout(out),
@@ -75,7 +75,7 @@ def run_page(name: str, given: list[Block], folder: Path, log: Path) -> None:
     ):  # fmt: skip
         prepare()
         python: dict[str, Any] = {"__name__": "__main__"}
-        for block in given:
+        for block in blocks:
             try:
                 run_block(block, python)
             except BaseException as error:
@@ -84,7 +84,7 @@ def run_page(name: str, given: list[Block], folder: Path, log: Path) -> None:
 
 
 def run_block(block: Block, python: dict[str, Any]) -> None:
-    """One block. A block with a title is a file, written for the blocks after it."""
+    """Run one block. A block with a title is a file, written for the blocks after it."""
     if block.title is not None:
         Path(block.title).parent.mkdir(parents=True, exist_ok=True)
         Path(block.title).write_text(block.content, encoding="utf-8")
@@ -116,50 +116,51 @@ def split(line: str) -> list[list[str]]:
 
 
 def run_command(words: list[str]) -> None:
-    """A command, of which autorank's and Python's are run; another has to be in FOREIGN."""
+    """Run a command of autorank or Python; any other must be listed in FOREIGN."""
     while re.match(r"[A-Z_]+=", words[0]):  # its environment
         words = words[1:]
     line = " ".join(words)
     if any(line == start or line.startswith(f"{start} ") for start in FOREIGN):
         return
     if ">" in words:
-        at = words.index(">")
-        with Path(words[at + 1]).open("w") as file, contextlib.redirect_stdout(file):
-            return run_command(words[:at] + words[at + 2 :])
-    program, *rest = words
+        position = words.index(">")
+        with Path(words[position + 1]).open("w") as file, contextlib.redirect_stdout(file):
+            return run_command(words[:position] + words[position + 2 :])
+    program, *arguments = words
     if program == "python":
-        sys.argv = rest
-        runpy.run_path(rest[0], run_name="__main__")
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
     elif program == "cd":
         raise AssertionError("pages stay in one folder")
     elif program != "autorank":
         raise AssertionError(f"{line!r} is neither run nor in FOREIGN")
-    elif set(NOT_RUN) & {word.partition("=")[0] for word in rest}:
-        parse(rest)
+    elif set(NOT_RUN) & {word.partition("=")[0] for word in arguments}:
+        parse(arguments)
     else:
-        autorank(rest)
+        autorank(arguments)
 
 
 def autorank(words: Sequence[str]) -> None:
-    """Run a command, shortened."""
+    """Run a command with the options that shorten it."""
     from autorank.cli import app
 
     kind = "search --recipe" if words and words[0] == "search" and "--recipe" in words else next(iter(words), "")
-    code = app.app([*words, *appended(kind, words)], standalone_mode=False)
-    if code not in (None, 0) and kind != "doctor":  # what it thinks of this machine is its own matter
+    code = app.app([*words, *shortening_arguments(kind, words)], standalone_mode=False)
+    if code not in (None, 0) and kind != "doctor":  # problems of this machine are allowed
         raise AssertionError(f"autorank {' '.join(words)}: exit code {code}")
 
 
-def appended(kind: str, words: Sequence[str]) -> list[str]:
-    """What shortens a command of this kind."""
+def shortening_arguments(kind: str, words: Sequence[str]) -> list[str]:
+    """The arguments that shorten a command of this kind."""
     methods = words[words.index("--method") + 1].split(",") if "--method" in words else [""]
-    return [f"--{name.replace('_', '-')}={value}" for name, value in changes(kind, methods).items()]
+    return [f"--{name.replace('_', '-')}={value}" for name, value in shortening_options(kind, methods).items()]
 
 
-def changes(kind: str, methods: Sequence[str]) -> dict[str, object]:
-    """The options that shorten; a search's trials suffice for the first and the smallest adapter of each method."""
-    found = SHORT.get(kind, {})
-    return {**found, "trials": 2 * len(methods)} if kind == "search" else found
+def shortening_options(kind: str, methods: Sequence[str]) -> dict[str, object]:
+    """The options that shorten a command of this kind; a search has two trials per method: its first settings and its
+    smallest adapter."""
+    options = SHORT.get(kind, {})
+    return {**options, "trials": 2 * len(methods)} if kind == "search" else options
 
 
 def parse(words: Sequence[str]) -> None:
@@ -167,16 +168,16 @@ def parse(words: Sequence[str]) -> None:
     from autorank.cli import app, cluster
 
     root: Any = typer.main.get_command(app.app)
-    command, rest = root, list(words)
-    while hasattr(command, "commands") and rest and rest[0] in command.commands:
-        command = command.commands[rest.pop(0)]
-    context = command.make_context(words[0], rest)
+    command, arguments = root, list(words)
+    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
+        command = command.commands[arguments.pop(0)]
+    context = command.make_context(words[0], arguments)
     if words[0] == "submit":
         cluster._parse(root, context.params["command"])
 
 
 def prepare() -> None:
-    """The changes to this process."""
+    """Replace Ray and shorten trainings in this process."""
     import ray
 
     from autorank import api
@@ -189,33 +190,33 @@ def prepare() -> None:
     vars(ray)["nodes"] = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]
     vars(tune_session)["fit"] = vars(recipes)["fit"] = fit
     vars(scale).update(EXAMPLES=16, STEPS=48)
-    vars(api).update({name: shortened(name, getattr(api, name)) for name in ("search", "train")})
+    vars(api).update({name: shorten(name, getattr(api, name)) for name in ("search", "train")})
 
 
-def shortened(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`autorank.search` or `autorank.train`, whatever options it is given."""
+def shorten(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `autorank.search` or `autorank.train`: the shortening options take precedence over the caller's."""
 
-    def call(*, method: str | list[str] = "", **options: Any) -> Any:
+    def shortened_call(*, method: str | list[str] = "", **options: Any) -> Any:
         methods = method.split(",") if isinstance(method, str) else method
-        return function(method=method, **options | changes(kind, methods))
+        return function(method=method, **options | shortening_options(kind, methods))
 
-    return call
+    return shortened_call
 
 
-def fit(searcher: Any, watch: Any, trainable: Callable[[dict[str, Any]], Any], each: Any, folder: Path) -> None:
-    """In place of `autorank.searching.search.fit`: trials one after another, in this process."""
+def fit(searcher: Any, callback: Any, trainable: Callable[[dict[str, Any]], Any], resources: Any, folder: Path) -> None:
+    """Replace `autorank.searching.ray.tune_run.fit`: run trials one after another, in this process."""
     from ray.tune.trainable import trainable as base
 
     vars(base)["DEFAULT_STORAGE_PATH"] = str(folder / ".tune")
     actor = None
     for name in map(str, itertools.count()):
-        asked = searcher.suggest(name)
-        if not isinstance(asked, dict):
+        config = searcher.suggest(name)
+        if not isinstance(config, dict):
             break
         if actor is None:
-            actor = trainable(asked)
+            actor = trainable(config)
         else:
-            actor.reset_config(asked)
+            actor.reset_config(config)
         result = actor.step()
         while not result["done"]:
             searcher.on_trial_result(name, result)
@@ -224,7 +225,7 @@ def fit(searcher: Any, watch: Any, trainable: Callable[[dict[str, Any]], Any], e
             result = actor.step()
         searcher.on_trial_complete(name, result)
         if "failed" in result:
-            raise AssertionError(f"trial {asked['number']}: {result['failed']}\n{result['traceback']}")
+            raise AssertionError(f"trial {config['number']}: {result['failed']}\n{result['traceback']}")
     if actor is not None:
         actor.cleanup()
     if searcher.problem is not None:

@@ -29,35 +29,35 @@ TRAIN, VALIDATION = 64, 16
 
 def models(folder: Path) -> dict[str, Path]:
     """Name on the Hub -> a tiny random model of that architecture."""
-    made = {name: folder / name for name in (*ENCODERS, *DECODERS)}
-    for name, place in made.items():
-        place.mkdir(parents=True)
-        tiny.model(KINDS[name], place) if name in KINDS else texts.model(FAMILIES[name], place, chat=name == OWN_MODEL)
-    return made
+    model_folders = {name: folder / name for name in (*ENCODERS, *DECODERS)}
+    for name, path in model_folders.items():
+        path.mkdir(parents=True)
+        tiny.model(KINDS[name], path) if name in KINDS else texts.model(FAMILIES[name], path, chat=name == OWN_MODEL)
+    return model_folders
 
 
 def hub(models: dict[str, Path]) -> Repositories:
-    """The Hub: these models, and the data sets of all named tasks that it has."""
-    served: Repositories = {
+    """The Hub: these models, and the datasets of all named tasks that are on the Hub."""
+    repositories: Repositories = {
         f"models/{name}": {file.name: file.read_bytes() for file in folder.iterdir()} for name, folder in models.items()
     }
     configurations: dict[str, list[Row]] = {}
     for task in TASKS.values():
         if task.hub is not None:
             repository, name = task.hub
-            files = served.setdefault(f"datasets/{repository}", {})
+            files = repositories.setdefault(f"datasets/{repository}", {})
             splits = [{"split": split, "path": f"{name}/{split}.jsonl"} for split in ("train", *task.validation)]
             for part in splits:
                 files[part["path"]] = _jsonl(rows(task, TRAIN if part["split"] == "train" else VALIDATION))
             configurations.setdefault(repository, []).append({"config_name": name, "data_files": splits})
-    own = served.setdefault("datasets/acme/reviews", {})
-    own |= {f"english/{split}.jsonl": _jsonl(reviews()) for split in ("train", "test")}
+    review_files = repositories.setdefault("datasets/acme/reviews", {})
+    review_files |= {f"english/{split}.jsonl": _jsonl(reviews()) for split in ("train", "test")}
     parts = [{"split": split, "path": f"english/{split}.jsonl"} for split in ("train", "test")]
     configurations["acme/reviews"] = [{"config_name": "english", "data_files": parts}]
-    for repository, listed in configurations.items():
-        card = yaml.safe_dump({"configs": listed})
-        served[f"datasets/{repository}"]["README.md"] = f"---\n{card}---\n".encode()
-    return served
+    for repository, entries in configurations.items():
+        card = yaml.safe_dump({"configs": entries})
+        repositories[f"datasets/{repository}"]["README.md"] = f"---\n{card}---\n".encode()
+    return repositories
 
 
 def rows(task: Task, count: int) -> list[Row]:
@@ -77,31 +77,31 @@ def reviews() -> list[Row]:
     return _labeled(TRAIN, ("review",), "stars", lambda i: i % 5 + 1)
 
 
-def folder(place: Path, models: dict[str, Path], store: Path) -> None:
-    """A user's folder: data of their own and of named tasks, an encoder (`my-model`), a decoder (`my-llm`). All such
-    folders share an MLflow store, as making one takes seconds."""
-    (place / "examples").symlink_to(ROOT / "examples")
-    (place / "runs").mkdir()
-    (place / "runs" / "mlflow.db").symlink_to(store)
+def folder(user_folder: Path, models: dict[str, Path], store: Path) -> None:
+    """Fill a user's folder: own data, data of named tasks, an encoder (`my-model`) and a decoder (`my-llm`). All such
+    folders share an MLflow store, since creating one takes seconds."""
+    (user_folder / "examples").symlink_to(ROOT / "examples")
+    (user_folder / "runs").mkdir()
+    (user_folder / "runs" / "mlflow.db").symlink_to(store)
     for name, source in (("my-model", "FacebookAI/roberta-base"), ("my-llm", "meta-llama/Llama-2-7b-hf")):
-        (place / name).symlink_to(models[source])
+        (user_folder / name).symlink_to(models[source])
     for name in ("mrpc", "squad_v1", "squad_v2", "e2e"):
-        (place / name).mkdir()
+        (user_folder / name).mkdir()
         for split, count in (("train", TRAIN), ("validation", VALIDATION)):
-            (place / name / f"{split}.jsonl").write_bytes(_jsonl(rows(TASKS[name], count)))
+            (user_folder / name / f"{split}.jsonl").write_bytes(_jsonl(rows(TASKS[name], count)))
     stars = reviews()
-    (place / "reviews.csv").write_bytes(_csv(stars))
-    (place / "shards").mkdir()
+    (user_folder / "reviews.csv").write_bytes(_csv(stars))
+    (user_folder / "shards").mkdir()
     for i in range(2):
-        (place / "shards" / f"part-{i}.csv").write_bytes(_csv(stars[i::2]))
-    (place / "pairs").mkdir()
+        (user_folder / "shards" / f"part-{i}.csv").write_bytes(_csv(stars[i::2]))
+    (user_folder / "pairs").mkdir()
     verdicts = _labeled(TRAIN, ("premise", "hypothesis"), "verdict", lambda i: ("true", "false", "open")[i % 3])
-    (place / "pairs" / "train.csv").write_bytes(_csv(verdicts))
+    (user_folder / "pairs" / "train.csv").write_bytes(_csv(verdicts))
     answers = [{"question": row["asked"], "answer": row["told"]} for row in texts.rows(TRAIN)]
-    (place / "qa.jsonl").write_bytes(_jsonl(answers))
-    (place / "chats.jsonl").write_bytes(_jsonl([{"messages": _chat(row)} for row in answers]))
+    (user_folder / "qa.jsonl").write_bytes(_jsonl(answers))
+    (user_folder / "chats.jsonl").write_bytes(_jsonl([{"messages": _chat(row)} for row in answers]))
     alpaca = [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in answers]
-    (place / "alpaca.json").write_text(json.dumps(alpaca))
+    (user_folder / "alpaca.json").write_text(json.dumps(alpaca))
 
 
 def _chat(row: Row) -> list[Row]:
@@ -112,18 +112,18 @@ def _chat(row: Row) -> list[Row]:
 
 
 def _labeled(count: int, columns: tuple[str, ...], label: str, value: Callable[[int], object]) -> list[Row]:
-    draw = random.Random(count)
-    words = [{name: " ".join(draw.choices(tiny.WORDS, k=6)) for name in columns} for _ in range(count)]
+    rng = random.Random(count)
+    words = [{name: " ".join(rng.choices(tiny.WORDS, k=6)) for name in columns} for _ in range(count)]
     return [{**row, label: value(i)} for i, row in enumerate(words)]
 
 
-def _jsonl(given: list[Row]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in given).encode()
+def _jsonl(records: list[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in records).encode()
 
 
-def _csv(given: list[Row]) -> bytes:
+def _csv(records: list[Row]) -> bytes:
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(given[0]))
+    writer = csv.DictWriter(out, list(records[0]))
     writer.writeheader()
-    writer.writerows(given)
+    writer.writerows(records)
     return out.getvalue().encode()

@@ -1,4 +1,4 @@
-"""Every command and code block of README and docs, run in order, a folder a page: see tests/docs/shell.py."""
+"""Run every command and code block of README and docs, in order, in one folder per page: see tests/docs/shell.py."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.docs.shell import run_page
 from tests.tasks.loopback_hub import serve
 
 pytestmark = pytest.mark.long
-ELSEWHERE = {"docs/adding-a-method.md": "tests/test_adding_a_method.py runs every block of it"}
-# Commands that a page takes for granted, as its text says.
-BEFORE = {
+TESTED_ELSEWHERE = {"docs/adding-a-method.md": "tests/test_adding_a_method.py runs every block of it"}
+# Commands that a page requires to have run before, as its text says.
+PREREQUISITES = {
     "docs/report.md": (
         "autorank search --method lora-drop --task demo\n"
         "autorank search --method lora --task mrpc\n"
@@ -25,7 +25,7 @@ BEFORE = {
     ),
     "docs/shrink.md": "autorank train --method lora --task demo --set rank=4 --to my-adapter\n",
 }
-LOADED = [  # once, in the process from which each page's is forked
+PRELOADED = [  # once, in the server process from which the process of each page is forked
     "torch",
     "transformers",
     "datasets",
@@ -48,13 +48,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Caches, and the MLflow store."""
+    """The folder of the caches and the MLflow store."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
 def processes(models: dict[str, Path], home: Path) -> Iterator[multiprocessing.context.ForkServerContext]:
-    """Where pages run: with a Hub and caches of their own."""
+    """The context in which pages run, with a stand-in for the Hub and empty caches."""
     with serve(stub_files.hub(models)) as address, pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "HF_ENDPOINT": address, "HF_HOME": str(home / "hub"), "AUTORANK_CACHE": str(home / "cache"),
@@ -64,22 +64,22 @@ def processes(models: dict[str, Path], home: Path) -> Iterator[multiprocessing.c
         for name in ("RAY_ADDRESS", "HF_TOKEN", "HF_HUB_OFFLINE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(LOADED)
+        context.set_forkserver_preload(PRELOADED)
         yield context
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in TESTED_ELSEWHERE])
 def test_every_block_runs(
     page: str, models: dict[str, Path], home: Path, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
 ) -> None:
-    found = blocks(page)
-    if all(block.language in ("text", "") for block in found):
+    page_blocks = blocks(page)
+    if all(block.language in ("text", "") for block in page_blocks):
         return
     folder, log = tmp_path / "place", tmp_path / "log"
     folder.mkdir()
     stub_files.folder(folder, models, home / "mlflow.db")
-    before = [Block("sh", None, BEFORE[page], 0)] if page in BEFORE else []
-    process = processes.Process(target=run_page, args=(page, before + found, folder, log))
+    setup_blocks = [Block("sh", None, PREREQUISITES[page], 0)] if page in PREREQUISITES else []
+    process = processes.Process(target=run_page, args=(page, setup_blocks + page_blocks, folder, log))
     process.start()
     process.join()
     assert process.exitcode == 0, log.read_text()[-6000:]

@@ -1,4 +1,4 @@
-"""`autorank doctor` about the user, the home and temporary directories, and the Ray processes of others."""
+"""`autorank doctor` about the user, the home and temporary directories, and other Ray processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_temporary_directory_that_is_long_or_noexec(monkeypatch: pytest.Monkey
     assert finding.state == "problem" and "RAY_TMPDIR" in finding.remedy
 
 
-def test_a_ray_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_ray_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     program = tmp_path / "raylet"  # the name of a process is that of its program
     program.symlink_to("/bin/sleep")
@@ -63,7 +63,7 @@ def test_a_ray_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems ignore TMPDIR for Ray")
-def test_tmpdir_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_uses_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", "/tmp/" + "d" * 60)
     assert by_subject(paths.temporary())["Ray's files"].state == "note"

@@ -1,4 +1,4 @@
-"""`autorank doctor` on machines with unusual directories and users, made with namespaces of Linux."""
+"""`autorank doctor` on machines with unusual directories and users, simulated with Linux namespaces."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def doctor(folder: Path, preparation: str, unshare: list[str] = UNSHARE) -> dict
     env = os.environ | {"HF_HUB_OFFLINE": "1", "AUTORANK_CACHE": str(folder / "cache"), "DIR": str(folder / "dir")}
     env.pop("RAY_TMPDIR", None)
     command = f"set -e; {preparation}; {sys.executable} -m autorank.cli.app doctor --json"
-    done = subprocess.run([*unshare, "bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True)
-    assert done.stdout and "Traceback" not in done.stderr, done.stderr
-    return {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    result = subprocess.run([*unshare, "bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True)
+    assert result.stdout and "Traceback" not in result.stderr, result.stderr
+    return {finding["subject"]: finding for finding in json.loads(result.stdout)}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def doctor(folder: Path, preparation: str, unshare: list[str] = UNSHARE) -> dict
     ],
     ids=["long TMPDIR", "read-only HOME", "noexec", "tiny /dev/shm", "other autorank", "other Ray"],
 )  # fmt: skip
-def test_is_reported(preparation: str, subject: str, state: str, text: str, tmp_path: Path) -> None:
+def test_unusual_machines_are_reported(preparation: str, subject: str, state: str, text: str, tmp_path: Path) -> None:
     finding = doctor(tmp_path, preparation)[subject]
     assert finding["state"] == state and text in finding["text"] and finding["remedy"]
 

@@ -1,4 +1,4 @@
-"""The examples for clusters: valid by Ray's own schema, and of the structure that KubeRay reads."""
+"""The examples for clusters: valid by Ray's schema, and with the fields that KubeRay reads."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def test_kuberay_job() -> None:
         assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     environment = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
     assert environment["RAY_JOB_STOP_SIGNAL"] == "SIGINT" and all(isinstance(v, str) for v in environment.values())
-    options = parsed(job["spec"]["entrypoint"])
+    options = parse_options(job["spec"]["entrypoint"])
     assert options["address"] == "auto" and options["runs"].is_relative_to("/shared")
 
 
 def test_commands_in_comments() -> None:
-    """The example's own command lines are ones that autorank takes."""
+    """The command lines in the example are valid."""
     lines = re.findall(r"autorank submit (?:--address \S+ )?-- (search .*)", (EXAMPLES / "cluster.yaml").read_text())
-    assert [parsed(f"python -m autorank {line}")["runs"] for line in lines] == [Path("/shared/runs")]
+    assert [parse_options(f"python -m autorank {line}")["runs"] for line in lines] == [Path("/shared/runs")]
 
 
-def parsed(line: str) -> dict[str, Any]:
-    """The options of a command line, as the command would have them."""
+def parse_options(line: str) -> dict[str, Any]:
+    """Parses the options of a command line as the command does."""
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "autorank"]
     group: Any = typer.main.get_command(app.app)

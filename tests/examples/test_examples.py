@@ -1,4 +1,4 @@
-"""The examples, each run as a user would: offline, in a folder of its own."""
+"""Runs each example as a user would, offline and in a separate folder."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
-def surroundings(workspace: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {"AUTORANK_CACHE": str(workspace / "cache"), "HF_HUB_OFFLINE": "1"}
+def subprocess_environment(workspace: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return inherited | {"AUTORANK_CACHE": str(workspace / "cache"), "HF_HUB_OFFLINE": "1"}
 
 
 def run(name: str, workspace: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, env=surroundings(workspace), capture_output=True,
-        text=True, timeout=600,
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, env=subprocess_environment(workspace),
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
 def quickstart(workspace: Path) -> str:
-    """What it prints; its adapter is used below."""
+    """The output of quickstart.py; tests below use its adapter."""
     return run("quickstart.py", workspace)
 
 
@@ -62,15 +62,15 @@ def test_serve(workspace: Path, quickstart: str) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(EXAMPLES / "serve.py"), "quickstart-adapter", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=workspace, env=surroundings(workspace))
+    server = subprocess.Popen(command, cwd=workspace, env=subprocess_environment(workspace))
     try:
         pair = json.dumps({"first": "A child reads the book.", "second": "Nobody reads."}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", pair, {"content-type": "application/json"})
-        chances = _answer(request, server)
+        probabilities = _answer(request, server)
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(timeout=60)
-    assert set(chances) == {"same", "different"} and sum(chances.values()) == pytest.approx(1, abs=1e-4)
+    assert set(probabilities) == {"same", "different"} and sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
 
 
 def _answer(request: urllib.request.Request, server: subprocess.Popen[bytes]) -> dict[str, float]:
@@ -78,9 +78,9 @@ def _answer(request: urllib.request.Request, server: subprocess.Popen[bytes]) ->
     deadline = time.monotonic() + 240
     while True:
         try:
-            with opener.open(request, timeout=60) as answer:
-                found: dict[str, float] = json.load(answer)
-                return found
+            with opener.open(request, timeout=60) as response:
+                probabilities: dict[str, float] = json.load(response)
+                return probabilities
         except urllib.error.HTTPError:
             raise
         except OSError:
@@ -106,11 +106,11 @@ def test_cluster_job(tmp_path: Path) -> None:
 
 
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Executed by nbclient: the bar of trials, the front as a table at the end, the figure inline."""
+    """The executed notebook shows the progress bar, the front as a table, and the figure."""
     import nbformat
     from nbclient import NotebookClient
 
-    for name, value in surroundings(tmp_path).items():
+    for name, value in subprocess_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -119,15 +119,15 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     cells = {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
 
-    def shown(start: str, kind: str) -> str:
-        (outputs,) = (found for source, found in cells.items() if source.startswith(start))
+    def displayed(start: str, kind: str) -> str:
+        (outputs,) = (cell_outputs for source, cell_outputs in cells.items() if source.startswith(start))
         return "".join(out.data[kind] for out in outputs if "data" in out and kind in out.data)
 
-    (outputs,) = (found for source, found in cells.items() if source.startswith("search = "))
+    (outputs,) = (cell_outputs for source, cell_outputs in cells.items() if source.startswith("search = "))
     bar = "".join(out.text for out in outputs if out.output_type == "stream")
     assert "3/3 trials" in bar and "hypervolume" in bar and "Traceback" not in bar
-    assert "<table>" in shown("search = ", "text/html") and "<table>" in shown("search.front", "text/html")
-    assert shown("search.figure()", "image/png").startswith("iVBOR")  # a PNG
-    assert "settings.threshold" in shown("search.to_frame()", "text/html")
-    assert "<table>" in shown("search.ranks", "text/html")
+    assert "<table>" in displayed("search = ", "text/html") and "<table>" in displayed("search.front", "text/html")
+    assert displayed("search.figure()", "image/png").startswith("iVBOR")  # a PNG
+    assert "settings.threshold" in displayed("search.to_frame()", "text/html")
+    assert "<table>" in displayed("search.ranks", "text/html")
     assert (tmp_path / "notebook-adapter" / "adapter_config.json").is_file()

@@ -1,4 +1,4 @@
-"""The Slurm script: its shell runs with stand-ins for Slurm's, Ray's and autorank's commands."""
+"""Runs the Slurm script with stand-ins for the commands of Slurm, Ray and autorank."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ exec "$@"
 
 @pytest.fixture
 def job(tmp_path: Path) -> Any:
-    """Starts the script as Slurm does."""
+    """Returns a function that starts the script as Slurm does."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, rest in {
+    for name, body in {
         "autorank": SEARCH, "ray": RAY, "srun": SRUN, "scontrol": "", "python": "cat > /dev/null",
         "hostname": "echo 10.0.0.7 10.1.0.7",
     }.items():  # fmt: skip
-        (commands / name).write_text(RECORD + rest)
+        (commands / name).write_text(RECORD + body)
         (commands / name).chmod(0o755)
     environment = os.environ | {
         "PATH": f"{commands}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "SLURM_JOB_ID": "123456",
@@ -66,9 +66,9 @@ def job(tmp_path: Path) -> Any:
         return jobs[-1]
 
     yield start
-    for each in jobs:
-        if each.poll() is None:
-            each.kill()
+    for process in jobs:
+        if process.poll() is None:
+            process.kill()
 
 
 def calls(folder: Path) -> list[str]:
@@ -82,10 +82,10 @@ def until_running(folder: Path) -> None:
 
 
 def test_a_job_is_requeued_before_its_limit_and_continues(job: Any, tmp_path: Path) -> None:
-    first = job(1)
+    process = job(1)
     until_running(tmp_path)
-    first.send_signal(signal.SIGUSR1)
-    assert first.wait(60) == 130 and first.stderr.read() == ""
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 130 and process.stderr.read() == ""
     search = "autorank search --method lora --name a b"
     assert calls(tmp_path) == [search, "scontrol requeue 123456"]
     assert job(1).wait(60) == 0  # what Slurm runs again

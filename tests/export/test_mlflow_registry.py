@@ -1,4 +1,4 @@
-"""Points of a front in the registry of a real MLflow server, loaded from it by a process that knows its address."""
+"""Points of a front in the registry of a real MLflow server, loaded from it by another process."""
 
 from __future__ import annotations
 
@@ -39,23 +39,24 @@ import json, sys
 from pathlib import Path
 import mlflow, torch
 
-found = {}
+outputs = {}
 for uri in sys.argv[1:]:
     classify = mlflow.transformers.load_model(uri)
     with torch.no_grad():
         logits = classify.model.eval()(input_ids=torch.arange(4, 20).view(2, 8)).logits
-    told = classify([{"text": "w1 w2 w3", "text_pair": "w1 w5"}], truncation=True, top_k=None)[0]
+    predictions = classify([{"text": "w1 w2 w3", "text_pair": "w1 w5"}], truncation=True, top_k=None)[0]
     kind, length = type(classify.model).__name__, classify.tokenizer.model_max_length
     weights = [file.name for file in Path(mlflow.artifacts.download_artifacts(uri)).rglob("*.safetensors")]
-    found[uri] = [logits.tolist(), {each["label"]: each["score"] for each in told}, kind, length, weights]
+    scores = {prediction["label"]: prediction["score"] for prediction in predictions}
+    outputs[uri] = [logits.tolist(), scores, kind, length, weights]
 assert "autorank" not in sys.modules
-print(json.dumps(found))
+print(json.dumps(outputs))
 """
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address, once it answers."""
+    """The address of a running MLflow server."""
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -83,10 +84,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def autorank(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.output
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
 
 
 @pytest.mark.long
@@ -116,30 +117,30 @@ def test_adapters_and_a_merged_model_from_the_registry(
         }  # fmt: skip
         run: Any = client.get_run(str(version.run_id))
         assert run.info.run_name == f"trial-{trial}" and run.info.status == "FINISHED"
-        assert version.source in [f"models:/{each.model_id}" for each in run.outputs.model_outputs]
+        assert version.source in [f"models:/{output.model_id}" for output in run.outputs.model_outputs]
     assert client.get_registered_model("whole").aliases == {"best": "1"}
 
     uris = ["models:/small@knee", "models:/small@best", "models:/whole@best"]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", SCRIPT, *uris], cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {"MLFLOW_TRACKING_URI": server, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    outputs = json.loads(result.stdout.splitlines()[-1])
     from transformers import AutoTokenizer
 
     inputs = AutoTokenizer.from_pretrained(tmp_path / "model")(**TEXT, return_tensors="pt")
     for uri, trial in zip(uris, (1, 2, 2), strict=True):
-        logits, told, kind, length, weights = found[uri]
+        logits, label_probabilities, kind, length, weights = outputs[uri]
         assert weights == ["model.safetensors" if "whole" in uri else "adapter_model.safetensors"]
         torch.testing.assert_close(torch.tensor(logits), ready.logits(folder, trial, input_ids=IDS), rtol=0, atol=1e-5)
-        (chances,) = ready.logits(folder, trial, **inputs).softmax(-1).tolist()
-        assert told == pytest.approx(dict(zip(ready.LABELS, chances, strict=True)), abs=1e-5)
+        (probabilities,) = ready.logits(folder, trial, **inputs).softmax(-1).tolist()
+        assert label_probabilities == pytest.approx(dict(zip(ready.LABELS, probabilities, strict=True)), abs=1e-5)
         assert kind == ("BertForSequenceClassification" if "whole" in uri else "PeftModelForSequenceClassification")
         assert length == 32
 
 
-def test_the_reference_to_a_base_copies_nothing(tmp_path: Path) -> None:
+def test_the_reference_to_a_base_copies_no_weights(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     model = tiny.model("bert", tmp_path / "model")
@@ -159,14 +160,14 @@ def point(params: int, score: float, method: str = "lora") -> Point:
     return Point(params, 10, params, score, {}, params, {}, method)
 
 
-def test_the_points_that_have_an_alias() -> None:
+def test_knee_smallest_and_best_points_have_an_alias() -> None:
     front = [point(10, 0.5), point(20, 0.7), point(40, 0.71)]
     assert {alias: p.trial for alias, p in aliased_points(front).items()} == {"knee": 20, "smallest": 10, "best": 40}
     assert {p.trial for p in aliased_points(front[:1]).values()} == {10}
 
 
-def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the search's own SQLite store. Again, nothing is made anew; an alias that was lost comes back."""
+def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeated exports add no version and restore a lost alias."""
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(tmp_path)
@@ -193,24 +194,24 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not [name for name in os.environ if name.startswith("MLFLOW_")]
 
 
-def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_registration_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ready.search(tmp_path / "runs", tmp_path / "model")
-    before = sorted(tmp_path.rglob("*"))
+    files_before = sorted(tmp_path.rglob("*"))
     for _ in range(2):  # it can be given again
         with pytest.raises(AutorankError, match="cannot be reached or rejects 'small'"):
             autorank("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
-        assert sorted(tmp_path.rglob("*")) == before
+        assert sorted(tmp_path.rglob("*")) == files_before
 
 
-def test_mlflow_s_store_is_as_it_was_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_uri_is_restored_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(ZeroDivisionError), _default_tracking_uri("sqlite:///other.db"):
         raise ZeroDivisionError
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
 
 
-def test_an_mlflow_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incompatible_mlflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("mlflow.tracking._tracking_service.utils._use_tracking_uri")
     with pytest.raises(AutorankError, match=r"mlflow>=3\.17,<4"), _default_tracking_uri("sqlite:///other.db"):
         raise AssertionError("not reached")

@@ -28,7 +28,7 @@ CHECKPOINTS = {
 
 
 def checkpoint(case: str, folder: Path) -> str:
-    """Write a model with a trained head."""
+    """Writes a model with a trained head."""
     cls, outputs, problem_type = CHECKPOINTS[case]
     config = t.BertConfig(
         vocab_size=tiny.tokenizer(folder), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -50,7 +50,7 @@ def test_every_export_loads_and_gives_the_same_logits(case: str, tmp_path: Path)
     from peft import PeftModel
 
     model = checkpoint(case, tmp_path / "model")
-    trained = ready.adapted(model, seed=1)
+    trained = ready.adapted_model(model, seed=1)
     expected = logits(trained.model)
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, trained, adapter_file.Origin(model, 3, ready.LABELS, 0))
@@ -65,8 +65,8 @@ def test_every_export_loads_and_gives_the_same_logits(case: str, tmp_path: Path)
     references["registry"] = t.AutoModelForSequenceClassification.from_pretrained(folder)
     for base in references.values():
         assert base.config.problem_type == "single_label_classification"
-        adapted = PeftModel.from_pretrained(base, tmp_path / "peft")
-        torch.testing.assert_close(logits(adapted), expected, rtol=0, atol=1e-5)
+        adapted_model = PeftModel.from_pretrained(base, tmp_path / "peft")
+        torch.testing.assert_close(logits(adapted_model), expected, rtol=0, atol=1e-5)
 
     write_merged(file, tmp_path / "merged")
     merged = t.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
@@ -84,6 +84,6 @@ def test_weights_are_copied_only_for_another_head(tmp_path: Path) -> None:
 
 def test_a_new_head_is_drawn_for_each_seed(tmp_path: Path) -> None:
     loaded = base_model.load(checkpoint("other width", tmp_path), 3)
-    first = loaded.model.get_parameter("classifier.weight").clone()
+    first_weight = loaded.model.get_parameter("classifier.weight").clone()
     loaded.reset(seed=1)
-    assert first.shape[0] == 3 and not torch.equal(loaded.model.get_parameter("classifier.weight"), first)
+    assert first_weight.shape[0] == 3 and not torch.equal(loaded.model.get_parameter("classifier.weight"), first_weight)

@@ -1,4 +1,4 @@
-"""Folders that are written whole, wherever they are to be."""
+"""Output directories are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from autorank.export.output_dir import check_available, complete_dir, keep_on_fa
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """One that lets the group read."""
-    before = os.umask(0o027)
+    """A umask that lets the group read."""
+    previous = os.umask(0o027)
     yield
-    os.umask(before)
+    os.umask(previous)
 
 
 def test_an_empty_folder_is_filled_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be where a disk is mounted, or where one works; what was cut off before is no obstacle."""
+    """The target may be a mount point or the working directory; leftovers of an interrupted export do not matter."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".autorank-cut-off").mkdir()
-    before = tmp_path.stat().st_ino
-    with complete_dir(Path(".")) as made:
-        assert made.is_relative_to(tmp_path)  # on the same disk
-        (made / "a").write_text("a")
-    assert tmp_path.stat().st_ino == before
+    inode = tmp_path.stat().st_ino
+    with complete_dir(Path(".")) as output_dir:
+        assert output_dir.is_relative_to(tmp_path)  # on the same disk
+        (output_dir / "a").write_text("a")
+    assert tmp_path.stat().st_ino == inode
     assert sorted(file.name for file in tmp_path.iterdir()) == [".autorank-cut-off", "a"]
     with pytest.raises(AutorankError, match="already exists"):
         check_available(tmp_path)
@@ -47,9 +47,9 @@ def test_unwritable_target_fails_before_training(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("umask")
 def test_exported_files_follow_the_umask(tmp_path: Path) -> None:
-    with complete_dir(tmp_path / "out") as made:
-        (made / "sub").mkdir()
-        save_file({"a": torch.zeros(1)}, made / "sub" / "a.safetensors")
+    with complete_dir(tmp_path / "out") as output_dir:
+        (output_dir / "sub").mkdir()
+        save_file({"a": torch.zeros(1)}, output_dir / "sub" / "a.safetensors")
     modes = {file.name: file.stat().st_mode & 0o777 for file in [tmp_path / "out", *(tmp_path / "out").rglob("*")]}
     assert modes == {"out": 0o750, "sub": 0o750, "a.safetensors": 0o640}
 
@@ -62,10 +62,10 @@ def test_the_adapter_is_kept_if_the_export_fails(tmp_path: Path) -> None:
                 raise error
         (file,) = tmp_path.iterdir()
         assert file.read_text() == "weights" and file.name.startswith("out-")
-        told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
-        assert f"saved to {file}; load it with autorank.load_adapter." in told[-1]
+        messages = [str(raised.value), *getattr(raised.value, "__notes__", ())]
+        assert f"saved to {file}; load it with autorank.load_adapter." in messages[-1]
         file.unlink()
         return file
 
-    first = fail(AutorankError("There is no room."))
-    assert fail(KeyError("a bug")) != first
+    first_file = fail(AutorankError("There is no room."))
+    assert fail(KeyError("a bug")) != first_file

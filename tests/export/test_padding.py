@@ -1,4 +1,4 @@
-"""Ends of names by which PEFT finds what is adapted and nothing else."""
+"""Padded PEFT adapters: suffixes of names that match the adapted modules only, and zero factors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from tests import tiny
 
 
-def test_ends_are_short_but_no_other_module_s(tmp_path: Path) -> None:
+def test_suffixes_are_short_and_match_no_other_module(tmp_path: Path) -> None:
     model = base_model.load(tiny.model("roberta", tmp_path), outputs=2).model
     assert padding.shortest_suffixes(model, target_modules.find(model, "query,value")) == ["query", "value"]
     # `dense` is in the head too, and `output.dense` in the attention
@@ -29,19 +29,19 @@ def test_ends_are_short_but_no_other_module_s(tmp_path: Path) -> None:
     assert padding.shortest_suffixes(model, ffn) == sorted(".".join(name.split(".")[-3:]) for name in ffn)
 
 
-def test_kinds_without_adapters_are_not_padded(tmp_path: Path) -> None:
+def test_layers_without_updates_get_zero_factors(tmp_path: Path) -> None:
     model = base_model.load(tiny.model("bert", tmp_path), outputs=2).model
     name = "bert.encoder.layer.1.attention.self.query"
     update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(update.B)
-    made = padding.pad_factors(model, {name: update})
-    assert set(made) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny.LAYERS)}
-    for layer, (A, B) in made.items():
-        wanted = update.delta_weight() if layer == name else torch.zeros(tiny.HIDDEN, tiny.HIDDEN)
-        torch.testing.assert_close(B @ A, wanted)
+    factors = padding.pad_factors(model, {name: update})
+    assert set(factors) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny.LAYERS)}
+    for layer, (A, B) in factors.items():
+        expected = update.delta_weight() if layer == name else torch.zeros(tiny.HIDDEN, tiny.HIDDEN)
+        torch.testing.assert_close(B @ A, expected)
 
 
-def test_norms_of_rows_are_refused(tmp_path: Path) -> None:
+def test_dora_updates_are_not_padded(tmp_path: Path) -> None:
     loaded = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
     name = "bert.encoder.layer.1.attention.self.query"
     update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))

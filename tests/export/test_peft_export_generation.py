@@ -1,4 +1,4 @@
-"""Language models' adapters in the hands of plain PEFT and transformers: equal logits, the same texts."""
+"""Adapters of language models, loaded by PEFT and transformers, give equal logits and the same texts."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.point import Point
 from tests import texts
 
-NEW = 6
+NEW_TOKENS = 6
 
 
-def adapted(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """An adapter file with mixed ranks; inputs; the logits and the tokens that it gives."""
+def write_adapter(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Writes an adapter with mixed ranks; returns the file, inputs, their logits and the generated tokens."""
     model = texts.model(family, folder / "model")
     (folder / "model" / "generation_config.json").write_text(json.dumps({"do_sample": False, "temperature": 0.3}))
     loaded = base_model.load(model, outputs=0, head=heads.TEXT)
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for i, name in enumerate(target_modules.find(loaded.model, "all-linear")):
         shape = target_modules.features(loaded.model.get_submodule(name))
-        update = LowRankUpdate.lora(*shape, rank=1 + i % 3, alpha=8, generator=draw)
-        update.e = nn.Parameter(torch.randn(update.rank, generator=draw)) if i % 2 else None
+        update = LowRankUpdate.lora(*shape, rank=1 + i % 3, alpha=8, generator=generator)
+        update.e = nn.Parameter(torch.randn(update.rank, generator=generator)) if i % 2 else None
         adapters.attach(loaded.model, name, update)
     for parameter in loaded.model.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
     file = folder / "adapter.safetensors"
     adapter_file.save(file, loaded, adapter_file.Origin(model, 0, (), 0, heads.TEXT))
-    inputs = {"input_ids": torch.randint(5, 30, (3, 9), generator=draw), "attention_mask": torch.ones(3, 9).long()}
-    return file, inputs, *outcome(loaded.model, family, inputs)
+    inputs = {"input_ids": torch.randint(5, 30, (3, 9), generator=generator), "attention_mask": torch.ones(3, 9).long()}
+    return file, inputs, *logits_and_tokens(loaded.model, family, inputs)
 
 
-def outcome(model: Any, family: str, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and what is written."""
+def logits_and_tokens(model: Any, family: str, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and generated tokens."""
     model.eval()
     start = model.config.decoder_start_token_id if family in texts.ENCODED else None
-    more = {} if start is None else {"decoder_input_ids": inputs["input_ids"][:, :4]}
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    with torch.no_grad(), generating(inner, greedy([3], 0, start, NEW)):
-        return model(**inputs, **more).logits, model.generate(**inputs)
+    decoder_inputs = {} if start is None else {"decoder_input_ids": inputs["input_ids"][:, :4]}
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with torch.no_grad(), generating(base, greedy([3], 0, start, NEW_TOKENS)):
+        return model(**inputs, **decoder_inputs).logits, model.generate(**inputs)
 
 
 def auto_class(family: str) -> Any:
@@ -61,34 +61,34 @@ def auto_class(family: str) -> Any:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "bart", "t5"])
-def test_peft_writes_the_same(family: str, tmp_path: Path) -> None:
+def test_peft_generates_the_same_tokens(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    file, inputs, logits, written = adapted(family, tmp_path)
+    file, inputs, logits, expected_tokens = write_adapter(family, tmp_path)
     write_peft(file, tmp_path / "peft")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert config["task_type"] == ("SEQ_2_SEQ_LM" if family in texts.ENCODED else "CAUSAL_LM")
-    plain = auto_class(family).from_pretrained(tmp_path / "model")
-    loaded = PeftModel.from_pretrained(plain, tmp_path / "peft")
-    found, tokens = outcome(loaded, family, inputs)
-    torch.testing.assert_close(found, logits, rtol=1e-5, atol=5e-5)
-    assert torch.equal(tokens, written) and len({tuple(row) for row in tokens.tolist()}) > 1
+    base = auto_class(family).from_pretrained(tmp_path / "model")
+    loaded = PeftModel.from_pretrained(base, tmp_path / "peft")
+    actual_logits, tokens = logits_and_tokens(loaded, family, inputs)
+    torch.testing.assert_close(actual_logits, logits, rtol=1e-5, atol=5e-5)
+    assert torch.equal(tokens, expected_tokens) and len({tuple(row) for row in tokens.tolist()}) > 1
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "bart"])
-def test_merged_writes_the_same(family: str, tmp_path: Path) -> None:
-    """Without a word on how: its generation config is greedy, where the base's cannot even be saved."""
-    file, inputs, logits, written = adapted(family, tmp_path)
+def test_merged_model_generates_the_same_tokens(family: str, tmp_path: Path) -> None:
+    """The merged model's generation config is greedy; the base's is invalid and cannot be saved."""
+    file, inputs, logits, expected_tokens = write_adapter(family, tmp_path)
     write_merged(file, tmp_path / "merged")
     loaded = auto_class(family).from_pretrained(tmp_path / "merged")
-    found, tokens = outcome(loaded, family, inputs)
-    torch.testing.assert_close(found, logits, rtol=1e-5, atol=5e-5)
-    assert torch.equal(tokens, written)
-    unasked = loaded.generate(**inputs, max_new_tokens=NEW)
-    end = loaded.generation_config.eos_token_id
-    assert loaded.generation_config.temperature is None and (family == "qwen2" or end == 3)
+    actual_logits, tokens = logits_and_tokens(loaded, family, inputs)
+    torch.testing.assert_close(actual_logits, logits, rtol=1e-5, atol=5e-5)
+    assert torch.equal(tokens, expected_tokens)
+    default_tokens = loaded.generate(**inputs, max_new_tokens=NEW_TOKENS)
+    eos = loaded.generation_config.eos_token_id
+    assert loaded.generation_config.temperature is None and (family == "qwen2" or eos == 3)
     if family != "qwen2":  # whose end token is another than the one asked for above
-        assert torch.equal(unasked, written)
+        assert torch.equal(default_tokens, expected_tokens)
 
 
 @pytest.mark.parametrize("form", ["PEFT adapter", "merged model"])
@@ -101,7 +101,7 @@ def test_the_cards_code_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file, *_ = adapted(family, tmp_path)
+    file, *_ = write_adapter(family, tmp_path)
     texts.tokenizer(tmp_path / "model", texts.FAMILIES[family][2], chat)
     origin = adapter_file.origin(file)
     train = TrainSpec(
@@ -118,7 +118,7 @@ def test_the_cards_code_runs(
     code = card.split("```python\n")[1].split("```")[0].replace("'...'", "'w1 w2 k0'").replace("=256", "=5")
     capsys.readouterr()
     exec(code, {})
-    shown = capsys.readouterr().out.strip()
+    printed = capsys.readouterr().out.strip()
     restored, _ = adapter_file.load(file)
     tokenizer = __import__("transformers").AutoTokenizer.from_pretrained(origin.model)
     text = "[BOS] k0 w1 w2 k0 k1 [NL]" if chat else "w1 w2 k0\n" if family == "llama" else "w1 w2 k0"
@@ -127,10 +127,10 @@ def test_the_cards_code_runs(
     with torch.no_grad(), generating(restored.model, greedy([3], 0, start, 5)):
         (tokens,) = restored.model.generate(**inputs)
     begin = 1 if family == "t5" else inputs["input_ids"].shape[1]
-    assert shown == tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip() != ""
+    assert printed == tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip() != ""
 
 
-def test_models_that_cannot_write(tmp_path: Path) -> None:
+def test_models_that_cannot_generate_are_refused(tmp_path: Path) -> None:
     from tests import tiny
 
     with pytest.raises(AutorankError, match=r"an encoder \('bert'\)"):

@@ -1,4 +1,4 @@
-"""Adapters trained on questions, in the hands of plain PEFT and transformers, loaded as their model card says."""
+"""Adapters for question answering, loaded by PEFT and transformers with the code of their model card."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def test_the_cards_code_gives_the_same_logits(
     names: dict[str, Any] = {}
     exec(code.replace("this folder", str(folder)), names)
     with torch.no_grad():
-        found = names["model"].eval()(input_ids=ids)
-    torch.testing.assert_close(found.start_logits, expected.start_logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.end_logits, expected.end_logits, rtol=0, atol=1e-5)
+        actual = names["model"].eval()(input_ids=ids)
+    torch.testing.assert_close(actual.start_logits, expected.start_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual.end_logits, expected.end_logits, rtol=0, atol=1e-5)

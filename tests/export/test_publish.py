@@ -1,4 +1,4 @@
-"""`autorank export` to a folder and to a Hub: what is written, what is refused, and that the card is the Hub's kind."""
+"""`autorank export` to a folder and to a Hub: written files, refused input, and the model card."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _workspace_directory(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -41,14 +41,14 @@ def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def autorank(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    if isinstance(done.exception, AutorankError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if isinstance(result.exception, AutorankError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
-def test_a_padded_adapter_by_its_card(workspace: Path, tmp_path: Path) -> None:
+def test_the_card_s_code_loads_a_padded_adapter(workspace: Path, tmp_path: Path) -> None:
     out = autorank("export", "ready", "--knee", "--pad", "--to", tmp_path / "out")
     assert out.startswith("Padded PEFT adapter of trial 1, step 10 written to ")
     files = {file.name for file in (tmp_path / "out").iterdir()}
@@ -62,8 +62,8 @@ def test_a_padded_adapter_by_its_card(workspace: Path, tmp_path: Path) -> None:
     model = names["model"]
     assert isinstance(model, torch.nn.Module)
     with torch.no_grad():
-        found = model.eval()(input_ids=IDS).logits
-    torch.testing.assert_close(found, ready.logits(workspace / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5)
+        actual = model.eval()(input_ids=IDS).logits
+    torch.testing.assert_close(actual, ready.logits(workspace / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5)
     assert model.config.id2label == {0: "no", 1: "maybe", 2: "yes"}  # type: ignore[union-attr]
 
 
@@ -76,14 +76,14 @@ def test_a_merged_model_is_a_pipeline(workspace: Path, tmp_path: Path) -> None:
     assert 'pipeline("text-classification", "this folder")' in code
     classify = pipeline("text-classification", str(tmp_path / "out"))
     assert classify.tokenizer is not None and classify.tokenizer.model_max_length == 32  # --max-length
-    found: Any
-    (found,) = classify([{"text": "w1 w2 " * 40, "text_pair": "w3"}], truncation=True, top_k=None)
-    assert {each["label"] for each in found} == set(ready.LABELS)
+    predictions: Any
+    (predictions,) = classify([{"text": "w1 w2 " * 40, "text_pair": "w3"}], truncation=True, top_k=None)
+    assert {prediction["label"] for prediction in predictions} == set(ready.LABELS)
     inputs = classify.tokenizer("w1 w2 " * 40, "w3", truncation=True, return_tensors="pt")
     assert inputs["input_ids"].shape == (1, 32)
-    (chances,) = ready.logits(workspace / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
-    wanted = dict(zip(ready.LABELS, chances, strict=True))
-    assert {each["label"]: each["score"] for each in found} == pytest.approx(wanted, abs=1e-4)
+    (probabilities,) = ready.logits(workspace / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
+    expected = dict(zip(ready.LABELS, probabilities, strict=True))
+    assert {prediction["label"]: prediction["score"] for prediction in predictions} == pytest.approx(expected, abs=1e-4)
 
 
 def test_invalid_destinations_are_refused(tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_invalid_destinations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="is not a valid repository name"):
         autorank("export", "ready", "--push-to-hub", "a b", "--to", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    (taken / "file").touch()
+    existing = tmp_path / "taken"
+    existing.mkdir()
+    (existing / "file").touch()
     with pytest.raises(AutorankError, match="already exists"):
-        autorank("export", "ready", "--to", taken)
+        autorank("export", "ready", "--to", existing)
 
 
 def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there: loopback_hub.Repositories = {}
-    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+    repositories: loopback_hub.Repositories = {}
+    with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(AutorankError, match=r"needs a token with write access\. Set HF_TOKEN"):
             autorank("export", "ready", "--push-to-hub", "me/adapter")
@@ -113,16 +113,16 @@ def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         with pytest.raises(AutorankError, match="no write access to others/adapter"):
             autorank("export", "ready", "--push-to-hub", "others/adapter")
-        assert there == {}
+        assert repositories == {}
         out = autorank("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "out")
         assert f"pushed to {address}/me/adapter: " in out and TOKEN not in out
         autorank("export", "ready", "--push-to-hub", "me/adapter", "--trial", 2)  # again, into the same
-    pushed = there["models/me/adapter"]
-    assert pushed.pop(".visibility") == b"private"
-    kept = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    assert set(pushed) == set(kept) and pushed["tokenizer.json"] == kept["tokenizer.json"]
-    assert pushed["adapter_model.safetensors"] != kept["adapter_model.safetensors"]
-    assert b"trial 2" in pushed["README.md"].lower() and b"trial 1" in kept["README.md"].lower()
+    hub_files = repositories["models/me/adapter"]
+    assert hub_files.pop(".visibility") == b"private"
+    local_files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert set(hub_files) == set(local_files) and hub_files["tokenizer.json"] == local_files["tokenizer.json"]
+    assert hub_files["adapter_model.safetensors"] != local_files["adapter_model.safetensors"]
+    assert b"trial 2" in hub_files["README.md"].lower() and b"trial 1" in local_files["README.md"].lower()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:hunter2@127.0.0.1:9")  # nobody listens
     for _ in range(2):  # it can be given again
         with pytest.raises(AutorankError, match=r"reach .* \(http://127.*Nothing was pushed .*nothing else was"):
@@ -130,58 +130,62 @@ def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.Mo
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-def test_another_form_replaces_the_first(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left of an adapter would be loaded in place of the merged model; what others put there stays."""
-    there: loopback_hub.Repositories = {}
+def test_pushing_another_form_replaces_the_first(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leftover adapter files would be loaded instead of the merged model; files of other origin stay."""
+    repositories: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+    with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         autorank("export", "ready", "--push-to-hub", "me/model")
-        there["models/me/model"]["LICENSE"] = b"theirs"
+        repositories["models/me/model"]["LICENSE"] = b"theirs"
         autorank("export", "ready", "--merge", "--push-to-hub", "me/model")
-        merged = set(there["models/me/model"])
+        merged = set(repositories["models/me/model"])
         assert {"LICENSE", "model.safetensors", "config.json"} <= merged
         assert not [name for name in merged if name.startswith("adapter")]
         autorank("export", "ready", "--push-to-hub", "me/model")
-    adapter = set(there["models/me/model"])
+    adapter = set(repositories["models/me/model"])
     assert "adapter_config.json" in adapter and not adapter & {"model.safetensors", "config.json"}
 
 
 def test_pushed_files_name_no_directory_of_this_machine(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there: loopback_hub.Repositories = {}
+    repositories: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+    with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         autorank("export", "ready", "--push-to-hub", "me/adapter")
         autorank("export", "ready", "--merge", "--push-to-hub", "me/merged")
-    for name, files in there.items():
+    for name, files in repositories.items():
         assert [file for file, content in files.items() if str(workspace).encode() in content] == [], name
-    card = there["models/me/adapter"]["README.md"].decode()
+    card = repositories["models/me/adapter"]["README.md"].decode()
     assert "--data pairs.jsonl" in card and "--model model" in card and "'model'," in card
 
 
-def test_pushed_files_in_our_format_name_no_directory_either(tmp_path: Path) -> None:
-    """Its base's name is in the adapter file itself; and a rank map that was given is a file too."""
+def test_pushed_files_in_our_format_name_no_local_directory(tmp_path: Path) -> None:
+    """The adapter file names its base model, and settings may name a file with a rank map."""
     model, export = str(tmp_path / "base"), tmp_path / "export"
     ready.tiny.model("bert", tmp_path / "base")
     export.mkdir()
-    belongs = adapter_file.Origin(model, 3, ready.LABELS, 0)
-    adapter_file.save(export / adapter_file.FILE, ready.adapted(model, 1), belongs)
-    before = load_file(export / adapter_file.FILE)
+    origin = adapter_file.Origin(model, 3, ready.LABELS, 0)
+    adapter_file.save(export / adapter_file.FILE, ready.adapted(model, 1), origin)
+    tensors_before = load_file(export / adapter_file.FILE)
     (export / adapter_file.FILE).chmod(0o644)
     (export / "README.md").write_text(f"--set retrain={tmp_path / 'ranks.json'} --model {model}")
     settings = {"retrain": str(tmp_path / "ranks.json")}
     train = TrainSpec(task=TaskSpec(name="demo"), method="increlora", settings=settings)
-    remove_local_paths(export, train, belongs)
+    remove_local_paths(export, train, origin)
     assert [file for file in export.iterdir() if str(tmp_path).encode() in file.read_bytes()] == []
     assert (export / "README.md").read_text() == "--set retrain=ranks.json --model base"
     assert adapter_file.origin(export / adapter_file.FILE).model == "base"
     assert (export / adapter_file.FILE).stat().st_mode & 0o777 == 0o644
-    after = load_file(export / adapter_file.FILE)
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    tensors_after = load_file(export / adapter_file.FILE)
+    assert tensors_before.keys() == tensors_after.keys() and all(
+        torch.equal(tensors_before[name], tensors_after[name]) for name in tensors_before
+    )
 
 
-def test_the_store_is_the_one_that_the_search_was_tracked_in(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_registered_in_the_store_of_the_search(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ready.search(workspace / "runs", workspace / "other", name="elsewhere")
     with Journal.open(workspace / "runs" / "elsewhere", write=True) as journal:
@@ -192,7 +196,7 @@ def test_the_store_is_the_one_that_the_search_was_tracked_in(workspace: Path, mo
 
 
 def test_a_completed_push_is_reported_when_mlflow_fails(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And where the culprit is this machine, MLflow is not blamed."""
+    """The error says that the push succeeded."""
     from autorank.export import mlflow_registry
 
     class Broken(mlflow_registry.Registry):
@@ -201,10 +205,10 @@ def test_a_completed_push_is_reported_when_mlflow_fails(workspace: Path, monkeyp
         def add(self, *_: object) -> int:
             raise AutorankError("MLflow is away.")
 
-    there: loopback_hub.Repositories = {}
+    repositories: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("autorank.export.publish.Registry", Broken)
-    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+    with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(AutorankError, match=f"^MLflow is away. The push to {address}/me/adapter succeeded"):
             autorank("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
@@ -218,6 +222,6 @@ def test_a_missing_store_is_not_created(workspace: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["", " ", "bob's"])
-def test_names_that_no_registered_model_has(name: str) -> None:
+def test_invalid_names_of_registered_models_are_refused(name: str) -> None:
     with pytest.raises(AutorankError, match="expected a name that is not empty"):
         autorank("export", "ready", "--register", name)

@@ -1,4 +1,4 @@
-"""Exported slices in plain PEFT and transformers, against the cut model."""
+"""Exported slices, loaded by PEFT and transformers, compared with the cut model."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from tests import ready, tiny
 IDS = torch.arange(4, 20).view(2, 8)
 
 
-def planned(architecture: str, folder: Path, count: int, **form: bool) -> tuple[PointExport, torch.Tensor]:
+def plan_slice(architecture: str, folder: Path, count: int, **form: bool) -> tuple[PointExport, torch.Tensor]:
     """The export of the best `count` components of an adapter on all linear layers, and the cut model's logits."""
     loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
     loaded.model.config.pad_token_id = 0
     loaded.model.eval()
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for i, name in enumerate(target_modules.find(loaded.model, "all-linear")):
         shape = target_modules.features(loaded.model.get_submodule(name))
-        update = LowRankUpdate.lora(*shape, rank=2 + i % 3, alpha=8, generator=draw)
-        torch.nn.init.normal_(update.B, std=0.1 + i % 2, generator=draw)
+        update = LowRankUpdate.lora(*shape, rank=2 + i % 3, alpha=8, generator=generator)
+        torch.nn.init.normal_(update.B, std=0.1 + i % 2, generator=generator)
         adapters.attach(loaded.model, name, update)
     file = folder / "adapter.safetensors"
     adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ("no", "yes"), 0))
-    whole = adapters.adapter_params(loaded.model, loaded.head)
-    with spectrum.factorized(loaded.model) as parts, torch.no_grad():
-        kept = parts.keep(count)
-        parts.cut(kept)
+    full_size = adapters.adapter_params(loaded.model, loaded.head)
+    with spectrum.factorized(loaded.model) as factorization, torch.no_grad():
+        kept = factorization.keep(count)
+        factorization.cut(kept)
         params, logits = adapters.adapter_params(loaded.model, loaded.head), loaded.model(input_ids=IDS).logits
-    point = Point(3, 10, params, 0.5, {}, params, {"accuracy": 0.5}, "lora", kept=kept, cut_from=whole)
+    point = Point(3, 10, params, 0.5, {}, params, {"accuracy": 0.5}, "lora", kept=kept, cut_from=full_size)
     return plan_export(file, point, TrainSpec(task=TaskSpec(name="demo"), method="lora"), **form), logits
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
-def test_plain_peft_computes_what_was_scored(architecture: str, tmp_path: Path) -> None:
+def test_peft_gives_the_logits_of_the_cut_model(architecture: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    export, expected = planned(architecture, tmp_path, count=9)
-    before = export.adapter.read_bytes()
+    export, expected = plan_slice(architecture, tmp_path, count=9)
+    bytes_before = export.adapter.read_bytes()
     export.write(tmp_path / "out")
-    assert export.form == "PEFT adapter" and export.adapter.read_bytes() == before
+    assert export.form == "PEFT adapter" and export.adapter.read_bytes() == bytes_before
     assert not [file for file in (tmp_path / "out").iterdir() if file.is_dir()]
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2, pad_token_id=0)
     model = PeftModel.from_pretrained(base, tmp_path / "out").eval()
@@ -67,7 +67,7 @@ def test_padded_and_merged(form: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    export, expected = planned("bert", tmp_path, count=9, **{form: True})
+    export, expected = plan_slice("bert", tmp_path, count=9, **{form: True})
     export.write(tmp_path / "out")
     source = tmp_path / ("out" if form == "merge" else "model")
     model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2, pad_token_id=0)
@@ -77,14 +77,14 @@ def test_padded_and_merged(form: str, tmp_path: Path) -> None:
 
 
 def test_a_slice_without_components_is_the_head_alone(tmp_path: Path) -> None:
-    export, expected = planned("bert", tmp_path, count=0)
+    export, expected = plan_slice("bert", tmp_path, count=0)
     assert export.form == "autorank adapter" and export.point.adapter_params == 0
     export.write(tmp_path / "out")
     restored, _ = adapter_file.load(tmp_path / "out" / adapter_file.FILE)
     with torch.no_grad():
         torch.testing.assert_close(restored.model(input_ids=IDS).logits, expected, rtol=0, atol=0)
     with pytest.raises(AutorankError, match=r"to 0 parameters has no low-rank updates.*Omit --pad"):
-        planned("bert", tmp_path / "padded", count=0, pad=True)
+        plan_slice("bert", tmp_path / "padded", count=0, pad=True)
 
 
 @pytest.fixture
@@ -104,15 +104,15 @@ def autorank(*words: object) -> str:
 def test_a_slice_from_the_command_line(_search: Path) -> None:
     points = Journal.open(_search).snapshot().points
     assert [point.trial for point in points] == [2, 2, 0, 1, 2]
-    small, large = points[:2]
+    small_slice, large_slice = points[:2]
     out = autorank("export", "ready", "--trial", 2, "--step", ready.STEP, "--max-params", 200, "--to", "out")
-    assert f"PEFT adapter of {large.label} written to out" in out
-    assert f"{large.cut_from:,} to {large.adapter_params:,} parameters" in large.label
-    ranks = autorank("ranks", "ready", "--max-params", small.adapter_params)
-    assert f"{small.label.capitalize()}: total rank 2" in ranks
+    assert f"PEFT adapter of {large_slice.label} written to out" in out
+    assert f"{large_slice.cut_from:,} to {large_slice.adapter_params:,} parameters" in large_slice.label
+    ranks = autorank("ranks", "ready", "--max-params", small_slice.adapter_params)
+    assert f"{small_slice.label.capitalize()}: total rank 2" in ranks
 
 
-def test_slices_of_one_trial_are_versions_of_their_own(_search: Path) -> None:
+def test_slices_of_one_trial_are_separate_versions(_search: Path) -> None:
     autorank("sync", "ready")
     first = autorank("export", "ready", "--register", "small", "--max-params", 100)
     second = autorank("export", "ready", "--register", "small", "--trial", 2)

@@ -1,4 +1,4 @@
-"""Searches to be disturbed: the command line in a process of its own, and what is left of it when it has ended."""
+"""Starts searches in subprocesses, and reads their results for comparisons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
 TRIALS = 12
 
 
-def make_place(folder: Path) -> Path:
+def make_workspace(folder: Path) -> Path:
     """A user's folder: a model, data, a space."""
     folder.mkdir(parents=True)
     tiny.model("bert", folder / "model")
@@ -31,37 +31,42 @@ def make_place(folder: Path) -> Path:
 
 
 def start(
-    place: Path, name: str, *more: str, trials: int = TRIALS, start_new_session: bool = False, terminal: bool = False
+    workspace: Path,
+    name: str,
+    *extra: str,
+    trials: int = TRIALS,
+    start_new_session: bool = False,
+    terminal: bool = False,
 ) -> subprocess.Popen[str]:
-    """`autorank search`: one trial after another, so that nothing depends on which of two is quicker; in the end each
-    point of the front is trained again. With `terminal` it is the child of a process that is its terminal."""
-    own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
+    """Starts `autorank search` with one trial at a time, so that results do not depend on timing, and with one new seed
+    for each point of the front. With `terminal`, the search is the child of a process that is its terminal."""
+    data_options = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
-        sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *own, "--space", "space.yaml",
-        "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *more,
+        sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *data_options, "--space", "space.yaml",
+        "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *extra,
     ]  # fmt: skip
     if terminal:
         command = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
+    environment |= {"AUTORANK_CACHE": str(workspace / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=place, env=environment, text=True, stderr=subprocess.STDOUT,
+        command, cwd=workspace, env=environment, text=True, stderr=subprocess.STDOUT,
         stdout=subprocess.DEVNULL if terminal else subprocess.PIPE,
         start_new_session=start_new_session, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup
     )  # fmt: skip
 
 
-def finish(place: Path, name: str, trials: int = TRIALS) -> str:
-    """The same, to its end. Returns what it printed."""
-    process = start(place, name, trials=trials)
+def finish(workspace: Path, name: str, trials: int = TRIALS) -> str:
+    """Runs or continues a search to its end and returns its output."""
+    process = start(workspace, name, trials=trials)
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     return printed
 
 
-def essence(place: Path, name: str) -> dict[str, Any]:
-    """All that a search found, without times, names and ids: trials, front, predictions, and its runs in MLflow."""
-    snapshot = Journal.open(place / "runs" / name).snapshot()
+def outcome(workspace: Path, name: str) -> dict[str, Any]:
+    """The results of a search without times, names and ids: trials, front, files, predictions and runs in MLflow."""
+    snapshot = Journal.open(workspace / "runs" / name).snapshot()
     trials = [
         replace(
             trial, started=0.0, ended=0.0, seconds=0.0, retries=0,
@@ -70,24 +75,24 @@ def essence(place: Path, name: str) -> dict[str, Any]:
         for trial in snapshot.trials
     ]  # fmt: skip
     front = [(point.trial, point.step, point.adapter_params, point.score) for point in snapshot.points]
-    folder = place / "runs" / name
+    folder = workspace / "runs" / name
     files = {str(file.relative_to(folder)) for file in folder.glob("trials/*/*")}
     predictions = {
         file.name: [outcomes.values.tolist() for outcomes in read(file)]
         for file in (folder / "predictions").glob("*.npz")
     }
-    again = {key: result | {"seconds": 0.0} for key, result in snapshot.confirmed.items()}
+    confirmed = {key: result | {"seconds": 0.0} for key, result in snapshot.confirmed.items()}
     return {
-        "trials": trials, "front": front, "again": again, "files": files, "predictions": predictions,
-        "mlflow": _runs(place, name),
+        "trials": trials, "front": front, "again": confirmed, "files": files, "predictions": predictions,
+        "mlflow": _runs(workspace, name),
     }  # fmt: skip
 
 
-def _runs(place: Path, name: str) -> list[Any]:
-    """Of each run in MLflow: which trial, its state, parameters, and the history of its score."""
+def _runs(workspace: Path, name: str) -> list[Any]:
+    """Trial, state, parameters and score history of each run in MLflow."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{workspace / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return sorted(

@@ -1,4 +1,4 @@
-"""Signals to a search and its process group, and a local Ray that dies: the search ends or goes on, and says which."""
+"""Signals to a search and its process group, and a local Ray that dies: the search ends or continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from autorank.searching.ray.stalls import trial_processes
-from tests.faults.searches import essence, finish, make_place, start
+from tests.faults.searches import finish, make_workspace, outcome, start
 
 pytestmark = pytest.mark.slow
 TRIALS = 6
@@ -22,14 +22,14 @@ SECONDS = 60  # until a search must have ended; docs/reliability.md has the meas
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_place(tmp_path_factory.mktemp("attacked") / "place")
+    workspace = make_workspace(tmp_path_factory.mktemp("attacked") / "place")
     finish(workspace, "whole", TRIALS)
     return workspace
 
 
 @pytest.fixture
-def attacked(workspace: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[psutil.Process]]]]:
-    """Starts a search and waits for its second trial; then its process and those below it."""
+def start_search(workspace: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[psutil.Process]]]]:
+    """Starts a search and waits for its second trial; returns its process and the child processes."""
     started: list[psutil.Process] = []
 
     def begin(name: str, terminal: bool = False) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
@@ -46,70 +46,70 @@ def attacked(workspace: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[s
             process.kill()
 
 
-def same_as_undisturbed(workspace: Path, name: str) -> bool:
+def equals_undisturbed(workspace: Path, name: str) -> bool:
     finish(workspace, name, TRIALS)
-    return essence(workspace, name) == essence(workspace, "whole")
+    return outcome(workspace, name) == outcome(workspace, "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.parametrize("group", [False, True], ids=["driver", "group"])
-def test_a_signal_ends_the_search(workspace: Path, attacked, number: signal.Signals, group: bool) -> None:
+def test_a_signal_ends_the_search(workspace: Path, start_search, number: signal.Signals, group: bool) -> None:
     name = f"signal-{number}-{group}"
-    process, below = attacked(name)
+    process, children = start_search(name)
     (os.killpg if group else os.kill)(process.pid, number)
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert f"autorank resume {name}" in printed and "Traceback" not in printed
-    _, alive = psutil.wait_procs(below, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    assert same_as_undisturbed(workspace, name)
+    assert equals_undisturbed(workspace, name)
 
 
-def test_the_terminal_is_closed(workspace: Path, attacked) -> None:
-    process, below = attacked("terminal", terminal=True)
+def test_a_closed_terminal_ends_the_search(workspace: Path, start_search) -> None:
+    process, children = start_search("terminal", terminal=True)
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=SECONDS)
+    _, alive = psutil.wait_procs(children, timeout=SECONDS)
     assert not alive
-    assert same_as_undisturbed(workspace, "terminal")
+    assert equals_undisturbed(workspace, "terminal")
 
 
-def test_the_raylet_dies(workspace: Path, attacked) -> None:
-    process, below = attacked("raylet")
-    (raylet,) = (child for child in below if child.name() == "raylet")
+def test_ray_is_restarted_after_its_raylet_died(workspace: Path, start_search) -> None:
+    process, children = start_search("raylet")
+    (raylet,) = (child for child in children if child.name() == "raylet")
     raylet.kill()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, printed
     assert "its process raylet died" in printed and "Restarting Ray." in printed
-    assert same_as_undisturbed(workspace, "raylet")
+    assert equals_undisturbed(workspace, "raylet")
 
 
-def test_ray_s_control_service_dies(workspace: Path, attacked) -> None:
-    process, below = attacked("gcs")
-    (service,) = (child for child in below if child.name().startswith("gcs_server"))
+def test_the_search_ends_when_ray_s_control_service_died(workspace: Path, start_search) -> None:
+    process, children = start_search("gcs")
+    (service,) = (child for child in children if child.name().startswith("gcs_server"))
     service.kill()
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode in (2, 130), printed
     assert "its process gcs_server died" in printed and "Traceback" not in printed
-    assert same_as_undisturbed(workspace, "gcs")
+    assert equals_undisturbed(workspace, "gcs")
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_a_process_of_ray_that_is_stopped(workspace: Path, attacked, name: str) -> None:
+def test_a_suspended_process_of_ray(workspace: Path, start_search, name: str) -> None:
     """The search ends, or continues with a new Ray; it does not wait without a message."""
-    process, below = attacked(f"{name}-stopped")
-    for child in below:
+    process, children = start_search(f"{name}-stopped")
+    for child in children:
         if child.name().startswith(name):
             child.suspend()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode in (0, 2, 130), printed
     assert process.returncode == 0 or "does not answer" in printed or "has not answered" in printed
     assert "Traceback" not in printed
-    assert same_as_undisturbed(workspace, f"{name}-stopped")
+    assert equals_undisturbed(workspace, f"{name}-stopped")
 
 
-def test_a_trial_that_is_stopped(workspace: Path, attacked) -> None:
-    process, _ = attacked("trial-stopped")
+def test_a_suspended_trial(workspace: Path, start_search) -> None:
+    process, _ = start_search("trial-stopped")
     trials = trial_processes(psutil.Process(process.pid))
     assert trials
     for trial in trials:
@@ -119,14 +119,14 @@ def test_a_trial_that_is_stopped(workspace: Path, attacked) -> None:
         trial.resume()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0 and "is stopped by a signal (kill -CONT" in printed
-    assert same_as_undisturbed(workspace, "trial-stopped")
+    assert equals_undisturbed(workspace, "trial-stopped")
 
 
-def test_a_stopped_search_continues(workspace: Path, attacked) -> None:
-    process, _ = attacked("stopped")
+def test_a_suspended_search_continues(workspace: Path, start_search) -> None:
+    process, _ = start_search("stopped")
     process.send_signal(signal.SIGSTOP)
     time.sleep(20)
     process.send_signal(signal.SIGCONT)
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, printed
-    assert same_as_undisturbed(workspace, "stopped")
+    assert equals_undisturbed(workspace, "stopped")

@@ -1,4 +1,4 @@
-"""What a search depends on goes away in the middle of it: a node of its cluster, its MLflow server."""
+"""A node of the cluster or the MLflow server fails during a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.searches import TRIALS, make_place, start
+from tests.faults.searches import TRIALS, make_workspace, start
 
 pytestmark = pytest.mark.slow
 
@@ -52,23 +52,23 @@ for name, progress in (("lost", lose), ("whole", None)):
 
 
 def test_a_node_removed_from_a_cluster(tmp_path: Path) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", NODES, str(tmp_path / "standin")], capture_output=True, text=True, timeout=400
     )
-    assert done.returncode == 0, done.stderr
-    lost, whole = done.stdout.splitlines()[-2:]
-    assert lost == whole and lost.startswith("0 ([") and lost.count("('complete', 0, ") == 8
+    assert result.returncode == 0, result.stderr
+    interrupted, undisturbed = result.stdout.splitlines()[-2:]
+    assert interrupted == undisturbed and interrupted.startswith("0 ([") and interrupted.count("('complete', 0, ") == 8
 
 
-def wait_for(what: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
-    while not what():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """An MLflow server on this machine, once it answers."""
+    """Starts an MLflow server on this machine and waits until it answers."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -88,28 +88,28 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def test_an_mlflow_server_stopped_and_started_again(tmp_path: Path) -> None:
+def test_an_mlflow_server_stopped_and_restarted(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    place = make_place(tmp_path / "place")
+    workspace = make_workspace(tmp_path / "place")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    journal = place / "runs" / "away" / "journal.log"
-    server = serve(place, port)
+    journal = workspace / "runs" / "away" / "journal.log"
+    server = serve(workspace, port)
     try:
-        search = start(place, "away", "--tracking-uri", f"http://127.0.0.1:{port}")
+        search = start(workspace, "away", "--tracking-uri", f"http://127.0.0.1:{port}")
         wait_for(lambda: journal.exists() and journal.read_text().count("evaluation:") >= 4)
         stop(server)
         wait_for(lambda: journal.read_text().count("evaluation:") >= 12)
-        server = serve(place, port)
+        server = serve(workspace, port)
         printed, _ = search.communicate(timeout=600)
         assert search.returncode == 0, printed
         assert printed.count("cannot be reached") == 1
         if "MLflow is incomplete" in printed:  # on a slow machine the search ends before all is sent
             uri = f"http://127.0.0.1:{port}"
             command = [sys.executable, "-m", "autorank.cli.app", "sync", "away", "--tracking-uri", uri]
-            subprocess.run(command, cwd=place, check=True, timeout=300)
+            subprocess.run(command, cwd=workspace, check=True, timeout=300)
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("away")
         assert experiment is not None

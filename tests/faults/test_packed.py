@@ -69,7 +69,7 @@ def test_the_process_of_a_pack_killed(ray: None, tmp_path: Path) -> None:
                     killed.append(process.pid)
 
     with cached_in(tmp_path):
-        whole, cut = (
+        undisturbed, interrupted = (
             search(
                 spec(tmp_path, name, LORA, steps=32), tmp_path / name, Budget(TRIALS, concurrency=3, lanes=3),
                 progress=progress,
@@ -77,10 +77,10 @@ def test_the_process_of_a_pack_killed(ray: None, tmp_path: Path) -> None:
             for name, progress in (("whole", None), ("cut", kill))
         )  # fmt: skip
     assert len(killed) == 2
-    assert_equal(cut, whole)
+    assert_equal(interrupted, undisturbed)
 
 
 def test_a_node_with_a_pack_removed_from_a_cluster(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NODES, str(tmp_path)], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "nodes to remove: 0"
+    result = subprocess.run([sys.executable, "-c", NODES, str(tmp_path)], capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "nodes to remove: 0"

@@ -1,4 +1,4 @@
-"""Counting, sharing and layouts."""
+"""Parameter counts, shared updates and layouts of adapters."""
 
 from pathlib import Path
 
@@ -37,11 +37,11 @@ def test_shared_updates_count_once(bert: base_model.BaseModel) -> None:
     assert adapters.ranks(bert.model) == dict.fromkeys([first, second, third], 2)
 
 
-def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert: base_model.BaseModel) -> None:
+def test_e_folds_into_a_separate_trained_b_but_not_into_a_shared_or_frozen_one(bert: base_model.BaseModel) -> None:
     first, second, third = queries(bert.model)
     A, B = nn.Parameter(torch.randn(4, H)), nn.Parameter(torch.randn(H, 4))
-    own = LowRankUpdate(nn.Parameter(A.data), nn.Parameter(B.data), 1.0, e=nn.Parameter(torch.ones(4)))
-    adapters.attach(bert.model, first, own)
+    update = LowRankUpdate(nn.Parameter(A.data), nn.Parameter(B.data), 1.0, e=nn.Parameter(torch.ones(4)))
+    adapters.attach(bert.model, first, update)
     assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H
     for name in (second, third):  # Tied-LoRA's structure
         vectors = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(H))
@@ -64,54 +64,54 @@ def test_a_layout_rebuilds_structure_and_sharing(bert: base_model.BaseModel, tmp
     adapters.attach(bert.model, third, shared)
     for parameter in adapters.tensors(bert.model).values():
         parameter.data.normal_()
-    described, values = adapters.layout(bert.model), adapters.tensors(bert.model)
-    other = base_model.load(str(tmp_path / "bert"), outputs=2)
-    adapters.rebuild(other.model, described)
-    adapters.load_tensors(other.model, values)
-    layers = adapters.adapted(other.model)
+    layout, values = adapters.layout(bert.model), adapters.tensors(bert.model)
+    restored = base_model.load(str(tmp_path / "bert"), outputs=2)
+    adapters.rebuild(restored.model, layout)
+    adapters.load_tensors(restored.model, values)
+    layers = adapters.adapted(restored.model)
     assert layers[second].update is layers[third].update is not layers[first].update
-    assert adapters.layout(other.model) == described
+    assert adapters.layout(restored.model) == layout
     ids = torch.randint(4, 40, (2, 9))
-    bert.model.eval(), other.model.eval()
-    assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
+    bert.model.eval(), restored.model.eval()
+    assert torch.equal(bert.model(input_ids=ids).logits, restored.model(input_ids=ids).logits)
 
 
-def test_a_layout_from_before_a_factor_was_invented(bert: base_model.BaseModel, tmp_path: Path) -> None:
+def test_a_layout_from_before_a_factor_was_introduced(bert: base_model.BaseModel, tmp_path: Path) -> None:
     name = queries(bert.model)[0]
     adapters.attach(bert.model, name, lora())
-    described = adapters.layout(bert.model)
-    old = described | {
+    layout = adapters.layout(bert.model)
+    old = layout | {
         "updates": [
             {key: value for key, value in update.items() if key not in ("m", "A0", "B0")}
-            for update in described["updates"]
+            for update in layout["updates"]
         ]
     }
-    other = base_model.load(str(tmp_path / "bert"), outputs=2)
-    adapters.rebuild(other.model, old)
-    assert adapters.layout(other.model) == described
+    restored = base_model.load(str(tmp_path / "bert"), outputs=2)
+    adapters.rebuild(restored.model, old)
+    assert adapters.layout(restored.model) == layout
 
 
 def test_norms_and_starts_in_layouts_and_counts(bert: base_model.BaseModel, tmp_path: Path) -> None:
     """The norms are stored; a start is a function of the base, kept in files but not counted."""
     first, second, _ = queries(bert.model)
-    normed, plain = lora(), lora()
+    normed, factors = lora(), lora()
     normed.m = nn.Parameter(torch.rand(H) + 0.5)
-    frozen = [nn.Parameter(torch.randn(*factor.shape), requires_grad=False) for factor in (plain.A, plain.B)]
+    frozen = [nn.Parameter(torch.randn(*factor.shape), requires_grad=False) for factor in (factors.A, factors.B)]
     adapters.attach(bert.model, first, normed)
-    adapters.attach(bert.model, second, LowRankUpdate(plain.A, plain.B, 0.5, start=(frozen[0], frozen[1])))
+    adapters.attach(bert.model, second, LowRankUpdate(factors.A, factors.B, 0.5, start=(frozen[0], frozen[1])))
     assert adapters.adapter_params(bert.model, bert.head) == 2 * 2 * 2 * H + H
     assert adapters.nonzero_params(bert.model, bert.head) == 2 * 2 * H + H  # B is zero at the start
     assert adapters.ranks(bert.model) == {first: 2, second: 2}
-    described, values = adapters.layout(bert.model, active_only=True), adapters.tensors(bert.model, active_only=True)
-    other = base_model.load(str(tmp_path / "bert"), outputs=2)
-    adapters.rebuild(other.model, described)
-    adapters.load_tensors(other.model, values)
-    assert adapters.layout(other.model) == described
-    trained = [factor["trained"] for factor in described["factors"]]
+    layout, values = adapters.layout(bert.model, active_only=True), adapters.tensors(bert.model, active_only=True)
+    restored = base_model.load(str(tmp_path / "bert"), outputs=2)
+    adapters.rebuild(restored.model, layout)
+    adapters.load_tensors(restored.model, values)
+    assert adapters.layout(restored.model) == layout
+    trained = [factor["trained"] for factor in layout["factors"]]
     assert trained == [True, True, True, True, True, False, False]
     ids = torch.randint(4, 40, (2, 9))
-    bert.model.eval(), other.model.eval()
-    assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
+    bert.model.eval(), restored.model.eval()
+    assert torch.equal(bert.model(input_ids=ids).logits, restored.model(input_ids=ids).logits)
 
 
 def test_counted_parameters_are_the_tensors_on_disk(bert: base_model.BaseModel, tmp_path: Path) -> None:
@@ -140,29 +140,29 @@ def test_detached_model_is_the_one_loaded(bert: base_model.BaseModel) -> None:
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
 
 
-def triplets(components: int, counting: int) -> LowRankUpdate:
-    """Triplets of which the last `counting` count."""
-    draw = torch.Generator().manual_seed(components)
-    A, B, e = (torch.randn(*shape, generator=draw) for shape in ((components, H), (H, components), (components,)))
-    active = torch.arange(components) >= components - counting
+def triplets(components: int, active_count: int) -> LowRankUpdate:
+    """Triplets of which the last `active_count` are active."""
+    generator = torch.Generator().manual_seed(components)
+    A, B, e = (torch.randn(*shape, generator=generator) for shape in ((components, H), (H, components), (components,)))
+    active = torch.arange(components) >= components - active_count
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), 0.5, nn.Parameter(e), active=active)
 
 
-def test_components_for_training_alone_are_not_counted(bert: base_model.BaseModel) -> None:
+def test_inactive_components_are_not_counted(bert: base_model.BaseModel) -> None:
     names = queries(bert.model)
-    for name, counting in zip(names, (2, 1, 0), strict=True):
-        adapters.attach(bert.model, name, triplets(4, counting))
+    for name, active_count in zip(names, (2, 1, 0), strict=True):
+        adapters.attach(bert.model, name, triplets(4, active_count))
     assert adapters.ranks(bert.model) == dict(zip(names, (2, 1, 0), strict=True))
     assert adapters.adapter_params(bert.model, bert.head) == 3 * 2 * H
     update = adapters.adapted(bert.model)[names[0]].update
-    update.A.data[0] = 0  # does not count
+    update.A.data[0] = 0  # inactive
     assert adapters.nonzero_params(bert.model, bert.head) == 3 * 2 * H
     update.A.data[3, :5] = 0
     assert adapters.nonzero_params(bert.model, bert.head) == 3 * 2 * H - 5
 
 
 def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base_model.BaseModel) -> None:
-    """A gate that is closed leaves a column of B · diag(e) that is not stored as numbers other than zero."""
+    """A gate of zero makes a column of B · diag(e) zero, so its entries do not count as nonzero."""
     update = triplets(3, 3)
     adapters.attach(bert.model, queries(bert.model)[0], update)
     assert update.e is not None
@@ -172,11 +172,11 @@ def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base_model.BaseModel) -
     assert adapters.nonzero_params(bert.model, bert.head) == stored
 
 
-def test_a_layout_keeps_what_counts_apart(bert: base_model.BaseModel, tmp_path: Path) -> None:
-    """For a checkpoint all there is; for an adapter's file only what counts."""
+def test_only_checkpoint_layouts_contain_inactive_components(bert: base_model.BaseModel, tmp_path: Path) -> None:
+    """A checkpoint has all components, an adapter file only the active ones."""
     names = queries(bert.model)
-    for name, counting in zip(names, (2, 4, 0), strict=True):
-        adapters.attach(bert.model, name, triplets(4, counting), dropout=0.1)
+    for name, active_count in zip(names, (2, 4, 0), strict=True):
+        adapters.attach(bert.model, name, triplets(4, active_count), dropout=0.1)
     adapters.adapted(bert.model)[names[1]].update.active = None
     checkpoint, exported = adapters.layout(bert.model), adapters.layout(bert.model, active_only=True)
     assert [update["active"] for update in checkpoint["updates"]] == [[False, False, True, True], None, [False] * 4]
@@ -187,20 +187,20 @@ def test_a_layout_keeps_what_counts_apart(bert: base_model.BaseModel, tmp_path: 
     bert.model.eval()
     ids = torch.randint(4, 40, (2, 9))
     expected = bert.model(input_ids=ids).logits
-    for described, counting in ((checkpoint, False), (exported, True)):
-        values = adapters.tensors(bert.model, counting)
-        other = base_model.load(str(tmp_path / "bert"), outputs=2)
-        adapters.rebuild(other.model, described)
-        adapters.load_tensors(other.model, values)
-        assert adapters.layout(other.model) == described
-        assert adapters.ranks(other.model) == adapters.ranks(bert.model)
-        other.model.eval()
-        torch.testing.assert_close(other.model(input_ids=ids).logits, expected)
-        held = [layer.update.components for layer in adapters.adapted(other.model).values()]
-        assert held == ([2, 4, 0] if counting else [4, 4, 4])
+    for layout, active_only in ((checkpoint, False), (exported, True)):
+        values = adapters.tensors(bert.model, active_only)
+        restored = base_model.load(str(tmp_path / "bert"), outputs=2)
+        adapters.rebuild(restored.model, layout)
+        adapters.load_tensors(restored.model, values)
+        assert adapters.layout(restored.model) == layout
+        assert adapters.ranks(restored.model) == adapters.ranks(bert.model)
+        restored.model.eval()
+        torch.testing.assert_close(restored.model(input_ids=ids).logits, expected)
+        components = [layer.update.components for layer in adapters.adapted(restored.model).values()]
+        assert components == ([2, 4, 0] if active_only else [4, 4, 4])
 
 
-def test_the_file_holds_what_counts(bert: base_model.BaseModel, tmp_path: Path) -> None:
+def test_the_file_contains_active_components_only(bert: base_model.BaseModel, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     name = queries(bert.model)[0]

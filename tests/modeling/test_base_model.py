@@ -1,4 +1,4 @@
-"""Heads, and giving the base back clean."""
+"""Heads, and resetting the base model to its loaded state."""
 
 from pathlib import Path
 
@@ -30,8 +30,8 @@ def test_reset_equals_a_fresh_load(tmp_path: Path) -> None:
         if parameter.requires_grad:
             parameter.data += 1
     used.reset(seed=5), fresh.reset(seed=5)
-    for (name, ours), theirs in zip(used.model.named_parameters(), fresh.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs) and ours.requires_grad == theirs.requires_grad, name
+    for (name, actual), expected in zip(used.model.named_parameters(), fresh.model.parameters(), strict=True):
+        assert torch.equal(actual, expected) and actual.requires_grad == expected.requires_grad, name
     fresh.reset(seed=6)
     assert not torch.equal(used.model.classifier.dense.weight, fresh.model.classifier.dense.weight)
 
@@ -40,11 +40,11 @@ def test_a_trained_classifier_of_the_checkpoint_is_kept(tmp_path: Path) -> None:
     loaded = base_model.load(tiny.model("roberta", tmp_path / "m"), 2)
     loaded.model.save_pretrained(tmp_path / "tuned")
     tiny.tokenizer(tmp_path / "tuned")
-    again = base_model.load(str(tmp_path / "tuned"), 2)
-    assert not again.new and again.head_modules == ["classifier"]
-    again.reset(seed=9)
-    assert torch.equal(again.model.classifier.dense.weight, loaded.model.classifier.dense.weight)
-    assert base_model.load(str(tmp_path / "tuned"), 5).new  # another width: a new one
+    reloaded = base_model.load(str(tmp_path / "tuned"), 2)
+    assert not reloaded.new and reloaded.head_modules == ["classifier"]
+    reloaded.reset(seed=9)
+    assert torch.equal(reloaded.model.classifier.dense.weight, loaded.model.classifier.dense.weight)
+    assert base_model.load(str(tmp_path / "tuned"), 5).new  # another number of outputs: a new head
 
 
 def test_half_precision_base_trains_its_head_in_float32(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
 
     folder = tiny.model("bert", tmp_path / "m")
     file = Path(folder) / "model.safetensors"
-    kept = {name: values for name, values in load_file(file).items() if "layer.1." not in name}
-    save_file(kept, file, {"format": "pt"})
+    incomplete = {name: values for name, values in load_file(file).items() if "layer.1." not in name}
+    save_file(incomplete, file, {"format": "pt"})
     with pytest.raises(AutorankError, match="lacks weights of its layers"):
         base_model.load(folder, 2)

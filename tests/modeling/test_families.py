@@ -1,4 +1,4 @@
-"""Every family of architectures as a sequence classifier, by tiny random models of the true ones."""
+"""Every family of architectures as a sequence classifier, by tiny random models of the real architectures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ each_family = pytest.mark.parametrize("family_model", families.FAMILIES, indirec
 
 @dataclass
 class FamilyModel:
-    """A family's model in its folder, and as loaded."""
+    """The model of a family: its directory and the loaded base."""
 
     family: str
     folder: Path
@@ -69,7 +69,7 @@ def clean(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def batch(rows: list[int]) -> dict[str, Tensor]:
-    """These texts as the loop sees them, padded on the right."""
+    """Texts with these numbers as the training loop batches them, padded on the right."""
     texts = [[2, *range(start, start + length), 3] for start, length in ((5, 3), (20, 7), (40, 5))]
     offsets = np.cumsum([0, *map(len, texts)])
     split = Split(np.array(list(chain(*texts))), None, offsets, np.zeros(len(texts), np.int64))
@@ -79,11 +79,11 @@ def batch(rows: list[int]) -> dict[str, Tensor]:
 
 
 def adapt(family_model: FamilyModel, dropout: float = 0.0) -> None:
-    """Updates of mixed ranks on all layers, each of them doing something."""
-    draw = torch.Generator().manual_seed(0)
+    """Attach nonzero updates of mixed ranks to all layers."""
+    generator = torch.Generator().manual_seed(0)
     for i, (name, layer) in enumerate(target_modules.find(family_model.base.model, "all-linear").items()):
-        update = LowRankUpdate.lora(*target_modules.features(layer), rank=1 + i % 3, alpha=8, generator=draw)
-        update.B.data += 0.1 * torch.randn(update.B.shape, generator=draw)
+        update = LowRankUpdate.lora(*target_modules.features(layer), rank=1 + i % 3, alpha=8, generator=generator)
+        update.B.data += 0.1 * torch.randn(update.B.shape, generator=generator)
         adapters.attach(family_model.base.model, name, update, dropout)
 
 
@@ -93,13 +93,13 @@ def logits(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def gradients(family_model: FamilyModel) -> dict[str, Tensor]:
-    """Of a training step, dropout included."""
+    """Gradients of a training step, including dropout."""
     torch.manual_seed(3)
     model = family_model.base.model.train()
     F.cross_entropy(model(**batch([0, 1, 2])).logits, torch.tensor([0, 1, 0])).backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    result = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return found
+    return result
 
 
 @each_family
@@ -119,7 +119,7 @@ def test_padding_changes_nothing(family_model: FamilyModel) -> None:
     together = logits(family_model.base.model, batch([0, 1, 2]))
     alone = torch.cat([logits(family_model.base.model, batch([i])) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
-    assert (alone[0] - alone[1]).abs().max() > 1e-4  # and the text something
+    assert (alone[0] - alone[1]).abs().max() > 1e-4  # but the text does
 
 
 @each_family
@@ -127,8 +127,8 @@ def test_attached_updates_train_and_are_removed_completely(family_model: FamilyM
     before = {name: p.clone() for name, p in family_model.base.model.named_parameters()}
     adapt(family_model, dropout=0.1)
     trained = {name for name, p in family_model.base.model.named_parameters() if p.requires_grad}
-    found = gradients(family_model)
-    assert set(found) == trained and all(values.any() for values in found.values())
+    grads = gradients(family_model)
+    assert set(grads) == trained and all(values.any() for values in grads.values())
     for parameter in family_model.base.model.parameters():
         if parameter.requires_grad:
             parameter.data += 1
@@ -151,10 +151,10 @@ def test_exports_give_the_same_logits(family_model: FamilyModel, tmp_path: Path)
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged, inputs), expected, rtol=0, atol=1e-5)
     write_peft(tmp_path / "adapter", tmp_path / "peft")
-    plain = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=0)
-    wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
+    base = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=0)
+    wrapped = PeftModel.from_pretrained(base, tmp_path / "peft")
     torch.testing.assert_close(logits(wrapped, inputs), expected, rtol=0, atol=1e-5)
-    layers = {name.removesuffix(".lora_A") for name, _ in plain.named_modules() if name.endswith(".lora_A")}
+    layers = {name.removesuffix(".lora_A") for name, _ in base.named_modules() if name.endswith(".lora_A")}
     assert layers == set(adapters.adapted(family_model.base.model))
 
 
@@ -165,18 +165,19 @@ def test_gradient_checkpointing_gives_the_same_gradients(family_model: FamilyMod
     for layer in adapters.adapted(family_model.base.model).values():
         layer.update.register_forward_hook(lambda *_: passes.append(gradient_checkpointing.recomputing()))
     expected = gradients(family_model)
-    once = len(passes)
+    pass_count = len(passes)
     undo = gradient_checkpointing.enable(family_model.base.model)
-    found = gradients(family_model)
+    recomputed = gradients(family_model)
     undo()
-    assert passes.count(False) == 2 * once and passes.count(True) > once / 2  # it did happen, and says so
-    assert list(found) == list(expected)
+    # activations were recomputed, and this is reported
+    assert passes.count(False) == 2 * pass_count and passes.count(True) > pass_count / 2
+    assert list(recomputed) == list(expected)
     for name, values in expected.items():
         scale = float(values.abs().max())
-        torch.testing.assert_close(found[name], values, rtol=0, atol=1e-5 * scale, msg=name)
+        torch.testing.assert_close(recomputed[name], values, rtol=0, atol=1e-5 * scale, msg=name)
     del passes[:]
-    again = gradients(family_model)
-    assert len(passes) == once and all(torch.equal(again[name], expected[name]) for name in expected)
+    rerun = gradients(family_model)
+    assert len(passes) == pass_count and all(torch.equal(rerun[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("family", ["bart", "t5"])

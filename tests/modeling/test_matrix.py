@@ -17,7 +17,7 @@ from tests import architectures, tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 HEADER = "| architecture | form | tested with | `attention-qv` | `ffn` |"
-# the others are families of test_families.py, which examines them more closely
+# the other architectures belong to families that test_families.py tests in more detail
 cases = [
     name if name in ("roberta", "qwen3_moe", "gemma3", "granite") else pytest.param(name, marks=pytest.mark.long)
     for name in architectures.ALL
@@ -25,10 +25,10 @@ cases = [
 
 
 @torch.no_grad()
-def logits(model: torch.nn.Module, writes: bool) -> torch.Tensor:
+def logits(model: torch.nn.Module, generates: bool) -> torch.Tensor:
     ids = torch.tensor([[2, 10, 11, 12, 13, 3], [2, 20, 21, 22, 23, 3]])
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if writes and model.config.is_encoder_decoder:
+    if generates and model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
     values: torch.Tensor = model.eval()(**inputs).logits
     return values
@@ -41,12 +41,12 @@ def test_training_export_peft_and_merged_model_agree(
     from peft import PeftModel
 
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    chosen = architectures.architecture(name)
-    writes = chosen.head.generates
-    model = chosen.save(tmp_path / "model")
+    architecture = architectures.architecture(name)
+    generates = architecture.head.generates
+    model = architecture.save(tmp_path / "model")
     for split, seed in (("train", 1), ("validation", 2)):
         tiny.pairs_file(tmp_path / f"{split}.jsonl", 8, seed)
-    columns = {"prompt": "left", "completion": "right"} if writes else {"text": ("left", "right"), "label": "label"}
+    columns = {"prompt": "left", "completion": "right"} if generates else {"text": ("left", "right"), "label": "label"}
     run = TrainingRun(
         TrainSpec(
             task=TaskSpec(name="pairs", data=tmp_path, **columns), model=model, method="lora",
@@ -58,21 +58,19 @@ def test_training_export_peft_and_merged_model_agree(
     trained = run._base.model
     layers = adapters.adapted(trained)
     assert all(layer.update.B.any() for layer in layers.values())  # every adapted layer had a gradient
-    expected = logits(trained, writes)
+    expected = logits(trained, generates)
     run.save_adapter(tmp_path / "adapter")
 
-    options = {} if writes else {"num_labels": 2}
-    plain = chosen.auto_class().from_pretrained(model, pad_token_id=trained.config.pad_token_id, **options)
-    assert (logits(plain, writes) - expected).abs().max() > 1e-3
+    options = {} if generates else {"num_labels": 2}
+    base = architecture.auto_class().from_pretrained(model, pad_token_id=trained.config.pad_token_id, **options)
+    assert (logits(base, generates) - expected).abs().max() > 1e-3
     write_peft(tmp_path / "adapter", tmp_path / "peft")
-    wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
-    torch.testing.assert_close(logits(wrapped, writes), expected, rtol=1e-4, atol=1e-4)
-    assert {name.removesuffix(".lora_A") for name, _ in plain.named_modules() if name.endswith(".lora_A")} == set(
-        layers
-    )
+    wrapped = PeftModel.from_pretrained(base, tmp_path / "peft")
+    torch.testing.assert_close(logits(wrapped, generates), expected, rtol=1e-4, atol=1e-4)
+    assert {name.removesuffix(".lora_A") for name, _ in base.named_modules() if name.endswith(".lora_A")} == set(layers)
     write_merged(tmp_path / "adapter", tmp_path / "merged")
-    merged = chosen.auto_class().from_pretrained(tmp_path / "merged")
-    torch.testing.assert_close(logits(merged, writes), expected, rtol=1e-4, atol=1e-4)
+    merged = architecture.auto_class().from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(merged, generates), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_table_of_the_page_is_the_matrix() -> None:

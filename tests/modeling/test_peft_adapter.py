@@ -1,4 +1,4 @@
-"""Adapters that plain PEFT wrote, read, cut and written again: the same functions in plain PEFT."""
+"""Adapters written by plain PEFT are read, cut and written again, and compute the same in plain PEFT."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoder(folder: Path, config: peft.PeftConfig) -> tuple[Any, str]:
     return model, name
 
 
-def saved(model: Any, folder: Path) -> str:
+def save_adapter(model: Any, folder: Path) -> str:
     model.eval().save_pretrained(folder / "adapter")
     return str(folder / "adapter")
 
@@ -49,10 +49,10 @@ IDS = torch.arange(4, 28).view(2, 12)
 
 
 def check(model: Any, folder: Path, base: base_model.BaseModel, load: Any, **inputs: torch.Tensor) -> None:
-    """Uncut and cut, ours equals plain PEFT."""
+    """The adapted model equals plain PEFT, before and after it is cut."""
     with torch.no_grad():
         expected = model(**inputs).logits
-        adapter = peft_adapter.read(saved(model, folder))
+        adapter = peft_adapter.read(save_adapter(model, folder))
         peft_adapter.attach(adapter, base)
         base.model.eval()
         torch.testing.assert_close(base.model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
@@ -96,7 +96,7 @@ def test_adalora_as_peft_saves_it_after_it_has_allocated(tmp_path: Path) -> None
         model.base_model.update_and_allocate(step)
         model.zero_grad()
     base = base_model.load(name, outputs=3)
-    adapter = saved(model, tmp_path)
+    adapter = save_adapter(model, tmp_path)
     reloaded = peft.PeftModel.from_pretrained(
         t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3), adapter
     ).eval()
@@ -138,7 +138,7 @@ def test_an_encoder_decoder(tmp_path: Path) -> None:
 def bert_lora(folder: Path, **settings: Any) -> tuple[str, str]:
     config = peft.LoraConfig(**{"task_type": "SEQ_CLS", "target_modules": ["query"], "r": 2} | settings)
     model, name = encoder(folder, config)
-    return saved(model, folder), name
+    return save_adapter(model, folder), name
 
 
 def test_adapters_that_cannot_be_cut_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +148,10 @@ def test_adapters_that_cannot_be_cut_are_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(AutorankError, match=r"my-adaptr.*(not a PEFT adapter|nor a PEFT adapter|Hub)"):
         peft_adapter.read("my-adaptr")
     name = tiny.model("bert", tmp_path / "base")
-    prefix = peft.get_peft_model(
+    vera = peft.get_peft_model(
         t.AutoModelForSequenceClassification.from_pretrained(name), peft.VeraConfig(target_modules=["query"], r=2)
     )
-    prefix.save_pretrained(tmp_path / "vera")
+    vera.save_pretrained(tmp_path / "vera")
     with pytest.raises(AutorankError, match=r"is a VERA adapter\. Only LoRA and AdaLoRA"):
         peft_adapter.read(str(tmp_path / "vera"))
     adapter, _ = bert_lora(tmp_path / "embedding", target_modules=["word_embeddings"])
@@ -194,13 +194,13 @@ def test_a_base_with_a_head_of_its_own_and_dropout_of_the_update(tmp_path: Path)
 
 def test_adapters_that_do_not_fit_the_base_or_the_task_are_refused(tmp_path: Path) -> None:
     adapter, name = bert_lora(tmp_path)
-    read = peft_adapter.read(adapter)
+    parsed = peft_adapter.read(adapter)
     with pytest.raises(AutorankError, match=r"for this task it is \(2,.*the number of labels differs"):
-        peft_adapter.attach(read, base_model.load(name, outputs=2))
-    other = tiny.model("roberta", tmp_path / "roberta")
+        peft_adapter.attach(parsed, base_model.load(name, outputs=2))
+    roberta = tiny.model("roberta", tmp_path / "roberta")
     with pytest.raises(AutorankError, match="The base model has no layer bert"):
-        peft_adapter.attach(read, base_model.load(other, outputs=3))
-    headless = peft_adapter.PeftAdapter(adapter, read.config, read.updates, {})
+        peft_adapter.attach(parsed, base_model.load(roberta, outputs=3))
+    headless = peft_adapter.PeftAdapter(adapter, parsed.config, parsed.updates, {})
     with pytest.raises(AutorankError, match=r"has no head for this task \(classifier\.weight is missing\)"):
         peft_adapter.attach(headless, base_model.load(name, outputs=3))
     config = json.loads((Path(adapter) / "adapter_config.json").read_text())

@@ -1,4 +1,4 @@
-"""Rank files round trip and are checked; a map has every rank once, in its place."""
+"""Rank files round trip and are validated; a map shows every rank once, in the cell of its layer."""
 
 import json
 import re
@@ -14,8 +14,8 @@ BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "a
         "intermediate.dense", "output.dense"]  # fmt: skip
 
 
-def numbered(names: list[str]) -> dict[str, int]:
-    """Every layer with a rank of its own."""
+def distinct_ranks(names: list[str]) -> dict[str, int]:
+    """A different rank for every layer."""
     return {name: i for i, name in enumerate(names)}
 
 
@@ -27,7 +27,7 @@ def test_round_trip_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "no rank file"),
         ("rank: 4", "not JSON"),
@@ -38,11 +38,13 @@ def test_round_trip_in_order(tmp_path: Path) -> None:
         (json.dumps(dict.fromkeys("abcde")), "'c' has null and 2 more"),
     ],
 )
-def test_invalid_rank_files_are_refused_with_the_reason(content: str | bytes | None, said: str, tmp_path: Path) -> None:
+def test_invalid_rank_files_are_refused_with_the_reason(
+    content: str | bytes | None, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "ranks.json"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AutorankError, match=said) as error:
+    with pytest.raises(AutorankError, match=message) as error:
         rank_map.read(path)
     assert str(path) in str(error.value) and "autorank ranks NAME --to ranks.json" in str(error.value)
 
@@ -66,7 +68,7 @@ def test_a_file_of_a_smaller_model_is_refused(tmp_path: Path) -> None:
         rank_map.read_for(path, bert_layers(12))
 
 
-def test_last_blocks_of_encoder_and_decoder_are_told_apart(tmp_path: Path) -> None:
+def test_last_blocks_of_encoder_and_decoder_are_distinguished(tmp_path: Path) -> None:
     def layers(encoder: int, decoder: int) -> list[str]:
         return [f"encoder.block.{i}.q" for i in range(encoder)] + [f"decoder.block.{i}.q" for i in range(decoder)]
 
@@ -88,10 +90,10 @@ def test_layers_of_kinds_that_the_file_does_not_have_get_no_rank(tmp_path: Path)
 
 
 def test_bert_is_layers_by_kinds() -> None:
-    ranks = numbered([f"bert.encoder.layer.{i}.{kind}" for i in range(12) for kind in BERT])
+    ranks = distinct_ranks([f"bert.encoder.layer.{i}.{kind}" for i in range(12) for kind in BERT])
     rows, columns, cells = rank_map.grid(ranks)
     assert rows == [str(i) for i in range(12)]
-    # `output.dense` is the end of another kind too, so that one shows more of its name
+    # `output.dense` is also the end of `attention.output.dense`, which therefore shows more of its name
     assert columns == ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
     assert cells == [[6 * i + j for j in range(6)] for i in range(12)]
 
@@ -122,7 +124,7 @@ def test_layers_with_two_numbers_have_separate_cells() -> None:
 def test_true_architectures_have_every_rank_once(architecture: str, tmp_path: Path) -> None:
     model = base_model.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
     names = list(target_modules.find(model, "all-linear"))
-    rows, columns, cells = rank_map.grid(numbered(names))
+    rows, columns, cells = rank_map.grid(distinct_ranks(names))
     assert rows == [str(i) for i in range(tiny.LAYERS)] and len(columns) == len(set(columns))
     assert sorted(rank for row in cells for rank in row if rank is not None) == list(range(len(names)))
     for row, ranks in zip(rows, cells, strict=True):

@@ -1,4 +1,4 @@
-"""Slices of adapters, against torch's own SVD of ΔW."""
+"""Slices of adapters, compared with torch's SVD of ΔW."""
 
 from pathlib import Path
 
@@ -81,10 +81,10 @@ def test_components_of_all_layers_are_pooled_by_energy(bert: base_model.BaseMode
 
 def test_a_shared_update_is_cut_once_and_counts_for_each_of_its_layers(bert: base_model.BaseModel) -> None:
     first, second, third = queries(bert.model)
-    shared, own = random_update(1), random_update(1)
+    shared, unshared = random_update(1), random_update(1)
     with torch.no_grad():
-        own.B *= 1.2  # more energy than the shared update has in one layer, less than in two
-    adapters.attach(bert.model, first, own)
+        unshared.B *= 1.2  # more energy than the shared update has in one layer, less than in two
+    adapters.attach(bert.model, first, unshared)
     adapters.attach(bert.model, second, shared)
     adapters.attach(bert.model, third, shared)
     with spectrum.factorized(bert.model) as parts:
@@ -109,11 +109,11 @@ def test_dora_keeps_its_magnitude_and_one_component_a_layer(bert: base_model.Bas
 def test_a_slice_on_disk_computes_what_was_scored(bert: base_model.BaseModel, tmp_path: Path) -> None:
     for seed, name in enumerate(target_modules.find(bert.model, "value")):
         adapters.attach(bert.model, name, random_update(3, seed))
-    whole = logits(bert.model)
+    uncut = logits(bert.model)
     with spectrum.factorized(bert.model) as parts:
         kept = parts.keep(5)
         parts.cut(kept)
-        assert (logits(bert.model) - whole).abs().max() > 1e-4
+        assert (logits(bert.model) - uncut).abs().max() > 1e-4
         scored, params = logits(bert.model), adapters.adapter_params(bert.model, bert.head)
     spectrum.cut(bert.model, kept)
     assert adapters.adapter_params(bert.model, bert.head) == params

@@ -1,4 +1,4 @@
-"""Target layers of the true architectures."""
+"""Target layers of the real architectures."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import base_model, target_modules
 from tests import families, tiny
 
-# What a block has: query and value, what else its attention has, its feed-forward layers.
+# Layers of a block: query and value, other attention layers, feed-forward layers.
 BERT = "attention.self.query attention.self.value", "attention.self.key attention.output.dense", (
     "intermediate.dense output.dense"
 )  # fmt: skip
@@ -21,12 +21,12 @@ GATED = *T5[:2], "DenseReluDense.wi_0 DenseReluDense.wi_1 DenseReluDense.wo"
 GROWN = "mlp.dense_h_to_4h mlp.dense_4h_to_h"
 
 
-def crossed(block: tuple[str, str, str], own: str, cross: str) -> tuple[str, str, str]:
-    """The decoder's block: with cross-attention besides."""
-    return (*(f"{part} {part.replace(own, cross)}" for part in block[:2]), block[2])
+def with_cross(block: tuple[str, str, str], self_attention: str, cross_attention: str) -> tuple[str, str, str]:
+    """The decoder's block, which also has cross-attention."""
+    return (*(f"{part} {part.replace(self_attention, cross_attention)}" for part in block[:2]), block[2])
 
 
-# family -> the blocks' names and what they have
+# family -> names of its blocks and their layers
 BLOCKS = {
     "bert": {"bert.encoder.layer": BERT},
     "roberta": {"roberta.encoder.layer": BERT},
@@ -48,14 +48,14 @@ BLOCKS = {
     "mistral": {"model.layers": LLAMA},
     "qwen2": {"model.layers": LLAMA},
     "qwen3": {"model.layers": LLAMA},
-    "bart": {"model.encoder.layers": BART, "model.decoder.layers": crossed(BART, "self_attn", "encoder_attn")},
+    "bart": {"model.encoder.layers": BART, "model.decoder.layers": with_cross(BART, "self_attn", "encoder_attn")},
     "t5": {
         "transformer.encoder.block.layer": T5,
-        "transformer.decoder.block.layer": crossed(T5, "SelfAttention", "EncDecAttention"),
+        "transformer.decoder.block.layer": with_cross(T5, "SelfAttention", "EncDecAttention"),
     },
     "t5-gated": {
         "transformer.encoder.block.layer": GATED,
-        "transformer.decoder.block.layer": crossed(GATED, "SelfAttention", "EncDecAttention"),
+        "transformer.decoder.block.layer": with_cross(GATED, "SelfAttention", "EncDecAttention"),
     },
     "gpt-neox": {"gpt_neox.layers": ("attention.query_key_value", "attention.dense", GROWN)},
     "bloom": {"transformer.h": ("self_attention.query_key_value", "self_attention.dense", GROWN)},
@@ -75,16 +75,16 @@ def test_sets_are_found_in_every_family(family: str) -> None:
     for block, names in BLOCKS[family].items():
         for part, ends in zip(parts, names, strict=True):
             part |= {f"{block}.{end}" for end in ends.split()}
-    qv, other, ffn = parts
+    qv, other_attention, ffn = parts
     expected = {
-        "attention-qv": qv, "query,value": qv, "attention": qv | other, "ffn": ffn, "attention-qv, ffn": qv | ffn,
-        "all-linear": qv | other | ffn,
+        "attention-qv": qv, "query,value": qv, "attention": qv | other_attention, "ffn": ffn,
+        "attention-qv, ffn": qv | ffn, "all-linear": qv | other_attention | ffn,
     }  # fmt: skip
     blocks = 1 if family == "albert" else families.LAYERS  # ALBERT's blocks share one
-    for wanted, kinds in expected.items():
-        found = target_modules.find(model, wanted)
-        assert {target_modules.kind(name) for name in found} == kinds, wanted
-        assert len(found) == len(kinds) * blocks
+    for targets, kinds in expected.items():
+        layers = target_modules.find(model, targets)
+        assert {target_modules.kind(name) for name in layers} == kinds, targets
+        assert len(layers) == len(kinds) * blocks
 
 
 def test_a_part_of_a_fused_layer_is_the_whole_layer() -> None:

@@ -1,4 +1,4 @@
-"""Lengths and tokens that models accept, from files as users have them."""
+"""Text lengths and tokens that models accept, read from saved models and tokenizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autorank.tasks import tokenization
 from autorank.training.run import TrainingRun
 from tests import families, tiny
 
-SMALL = families.TOKENS | families.SIZES
+TINY_CONFIG = families.TOKENS | families.SIZES
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
-def saved(folder: Path, config: t.PreTrainedConfig, tokenizer_limit: int | None) -> str:
+def save_model(folder: Path, config: t.PreTrainedConfig, tokenizer_limit: int | None) -> str:
     """A model of this config, and a tokenizer whose maximum length is `tokenizer_limit`."""
     t.AutoModel.from_config(config).save_pretrained(folder)
     tiny.tokenizer(folder)
@@ -55,11 +55,11 @@ def train(model: str, data: TaskSpec, batch_size: int = 2) -> TrainingRun:
 @pytest.mark.parametrize(
     ("config", "tokenizer_limit", "length"),
     [
-        (t.RobertaConfig(**SMALL | {"pad_token_id": 1, "max_position_embeddings": 40}), None, 38),
-        (t.RobertaConfig(**SMALL | {"pad_token_id": 1, "max_position_embeddings": 40}), 512, 38),
-        (t.MPNetConfig(**SMALL | {"pad_token_id": 1, "max_position_embeddings": 40}), None, 38),
-        (t.BertConfig(**SMALL, max_position_embeddings=40), 512, 40),
-        (t.BertConfig(**SMALL, max_position_embeddings=40), 30, 30),
+        (t.RobertaConfig(**TINY_CONFIG | {"pad_token_id": 1, "max_position_embeddings": 40}), None, 38),
+        (t.RobertaConfig(**TINY_CONFIG | {"pad_token_id": 1, "max_position_embeddings": 40}), 512, 38),
+        (t.MPNetConfig(**TINY_CONFIG | {"pad_token_id": 1, "max_position_embeddings": 40}), None, 38),
+        (t.BertConfig(**TINY_CONFIG, max_position_embeddings=40), 512, 40),
+        (t.BertConfig(**TINY_CONFIG, max_position_embeddings=40), 30, 30),
         (t.LlamaConfig(**families.DECODER, max_position_embeddings=40), None, 40),  # the trained positions
         (families.config("t5"), None, 90),
     ],
@@ -67,7 +67,7 @@ def train(model: str, data: TaskSpec, batch_size: int = 2) -> TrainingRun:
 def test_texts_are_cut_at_the_length_that_the_model_accepts(
     config: t.PreTrainedConfig, tokenizer_limit: int | None, length: int, tmp_path: Path
 ) -> None:
-    model = saved(tmp_path / "model", config, tokenizer_limit)
+    model = save_model(tmp_path / "model", config, tokenizer_limit)
     data = task(tmp_path, ["w1 " * 88, "w2 w3 " * 44] * 4)
     assert train(model, data)._data.train.lengths.max() == length
 
@@ -84,17 +84,17 @@ def test_empty_texts_are_one_end_token_in_decoders(family: str, tmp_path: Path) 
     split = tokenization.load(data, model).train
     assert split.lengths.tolist() == [1, 2, 1, 1]
     assert split.ids[[0, 3]].tolist() == [end, end]
-    train(model, data, batch_size=1)  # every other batch holds an empty text alone
+    train(model, data, batch_size=1)  # every other batch is a single empty text
 
 
 def test_a_token_outside_the_embedding_table_is_refused(tmp_path: Path) -> None:
-    model = saved(tmp_path / "model", t.BertConfig(**SMALL | {"vocab_size": 50}), 512)
+    model = save_model(tmp_path / "model", t.BertConfig(**TINY_CONFIG | {"vocab_size": 50}), 512)
     with pytest.raises(AutorankError, match=r"no embedding for token 63 \('w59'\).*50 entries.*embeddings\(64\)"):
         train(model, task(tmp_path, ["w1", "w59"]))
     train(model, task(tmp_path, ["w1", "w40"] * 2))  # unused tokens do no harm
 
 
 def test_a_decoder_has_one_position_left_for_padding(tmp_path: Path) -> None:
-    model = saved(tmp_path / "model", families.config("bart"), None)  # 70 positions
+    model = save_model(tmp_path / "model", families.config("bart"), None)  # 70 positions
     assert text_limits(model, 0, heads.TEXT, 500).length == 69
     assert text_limits(model, 2, heads.SEQUENCE, 500).length == 70

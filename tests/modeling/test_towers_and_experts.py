@@ -1,4 +1,4 @@
-"""Layers that are not adapted: towers that text does not pass, experts whose weights are one tensor."""
+"""Layers that are not adapted: towers that text does not pass through, experts whose weights are one tensor."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOWERS: dict[str, tuple[Any, Any, heads.Head]] = {
 }
 
 
-def saved(case: str, folder: Path) -> str:
+def save_model(case: str, folder: Path) -> str:
     cls, config, _ = TOWERS[case]
     torch.manual_seed(0)
     cls(config).save_pretrained(folder)
@@ -50,7 +50,7 @@ def saved(case: str, folder: Path) -> str:
 def test_exactly_the_layers_with_a_gradient_are_adapted(case: str, tmp_path: Path) -> None:
     """A layer is adapted if and only if its weight influences the output for a text."""
     head = TOWERS[case][2]
-    loaded = base_model.load(saved(case, tmp_path), 0 if head.generates else 2, head=head)
+    loaded = base_model.load(save_model(case, tmp_path), 0 if head.generates else 2, head=head)
     loaded.model.config.pad_token_id = 0
     selected = target_modules.find(loaded.model, "all-linear")
     layers = target_modules.linear_layers(loaded.model)
@@ -59,17 +59,18 @@ def test_exactly_the_layers_with_a_gradient_are_adapted(case: str, tmp_path: Pat
     used = {name for name, layer in layers.items() if layer.weight.grad is not None and layer.weight.grad.any()}
     assert set(selected) == used
     assert (used == set(layers)) == (case == "plain")
-    built = base_model.meta_model(str(tmp_path), 0 if head.generates else 2, head)
-    assert set(target_modules.find(built, "all-linear")) == used  # the parameters of a search are those of a training
+    meta_model = base_model.meta_model(str(tmp_path), 0 if head.generates else 2, head)
+    # a search counts the same parameters as a training
+    assert set(target_modules.find(meta_model, "all-linear")) == used
 
 
 def test_the_layers_of_an_adapted_model_are_the_same(tmp_path: Path) -> None:
-    loaded = base_model.load(saved("gemma3", tmp_path), 2)
+    loaded = base_model.load(save_model("gemma3", tmp_path), 2)
     before = set(target_modules.find(loaded.model, "all-linear"))
     for name in list(before)[:3]:
         layer = loaded.model.get_submodule(name)
-        draw = torch.Generator().manual_seed(0)
-        update = LowRankUpdate.lora(*target_modules.features(layer), rank=1, alpha=1, generator=draw)
+        generator = torch.Generator().manual_seed(0)
+        update = LowRankUpdate.lora(*target_modules.features(layer), rank=1, alpha=1, generator=generator)
         adapters.attach(loaded.model, name, update)
     target_modules._PASSED.clear()
     assert {name.removesuffix(".base") for name in target_modules.find(loaded.model, "all-linear")} <= before
@@ -95,9 +96,9 @@ def test_fused_experts_are_named(tmp_path: Path) -> None:
     model = base_model.meta_model(mixture(tmp_path))
     kinds = ["model.layers.mlp.experts.down_proj", "model.layers.mlp.experts.gate_up_proj"]
     assert target_modules.fused_experts(model) == kinds
-    said = target_modules.unadapted(model, "attention-qv,ffn")
-    assert said is not None and all(name in said for name in kinds)
-    assert target_modules.unadapted(model, "all-linear") == said
+    message = target_modules.unadapted(model, "attention-qv,ffn")
+    assert message is not None and all(name in message for name in kinds)
+    assert target_modules.unadapted(model, "all-linear") == message
     assert target_modules.unadapted(model, "attention-qv") is None
     with pytest.raises(AutorankError, match=r"'ffn' matches no linear layer.*experts of this model \(model\.layers"):
         target_modules.find(model, "ffn")
@@ -122,11 +123,11 @@ def test_training_and_search_say_that_experts_are_not_adapted(tmp_path: Path) ->
     for split in ("train", "validation"):
         tiny.pairs_file(tmp_path / f"{split}.jsonl", 20)
     task = TaskSpec(name="pairs", data=tmp_path, text=("left", "right"), label="label")
-    for targets, said in (("ffn", 1), ("attention-qv", 0)):
+    for targets, expected in (("ffn", 1), ("attention-qv", 0)):
         settings = {"targets": targets}
         run = TrainingRun(
             TrainSpec(task=task, model=model, method="lora", settings=settings, training=TrainingSpec(steps=1))
         )
-        assert sum("experts" in sentence for sentence in run.begin().warnings) == said
+        assert sum("experts" in sentence for sentence in run.begin().warnings) == expected
         entry = MethodSpec(method="lora", space={"rank": {"type": "int", "low": 1, "high": 2}}, settings=settings)
-        assert (ParamBounds(task, model).unadapted(entry) is not None) == bool(said)
+        assert (ParamBounds(task, model).unadapted(entry) is not None) == bool(expected)

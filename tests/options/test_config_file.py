@@ -1,4 +1,4 @@
-"""Options in a file: what they make, what is refused, and a search's spec as such a file."""
+"""Options from a file: valid and invalid files, and the spec of a search as a file."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SPACE = {"rank": {"type": "int", "low": 1, "high": 8, "log": True}, "learning_ra
 
 @pytest.fixture
 def parse_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """What a command line asks for: its spec, and what it may use; nothing is run."""
+    """Returns a function that parses a command line and returns its spec and resources, without running it."""
     monkeypatch.chdir(tmp_path)
-    got: list[Any] = []
-    monkeypatch.setattr(search, "_run", lambda spec, use: got.append((spec, use)))
+    calls: list[Any] = []
+    monkeypatch.setattr(search, "_run", lambda spec, use: calls.append((spec, use)))
 
-    def ask(*words: object) -> tuple[SearchSpec, Any]:
+    def parse(*words: object) -> tuple[SearchSpec, Any]:
         app.app([str(word) for word in words], standalone_mode=False)
-        return got.pop()
+        return calls.pop()
 
-    return ask
+    return parse
 
 
-def file(folder: Path, **options: Any) -> Path:
+def write_options(folder: Path, **options: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "options.yaml").write_text(yaml.safe_dump(options))
     return folder / "options.yaml"
 
 
 def test_a_file_gives_the_same_options_as_the_command_line(parse_command: Any, tmp_path: Path) -> None:
-    config = file(
+    config = write_options(
         tmp_path / "there", method=["lora-drop", "prilora"], task="demo", trials=12, epochs=3, tune_split=0.1,
         max_params="150k", baseline=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,
     )  # fmt: skip
@@ -50,8 +50,8 @@ def test_a_file_gives_the_same_options_as_the_command_line(parse_command: Any, t
         "--weight-decay", 0.01,
     )  # fmt: skip
     spec, use = parse_command("search", "--config", config)
-    same, with_use = parse_command("search", *words)
-    assert spec == same and use.budget() == with_use.budget()
+    expected, expected_use = parse_command("search", *words)
+    assert spec == expected and use.budget() == expected_use.budget()
     assert spec.halving is None and spec.baseline is None and spec.training.weight_decay == 0.01
     changed, use = parse_command(
         "search", "--config", config, "--epochs", 5, "--trials", "+4", "--baseline", "--set", "rank=2"
@@ -61,20 +61,20 @@ def test_a_file_gives_the_same_options_as_the_command_line(parse_command: Any, t
 
 
 def test_paths_are_relative_to_the_file(parse_command: Any, tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    (there / "my-model").mkdir(parents=True)
-    (there / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    config = file(
-        there, method="lora", data="pairs.jsonl", text=["a", "b"], label="c", model="my-model", runs="out",
+    folder = tmp_path / "there"
+    (folder / "my-model").mkdir(parents=True)
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    config = write_options(
+        folder, method="lora", data="pairs.jsonl", text=["a", "b"], label="c", model="my-model", runs="out",
         space="space.yaml", set={"dropout": 0.1},
     )  # fmt: skip
     spec, use = parse_command("search", "--config", config)
-    assert spec.task.data == str(there / "pairs.jsonl") and spec.task.text == ("a", "b") and spec.task.name == "pairs"
-    assert spec.model == str(there / "my-model") and use.runs == there / "out"
+    assert spec.task.data == str(folder / "pairs.jsonl") and spec.task.text == ("a", "b") and spec.task.name == "pairs"
+    assert spec.model == str(folder / "my-model") and use.runs == folder / "out"
     assert spec.methods[0].space == SPACE and spec.methods[0].settings == {"dropout": 0.1}
-    file(there, method="lora", task="demo", space={**SPACE, "retrain": "ranks.json"}, model="org/name")
+    write_options(folder, method="lora", task="demo", space={**SPACE, "retrain": "ranks.json"}, model="org/name")
     spec, _ = parse_command("search", "--config", "there/options.yaml")
-    assert spec.methods[0].settings["retrain"] == str(there / "ranks.json") and spec.model == "org/name"
+    assert spec.methods[0].settings["retrain"] == str(folder / "ranks.json") and spec.model == "org/name"
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_merge_keys_and_aliases_work_in_a_file(parse_command: Any, tmp_path: Pat
     assert spec.task.name == "demo" and call.trials == "+3" and len(spec.methods) == 2
 
 
-def test_all_mistakes_in_one_message(parse_command: Any, tmp_path: Path) -> None:
-    config = file(
+def test_all_errors_in_one_message(parse_command: Any, tmp_path: Path) -> None:
+    config = write_options(
         tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], baseline="maybe",
         batch_size=True, max_params=[1, 2], max_memory="much", time_budget="soon",
     )  # fmt: skip
-    with pytest.raises(AutorankError) as refused:
+    with pytest.raises(AutorankError) as error:
         parse_command("search", "--config", config)
-    message = str(refused.value)
+    message = str(error.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
     assert "max_params: expected one value" in message and "Write it as 90s, 30m, 4h or auto" in message
     for name in ("mehtod", "epochs", "grace", "trials", "set", "baseline", "batch_size", "max_memory"):
@@ -137,12 +137,12 @@ def test_all_mistakes_in_one_message(parse_command: Any, tmp_path: Path) -> None
         (tmp_path / "list.yaml").write_text("[1, 2]")
         parse_command("search", "--config", tmp_path / "list.yaml")
     with pytest.raises(AutorankError, match="`autorank train` has no such option"):
-        parse_command("train", "--config", file(tmp_path, method="lora", task="demo", trials=3))
+        parse_command("train", "--config", write_options(tmp_path, method="lora", task="demo", trials=3))
     with pytest.raises(AutorankError, match="Did you mean 'increlora'"):
         spaces = {"increlor": {}, "lora": SPACE}
-        parse_command("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=spaces))
+        parse_command("search", "--config", write_options(tmp_path, method="lora,increlora", task="demo", space=spaces))
     with pytest.raises(AutorankError, match="for one method"):
-        parse_command("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=SPACE))
+        parse_command("search", "--config", write_options(tmp_path, method="lora,increlora", task="demo", space=SPACE))
 
 
 DEMO = ("search", "--task", "demo", "--name", "s")
@@ -175,10 +175,12 @@ def test_spec_show_makes_an_equal_search(
     app.app(["spec", "show", spec.name], standalone_mode=False)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "shown.yaml").write_text(capsys.readouterr().out)
-    again, use = parse_command("search", "--config", tmp_path / "elsewhere" / "shown.yaml")
-    assert again == spec and (use.trials, use.confirm_seeds) == ("7", 2)
+    reloaded, use = parse_command("search", "--config", tmp_path / "elsewhere" / "shown.yaml")
+    assert reloaded == spec and (use.trials, use.confirm_seeds) == ("7", 2)
     # dictionaries are equal in any order, but samplers draw in theirs
-    assert [json.dumps(entry.space) for entry in again.entries] == [json.dumps(entry.space) for entry in spec.entries]
+    assert [json.dumps(entry.space) for entry in reloaded.entries] == [
+        json.dumps(entry.space) for entry in spec.entries
+    ]
 
 
 def test_values_without_an_option_are_refused(parse_command: Any) -> None:
@@ -188,25 +190,27 @@ def test_values_without_an_option_are_refused(parse_command: Any) -> None:
 
 
 def test_train_takes_a_file_too(parse_command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
+    specs: list[Any] = []
 
-    class Made(Exception):
+    class Stop(Exception):
         pass
 
     def run(spec: Any) -> None:
-        made.append(spec)
-        raise Made
+        specs.append(spec)
+        raise Stop
 
     monkeypatch.setattr("autorank.training.run.TrainingRun", run)
-    with pytest.raises(Made):
-        parse_command("train", "--config", file(tmp_path, method="lora", task="demo", set={"rank": 4}), "--epochs", 2)
-    assert made[0].settings == {"rank": 4} and made[0].training.epochs == 2
+    with pytest.raises(Stop):
+        parse_command(
+            "train", "--config", write_options(tmp_path, method="lora", task="demo", set={"rank": 4}), "--epochs", 2
+        )
+    assert specs[0].settings == {"rank": 4} and specs[0].training.epochs == 2
 
 
 def test_a_submitted_file_is_looked_for_where_the_job_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "work"
-    file(folder, method="lora", data="pairs.jsonl", text="a", label="b", runs="out")
+    write_options(folder, method="lora", data="pairs.jsonl", text="a", label="b", runs="out")
     monkeypatch.setattr(sys, "argv", ["autorank", "submit"])
     words = ["submit", "--working-dir", "work", "--address", "http://127.0.0.1:9", "--", "search", "--config"]
     with pytest.raises(AutorankError, match=r"--data pairs\.jsonl is not in --working-dir work(.|\n)*--runs out would"):

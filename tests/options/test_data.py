@@ -1,4 +1,4 @@
-"""What `--data` names: paths become absolute, addresses and datasets on the Hub stay as they are."""
+"""Values of `--data`: paths become absolute, addresses and datasets on the Hub do not change."""
 
 from __future__ import annotations
 

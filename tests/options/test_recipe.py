@@ -1,4 +1,4 @@
-"""Which options go with --recipe."""
+"""Options that can be combined with --recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autorank.options.recipe import refuse_others
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         (
             ["recipe", "quiet", "json"],
@@ -21,10 +21,10 @@ from autorank.options.recipe import refuse_others
         ),
     ],
 )
-def test_options_that_a_recipe_has_no_use_for(given: list[str], said: str) -> None:
-    with pytest.raises(AutorankError, match=said):
-        refuse_others(iter(given))
+def test_options_that_contradict_a_recipe_are_refused(options: list[str], message: str) -> None:
+    with pytest.raises(AutorankError, match=message):
+        refuse_others(iter(options))
 
 
-def test_options_of_a_machine_go_with_a_recipe() -> None:
+def test_resource_options_can_be_combined_with_a_recipe() -> None:
     refuse_others(["recipe", "rows", "seeds", "runs", "concurrency", "precision", "dry_run"])

@@ -1,4 +1,4 @@
-"""A small recipe as a user would write one."""
+"""A small recipe for tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ methods:
 
 
 def recipe_file(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
-    """The recipe as a file, with texts in it changed."""
+    """Writes the recipe to a file, with some texts replaced."""
     text = TABLE
     for old, new in (changes or {}).items():
         assert old in text

@@ -44,9 +44,9 @@ def test_a_damaged_line_is_named(line: int, text: str, runs: Path) -> None:
         Results.read(runs, "try")
 
 
-@pytest.mark.parametrize("first", ["", "{", "[1]", "{}", '{"recipe": {"name": "try"}}', '{"recipe": 1}'])
-def test_a_damaged_first_line_is_named(first: str, runs: Path) -> None:
-    (runs / "try" / FILE).write_text(f"{first}\n")
+@pytest.mark.parametrize("first_line", ["", "{", "[1]", "{}", '{"recipe": {"name": "try"}}', '{"recipe": 1}'])
+def test_a_damaged_first_line_is_named(first_line: str, runs: Path) -> None:
+    (runs / "try" / FILE).write_text(f"{first_line}\n")
     with pytest.raises(AutorankError, match=f"{FILE} is damaged in line 1 .*Move the file away"):
         Results.read(runs, "try")
 

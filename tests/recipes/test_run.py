@@ -1,4 +1,4 @@
-"""A recipe run to its end by warm trials in this process, as Tune runs them; cut off, gone on with, compared."""
+"""Recipes run by warm trials in this process, as Tune runs them: interrupted, continued and compared."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from tests.trials.made_trials import evaluation
 
 
 @pytest.fixture(scope="module")
-def place_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, and a folder with a folder for RTE."""
     folder = tmp_path_factory.mktemp("recipes")
     tiny.model("deberta-v2", folder / "model")
     (folder / "data" / "rte").mkdir(parents=True)
     for split, count in (("train", 120), ("validation", 40)):
-        renamed = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+        rte_rows = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
                    for row in tiny.rows(count, seed=count)]  # fmt: skip
-        (folder / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+        (folder / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rte_rows))
     return folder
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
 
 
 def drive(searcher: RecipeSearcher, folder: Path, trials: int = 99) -> int:
-    """What Tune's loop does with one actor: how many trials ended. `trials`: cut off in the one after so many."""
+    """Runs Tune's loop with one actor, interrupted after `trials` trials; returns the number of ended trials."""
     actor, ended = None, 0
     while (config := searcher.suggest(str(ended))) != Searcher.FINISHED:
         assert isinstance(config, dict)
@@ -66,20 +66,20 @@ def drive(searcher: RecipeSearcher, folder: Path, trials: int = 99) -> int:
     return ended
 
 
-def small(recipe: Any, where: Path, pattern: str, seeds: int) -> list[Training]:
-    return plan(recipe, pattern, seeds, 0.02, str(where / "model"), where / "data")
+def plan_trainings(recipe: Any, workspace: Path, pattern: str, seeds: int) -> list[Training]:
+    return plan(recipe, pattern, seeds, 0.02, str(workspace / "model"), workspace / "data")
 
 
-def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
+def test_a_papers_table_at_a_small_scale(workspace: Path, tmp_path: Path) -> None:
     recipe = read(Path("increlora-table1"))
-    trainings = small(recipe, place_of, "lora-2/rte,increlora-2/rte", 2)
+    trainings = plan_trainings(recipe, workspace, "lora-2/rte,increlora-2/rte", 2)
     lines = ("lora-2", "increlora-2")
-    assert [each.run for each in trainings] == [(f"{line}/rte", seed) for line in lines for seed in (0, 1)]
-    grown = trainings[-1].train
+    assert [training.run for training in trainings] == [(f"{line}/rte", seed) for line in lines for seed in (0, 1)]
+    increlora = trainings[-1].train
     # 2 of 120 examples in 1 of 50 epochs, and every 100th step of 0.02²: all below what is needed at least
-    assert (grown.task.max_train_examples, grown.training.steps, grown.settings["interval"]) == (64, 100, 1)
+    assert (increlora.task.max_train_examples, increlora.training.steps, increlora.settings["interval"]) == (64, 100, 1)
     ended: list[Any] = []
-    header = about(recipe, 0.02, str(place_of / "model"), place_of / "data")
+    header = about(recipe, 0.02, str(workspace / "model"), workspace / "data")
     with Results.open(tmp_path, "tried", header) as results:
         with pytest.raises(AutorankError, match="is already running"):
             Results.open(tmp_path, "tried", header)
@@ -95,14 +95,14 @@ def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
         assert set(results.runs) == {("lora-2/rte", 0)}
         drive(RecipeSearcher(trainings, results, on_result=lambda run, outcome: ended.append(run)), results.folder)
     assert Counter(ended) == {training.run: 1 for training in trainings}
-    found = Results.read(tmp_path, "tried")
-    assert found.recipe == recipe and {run: len(found.runs[run]["evaluations"]) for run in found.runs} == {
-        each.run: 4 for each in trainings
+    stored = Results.read(tmp_path, "tried")
+    assert stored.recipe == recipe and {run: len(stored.runs[run]["evaluations"]) for run in stored.runs} == {
+        training.run: 4 for training in trainings
     }
     assert not list((tmp_path / "tried" / "trials").glob("*"))
-    entries = {(e["line"], e["task"]): e for e in compared(recipe, found.runs)}
+    entries = {(e["line"], e["task"]): e for e in compared(recipe, stored.runs)}
     lora = entries["lora-2", "rte"]
-    best = [max(e["score"] for e in found.runs["lora-2/rte", seed]["evaluations"]) for seed in (0, 1)]
+    best = [max(e["score"] for e in stored.runs["lora-2/rte", seed]["evaluations"]) for seed in (0, 1)]
     assert lora["measured"] == pytest.approx(50 * sum(best)) and lora["seeds"] == 2 and lora["reported"] == 85.56
     per_layer = 4 * 2 * tiny.HIDDEN + 2 * (tiny.HIDDEN + 32)  # in + out of its six matrices
     assert lora["measured_params"] == 2 * tiny.LAYERS * per_layer and lora["reported_params"] == "0.33M"
@@ -110,25 +110,25 @@ def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
     assert entries["increlora-2", "mnli"]["measured"] is None and entries["increlora-2", "average"]["measured"] is None
 
 
-def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
+def test_ranks_of_another_row(workspace: Path, tmp_path: Path) -> None:
     recipe = read(recipe_file(tmp_path))
-    trainings = small(recipe, place_of, "again/rte", 1)
-    assert [each.run[0] for each in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
+    trainings = plan_trainings(recipe, workspace, "again/rte", 1)
+    assert [training.run[0] for training in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
     with Results.open(tmp_path, "ranks", about(recipe, 0.02, None, None)) as results:
         drive(RecipeSearcher(trainings, results), results.folder)
-        grown, again = results.runs["grown/rte", 0], results.runs["again/rte", 0]
-    assert again["ranks"] == grown["ranks"] and len(set(grown["ranks"].values())) > 1
+        source, copied = results.runs["grown/rte", 0], results.runs["again/rte", 0]
+    assert copied["ranks"] == source["ranks"] and len(set(source["ranks"].values())) > 1
 
 
-def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place_of: Path) -> None:
+def test_nodes_without_the_storage_fail_no_training(tmp_path: Path, workspace: Path) -> None:
     recipe = read(recipe_file(tmp_path))
-    trainings = small(recipe, place_of, "lora/rte,grown/rte", 1)
+    trainings = plan_trainings(recipe, workspace, "lora/rte,grown/rte", 1)
     with Results.open(tmp_path, "storage_missing", about(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)
-        fine = searcher.suggest("fine")
+        running = searcher.suggest("fine")
         for step in (1, 2):
             for name in "ab":
-                assert searcher.suggest(name) not in (None, fine)
+                assert searcher.suggest(name) not in (None, running)
                 searcher.deaths[name] = Death("10.0.0.7 does not see it", storage_missing=True)
                 searcher.on_trial_complete(name, error=True)
             assert searcher.suggest("held") is None
@@ -136,10 +136,10 @@ def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place
         assert searcher.suggest("a") is not None and results.runs == {} and searcher.problem is None
 
 
-def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, place_of: Path) -> None:
+def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, workspace: Path) -> None:
     recipe = read(recipe_file(tmp_path))
-    trainings = small(recipe, place_of, "again/rte,lora/rte", 1)
-    names = [each.run[0] for each in trainings]
+    trainings = plan_trainings(recipe, workspace, "again/rte,lora/rte", 1)
+    names = [training.run[0] for training in trainings]
     assert names == ["lora/rte", "grown/rte", "again/rte"]
     with Results.open(tmp_path, "fails", about(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)

@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused, and those that come with autorank."""
+"""Parsing and validation of recipes, and the recipes that are shipped with autorank."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.recipes.table import recipe_file
 
 def test_a_row_has_the_nearest_value_of_each_setting(tmp_path: Path) -> None:
     recipe = read(recipe_file(tmp_path))
-    found = {row.name: row for row in rows(recipe, model="other", data=Path("/data"))}
-    assert list(found) == ["lora/rte", "grown/rte", "again/rte", "gone/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
-    lora = found["lora/rte"].train
+    by_name = {row.name: row for row in rows(recipe, model="other", data=Path("/data"))}
+    assert list(by_name) == ["lora/rte", "grown/rte", "again/rte", "gone/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
+    lora = by_name["lora/rte"].train
     assert lora is not None and (lora.method, lora.model, lora.task.data) == ("lora", "other", "/data/rte")
     assert lora.settings == {"alpha": 16, "rank": 4, "learning_rate": 1e-3}
     assert (lora.training.epochs, lora.training.batch_size, lora.training.weight_decay) == (50, 8, 0.0)
-    mrpc = found["lora/mrpc"].train
+    mrpc = by_name["lora/mrpc"].train
     assert mrpc is not None and mrpc.training.epochs == 30 and mrpc.settings["learning_rate"] == 2e-3
-    assert found["lora/rte"].assumed == {"weight_decay": "not given"}  # what the line itself gives is not assumed
-    assert found["grown/rte"].assumed == {"weight_decay": "not given", "learning_rate": "nor this"}
-    assert found["again/rte"].ranks_of == "grown/rte" and found["gone/rte"].train is None
+    assert by_name["lora/rte"].assumed == {"weight_decay": "not given"}  # what the line itself gives is not assumed
+    assert by_name["grown/rte"].assumed == {"weight_decay": "not given", "learning_rate": "nor this"}
+    assert by_name["again/rte"].ranks_of == "grown/rte" and by_name["gone/rte"].train is None
 
 
-def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     wrong = {
         "tasks: [rte, mrpc]": "tasks: [rte, mrcp]",
         "rank: 4": "rnk: 4",
@@ -38,10 +38,10 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         "ranks_of: grown": "ranks_of: growth",
         "f1: 94": "f2: 94",
     }
-    with pytest.raises(AutorankError) as refused:
+    with pytest.raises(AutorankError) as error:
         read(recipe_file(tmp_path, wrong))
-    for said in ("'mrpc'", "'rank'", "'batch_size'", "mean_rank: Input should be greater", "'grown'"):
-        assert said in str(refused.value)
+    for message in ("'mrpc'", "'rank'", "'batch_size'", "mean_rank: Input should be greater", "'grown'"):
+        assert message in str(error.value)
     with pytest.raises(AutorankError, match=r"methods\.lora\.reported\.score: '80,1' is not a figure"):
         read(recipe_file(tmp_path, {"80.1 ± 0.2": '"80,1"'}))
     with pytest.raises(AutorankError, match=r"methods\.lora\.setings: unknown key; did you mean 'settings'"):
@@ -53,16 +53,16 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         ("again: {method: increlora, ranks_of: gone}", "gone is not run"),
         ("again: {method: increlora, ranks_of: grown}\n  more: {method: lora, ranks_of: again}", "the ranks of grown"),
         ("again: {method: increlora, ranks_of: part}\n  part: {method: lora, tasks: [rte]}", "not trained on mrpc"),
     ],
 )
-def test_ranks_that_nobody_has(line: str, why: str, tmp_path: Path) -> None:
+def test_ranks_of_untrained_rows_are_refused(line: str, reason: str, tmp_path: Path) -> None:
     changes = {"again: {method: increlora, ranks_of: grown, tasks: [rte]}": line}
-    with pytest.raises(AutorankError, match=f"ranks_of: .*{why}.*Name a line that is trained"):
+    with pytest.raises(AutorankError, match=f"ranks_of: .*{reason}.*Name a line that is trained"):
         read(recipe_file(tmp_path, changes))
 
 
@@ -71,13 +71,15 @@ def test_requested_seeds_and_rows_are_selected(tmp_path: Path) -> None:
     assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]
     names = [row.name for row in rows(recipe)]
     assert chosen(names, "grown/*,*/mrpc") == ["grown/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
-    every = ["lora/rte", "lora/mrpc", "increlora-2/rte", "increlora-2/mrpc"]
-    for wrong, near in (
+    row_names = ["lora/rte", "lora/mrpc", "increlora-2/rte", "increlora-2/mrpc"]
+    for wrong, suggestion in (
         ("lorra/*", "lora/*"), ("lora", "lora/*"), ("*/rt", "*/rte"), ("increlora2/mprc", "increlora-2/mrpc"),
     ):  # fmt: skip
-        with pytest.raises(AutorankError, match=f"Did you mean '{re.escape(near)}'. Rows are written as") as caught:
-            chosen(every, wrong)
-        assert "Available lines: lora, increlora-2; tasks: rte, mrpc" in str(caught.value)
+        with pytest.raises(
+            AutorankError, match=f"Did you mean '{re.escape(suggestion)}'. Rows are written as"
+        ) as error:
+            chosen(row_names, wrong)
+        assert "Available lines: lora, increlora-2; tasks: rte, mrpc" in str(error.value)
     with pytest.raises(AutorankError, match="matches no row"):
         chosen(names, "lora/rte,lorra/*")
 
@@ -96,13 +98,13 @@ def test_every_recipe_that_comes_with_autorank_is_valid(name: str) -> None:
 
 
 # average of a line as printed, and the mean of its tasks as printed: typing errors show (both are rounded, at a tenth)
-@pytest.mark.parametrize("name", [each for each in shipped() if each != "prilora-glue"])
+@pytest.mark.parametrize("name", [value for value in shipped() if value != "prilora-glue"])
 def test_reported_averages_are_those_of_the_reported_figures(name: str) -> None:
     recipe = read(Path(name))
     for line, block in recipe.methods.items():
         if block.reported.average is None:
             continue
-        printed = [each["rouge"] if isinstance(each, dict) else each for each in block.reported.score.values()]
-        figures = [figure(each)[0] for each in printed]
+        printed = [value["rouge"] if isinstance(value, dict) else value for value in block.reported.score.values()]
+        figures = [figure(value)[0] for value in printed]
         assert len(figures) == len(recipe.tasks)
         assert sum(figures) / len(figures) == pytest.approx(figure(block.reported.average)[0], abs=0.1), line

@@ -1,4 +1,4 @@
-"""Three points of a front; two of them were trained again."""
+"""Three points of a front, two of them confirmed with new seeds."""
 
 from __future__ import annotations
 

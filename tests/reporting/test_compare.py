@@ -23,43 +23,52 @@ from tests.trials.predicted import model, search_with_predictions
 LOG = math.log10
 
 
-def searched(name, *trials, reference=(1000.0, 0.0), **values):
+def search_results(name, *trials, reference=(1000.0, 0.0), **values):
     return SearchResults(search(name=name, **values), snapshot(trials), reference)
 
 
 @pytest.fixture
 def first():
-    return searched("first", trial(0, (100, 0.6)), trial(1, (400, 0.8)), trial(2, (300, 0.9), baseline=True))
+    return search_results("first", trial(0, (100, 0.6)), trial(1, (400, 0.8)), trial(2, (300, 0.9), baseline=True))
 
 
 @pytest.fixture
 def second():
-    return searched("second", trial(0, (200, 0.7)), trial(1, (500, 0.75)), reference=(800.0, 0.1))
+    return search_results("second", trial(0, (200, 0.7)), trial(1, (500, 0.75)), reference=(800.0, 0.1))
 
 
 def test_comparison_equals_a_computation_by_hand(first, second):
-    alone, row = compare.compare([first, second])
+    first_row, second_row = compare.compare([first, second])
     # in the box of 1000 parameters and score 0 to 1: the baseline is left out
-    assert alone.hypervolume == pytest.approx(0.9 * 0.6 + 0.6 * 0.2)
-    assert row.hypervolume == pytest.approx(0.8 * 0.7 + 0.5 * 0.05)
-    assert row.ratio == pytest.approx(0.585 / 0.66)
+    assert first_row.hypervolume == pytest.approx(0.9 * 0.6 + 0.6 * 0.2)
+    assert second_row.hypervolume == pytest.approx(0.8 * 0.7 + 0.5 * 0.05)
+    assert second_row.ratio == pytest.approx(0.585 / 0.66)
     # from 200 parameters, where both have begun: +0.1 up to 400, then -0.1, and at 500 -0.05
-    assert (row.gain, row.gain_at, row.lowest, row.highest) == (pytest.approx(0.1), 200, 200, 500)
-    assert row.mean_gain == pytest.approx((0.1 * LOG(2) - 0.1 * LOG(500 / 400)) / LOG(500 / 200))
-    assert (alone.trials, alone.points, alone.smallest, alone.best) == (3, 2, 100, 0.8)
-    assert alone.ratio is None and alone.gain is None
+    assert (second_row.gain, second_row.gain_at, second_row.lowest, second_row.highest) == (
+        pytest.approx(0.1),
+        200,
+        200,
+        500,
+    )
+    assert second_row.mean_gain == pytest.approx((0.1 * LOG(2) - 0.1 * LOG(500 / 400)) / LOG(500 / 200))
+    assert (first_row.trials, first_row.points, first_row.smallest, first_row.best) == (3, 2, 100, 0.8)
+    assert first_row.ratio is None and first_row.gain is None
 
 
 def test_reversed_comparison_inverts_ratio_and_gains(first, second):
-    (_, there), (_, back) = compare.compare([first, second]), compare.compare([second, first])
-    assert there.ratio * back.ratio == pytest.approx(1) and there.mean_gain == pytest.approx(-back.mean_gain)
-    assert (back.gain, back.gain_at) == (pytest.approx(0.1), 400)
+    (_, forward), (_, reverse) = compare.compare([first, second]), compare.compare([second, first])
+    assert forward.ratio * reverse.ratio == pytest.approx(1) and forward.mean_gain == pytest.approx(-reverse.mean_gain)
+    assert (reverse.gain, reverse.gain_at) == (pytest.approx(0.1), 400)
 
 
 def test_a_bootstrap_draws_trials(first):
-    drawn = compare.bootstrap_hypervolumes(first, (1000.0, 0.0), 0, draws=20_000)
-    both, small, large = 0.66, 0.9 * 0.6, 0.6 * 0.8  # a draw of two trials has one of them twice in half of the cases
-    shares = [np.isclose(drawn, each).mean() for each in (both, small, large)]
+    hypervolumes = compare.bootstrap_hypervolumes(first, (1000.0, 0.0), 0, draws=20_000)
+    both_trials, first_twice, second_twice = (
+        0.66,
+        0.9 * 0.6,
+        0.6 * 0.8,
+    )  # a draw of two trials has one of them twice in half of the cases
+    shares = [np.isclose(hypervolumes, hypervolume).mean() for hypervolume in (both_trials, first_twice, second_twice)]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.015)
 
 
@@ -72,21 +81,21 @@ def test_the_interval_is_that_of_the_draws(first, second):
 
 
 def test_with_one_trial_nothing_is_uncertain():
-    _, row = compare.compare([searched("a", trial(0, (100, 0.5))), searched("b", trial(0, (100, 0.6)))])
+    _, row = compare.compare([search_results("a", trial(0, (100, 0.5))), search_results("b", trial(0, (100, 0.6)))])
     assert row.low == row.high == pytest.approx(1.2) == row.ratio
     assert (row.gain, row.gain_at, row.mean_gain) == (pytest.approx(0.1), 100, pytest.approx(0.1))
 
 
 def test_fronts_that_do_not_overlap_are_compared_where_both_have_begun():
-    small = searched("small", trial(0, (100, 0.5)), trial(1, (200, 0.6)))
-    large = searched("large", trial(0, (400, 0.7)), trial(1, (800, 0.9)))
-    _, row = compare.compare([small, large])
+    small_adapters = search_results("small", trial(0, (100, 0.5)), trial(1, (200, 0.6)))
+    large_adapters = search_results("large", trial(0, (400, 0.7)), trial(1, (800, 0.9)))
+    _, row = compare.compare([small_adapters, large_adapters])
     assert (row.lowest, row.highest, row.gain, row.gain_at) == (400, 800, pytest.approx(0.3), 800)
     assert row.mean_gain == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
-    ("task", "named"),
+    ("task", "difference"),
     [
         ({"name": "sst2"}, "name: demo and sst2"),
         ({"name": "demo", "tune_split": 0.1}, "tune_split: 0.0 and 0.1"),
@@ -95,15 +104,15 @@ def test_fronts_that_do_not_overlap_are_compared_where_both_have_begun():
         ({"name": "demo", "data": "/elsewhere"}, "data: None and /elsewhere"),
     ],
 )
-def test_other_data_are_refused(first, task, named):
+def test_searches_on_different_data_are_refused(first, task, difference):
     with pytest.raises(AutorankError, match="first and other were not scored on the same data") as error:
-        compare.compare([first, searched("other", trial(0, (100, 0.5)), task=TaskSpec(**task))])
-    assert named in str(error.value)
+        compare.compare([first, search_results("other", trial(0, (100, 0.5)), task=TaskSpec(**task))])
+    assert difference in str(error.value)
 
 
 def test_training_data_matter_where_a_part_is_held_out():
     tasks = [TaskSpec(name="demo", tune_split=s, max_train_examples=n) for s in (0.0, 0.1) for n in (None, 100)]
-    searches = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
+    searches = [search_results(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
     compare.check_comparable(searches[:2])
     with pytest.raises(AutorankError, match="max_train_examples: None and 100"):
         compare.check_comparable(searches[2:])
@@ -113,7 +122,7 @@ def test_incomparable_searches_are_refused_with_the_reason(first):
     with pytest.raises(AutorankError, match="Name at least two searches"):
         compare.compare([first])
     with pytest.raises(AutorankError, match="empty has no front yet"):
-        compare.compare([first, searched("empty", trial(0, state="failed"))])
+        compare.compare([first, search_results("empty", trial(0, state="failed"))])
 
 
 def test_comparison_as_text(first, second):
@@ -124,8 +133,12 @@ def test_comparison_as_text(first, second):
     assert lines[1] == ["first", "3", "0.6600"]
     assert lines[2][:4] == ["second", "2", "0.5850", "0.89"] and lines[2][-4:] == ["+0.100", "at", "200", "+0.051"]
     assert [row["name"] for row in json.loads(compare.as_json(rows))] == ["first", "second"]
-    one, two = csv.DictReader(io.StringIO(compare.as_csv(rows)))
-    assert one["ratio"] == "" and float(two["ratio"]) == rows[1].ratio and two["methods"] == "lora-drop"
+    first_row, second_row = csv.DictReader(io.StringIO(compare.as_csv(rows)))
+    assert (
+        first_row["ratio"] == ""
+        and float(second_row["ratio"]) == rows[1].ratio
+        and second_row["methods"] == "lora-drop"
+    )
 
 
 def test_comparison_as_a_page(first, second):
@@ -145,7 +158,10 @@ def test_the_largest_gain_is_paired_over_examples(tmp_path):
     """The second's best makes no mistake that the first's does not make, so it is better on nearly all resamples."""
     first = search_with_predictions(tmp_path / "a", [trial(0, (100, 0.6))], {0: model(0.6)})
     second = search_with_predictions(tmp_path / "b", [trial(0, (100, 0.62))], {0: model(0.62)})
-    searches = [SearchResults(search(name=n), seen, (1000.0, 0.0)) for n, seen in (("a", first), ("b", second))]
+    searches = [
+        SearchResults(search(name=name), search_snapshot, (1000.0, 0.0))
+        for name, search_snapshot in (("a", first), ("b", second))
+    ]
     _, row = compare.compare(searches)
     assert row.better == pytest.approx(1 - math.exp(-8), abs=0.005)  # 8 of 400 examples decide
     assert 0.005 < row.gain_low < 0.02 < row.gain_high < 0.035

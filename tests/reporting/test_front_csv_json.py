@@ -1,4 +1,4 @@
-"""JSON and CSV that programs can read back."""
+"""The front as JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_no_points_no_rows():
 
 
 def test_figures_of_confirmed_points():
-    there = replace(snapshot(THREE), confirmed=CONFIRMED)
-    rows = json.loads(front_json(there), parse_constant=pytest.fail)
+    search_snapshot = replace(snapshot(THREE), confirmed=CONFIRMED)
+    rows = json.loads(front_json(search_snapshot), parse_constant=pytest.fail)
     assert rows[0]["confirmed"] == {
         "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
         "adapter_params": 9216.0, "gain_over_baseline": None,
@@ -31,19 +31,19 @@ def test_figures_of_confirmed_points():
         "better": None,
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
-    first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
+    first, _, third = csv.DictReader(io.StringIO(front_csv(search_snapshot)))
     assert first["confirmed.seeds"] == "2" and third["confirmed.seeds"] == ""
 
 
-def test_slices_tell_what_they_were_cut_from():
-    there = snapshot([trial(0, sliced(10, 1000, 0.8, (100, 0.7)))])
-    small, whole = json.loads(front_json(there))
-    assert (small["adapter_params"], small["cut_from"], small["metrics"]) == (100, 1000, {"accuracy": 0.7})
-    assert whole["cut_from"] is None and "kept" not in small
-    assert [row["cut_from"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["1000", ""]
+def test_slices_name_the_size_they_were_cut_from():
+    search_snapshot = snapshot([trial(0, sliced(10, 1000, 0.8, (100, 0.7)))])
+    slice_row, adapter_row = json.loads(front_json(search_snapshot))
+    assert (slice_row["adapter_params"], slice_row["cut_from"], slice_row["metrics"]) == (100, 1000, {"accuracy": 0.7})
+    assert adapter_row["cut_from"] is None and "kept" not in slice_row
+    assert [row["cut_from"] for row in csv.DictReader(io.StringIO(front_csv(search_snapshot)))] == ["1000", ""]
 
 
-def test_front_json_is_strict_and_whole():
+def test_front_json_is_strict_and_complete():
     trials = [trial(0, (100, 0.7))]
     trials[0].evaluations[0].metrics["f1"] = math.nan
     trials[0].settings["target_modules"] = ("query", "value")
@@ -82,13 +82,18 @@ def test_front_csv():
 
 def test_gains_go_into_json_and_csv():
     trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), baseline=True, method="lora")]
-    there = snapshot(trials)
-    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
-    assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
+    search_snapshot = snapshot(trials)
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(search_snapshot))] == [None, pytest.approx(0.1)]
+    assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(search_snapshot)))] == [
+        "",
+        str(0.9 - 0.8),
+    ]
 
 
 def test_gains_for_programs_are_those_of_the_table():
     baseline = trial(3, (10_000, 0.7), baseline=True, method="lora")
-    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), baseline])
-    there = replace(there, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}})
-    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]
+    search_snapshot = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), baseline])
+    search_snapshot = replace(
+        search_snapshot, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}}
+    )
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(search_snapshot))] == [None, pytest.approx(0.02)]

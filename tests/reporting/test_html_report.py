@@ -1,4 +1,4 @@
-"""A report tells what the journal tells, whatever its texts hold, and works by itself."""
+"""A report shows the journal's data, escapes its texts and is self-contained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autorank.trials.statistics.certainty import assess
 from tests.reporting.html.read import Page
 from tests.reporting.html.test_document import HOSTILE
 from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial
-from tests.trials.predicted import small
+from tests.trials.predicted import small_search
 
 REFERENCE = (1_000_000.0, 0.0)
 
@@ -25,12 +25,12 @@ REFERENCE = (1_000_000.0, 0.0)
 @pytest.fixture
 def trials():
     ranks = base_ranks()
-    made = [
+    searched_trials = [
         trial(i, evaluation(10, 1000 * 2**i, 0.5 + 0.04 * i, ranks=ranks), method=("lora-drop", "increlora")[i % 2])
         for i in range(8)
     ]
     return [
-        *made,
+        *searched_trials,
         trial(8, (2000, 0.4), (2000, 0.55), method="lora", baseline=True),
         trial(9, (500, 0.2), state="pruned", reason="below the best third of its peers"),
         trial(10, state="failed", reason="out of memory"),
@@ -42,13 +42,13 @@ SECTIONS = {"front", "growth", "curves", "ranks", "settings", "trials"}
 SPEC = search("lora-drop", "increlora", baseline=True)
 
 
-def test_the_data_are_the_journal_s(trials):
-    there = snapshot(trials)
-    page = Page(render_report(there, SPEC, REFERENCE))
+def test_page_data_equal_the_journal(trials):
+    search_snapshot = snapshot(trials)
+    page = Page(render_report(search_snapshot, SPEC, REFERENCE))
     assert len(page.ids()) == len(set(page.ids()))
     assert {"title", "summary", *SECTIONS, "theme", "slider", "most"} <= set(page.ids())
     assert page.texts["title"] == "first" and page.texts["about"] == "lora-drop, increlora on demo"
-    rows = front_rows(there)
+    rows = front_rows(search_snapshot)
     assert [(p["trial"], p["step"], p["params"], p["score"], p["knee"]) for p in page.data["points"]] == [
         (r["trial"], r["step"], r["adapter_params"], r["score"], r["knee"]) for r in rows
     ]
@@ -67,30 +67,34 @@ def test_the_data_are_the_journal_s(trials):
 
 def test_slices_name_the_adapter_they_were_cut_from(trials):
     curve = sliced(10, 200_000, 0.95, (50, 0.6), (100_000, 0.93), ranks=base_ranks())
-    there = snapshot([*trials, trial(12, curve)])
-    page = Page(render_report(there, SPEC, REFERENCE))
+    search_snapshot = snapshot([*trials, trial(12, curve)])
+    page = Page(render_report(search_snapshot, SPEC, REFERENCE))
     slices = [point for point in page.data["points"] if "Cut from" in point["facts"]]
     assert [(p["trial"], p["params"], p["facts"]["Cut from"]) for p in slices] == [
         (12, params, "200,000 parameters") for params in (50, 100_000)
     ]
     head, *rows = page.tables["front-table"]
-    assert [row[head.index("cut from")] for row in rows] == ["200,000" if p.kept else "" for p in there.points]
+    assert [row[head.index("cut from")] for row in rows] == [
+        "200,000" if p.kept else "" for p in search_snapshot.points
+    ]
     head, *rows = page.tables["trials-table"]
     assert [row[head.index("slices")] for row in rows] == ["0"] * 12 + ["2"]
     ranks = page.data["figures"]["ranks-12-10-100000"]["data"][0]["z"]
     assert sum(rank for row in ranks for rank in row) == 2  # two components of the first layer
-    assert "Slices are more scores to select from" in render_report(there, SPEC, REFERENCE)
+    assert "Slices are more scores to select from" in render_report(search_snapshot, SPEC, REFERENCE)
     assert "Slices are" not in render_report(snapshot(trials), SPEC, REFERENCE)
 
 
-def test_every_figure_is_shown_and_every_choice_is_there(trials):
+def test_every_figure_can_be_chosen_and_shown(trials):
     page = Page(render_report(snapshot(trials), SPEC, REFERENCE))
     figures = page.data["figures"]
-    shown = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
+    visible = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
     options = [a["value"] for tag, a in page.elements if tag == "option"]
-    prefixes = [each for tag, a in page.elements if tag == "select" for each in json.loads(a["data-plots"]).values()]
-    shown |= {prefix + value for prefix in prefixes for value in options} & set(figures)
-    assert shown == set(figures)
+    prefixes = [
+        prefix for tag, a in page.elements if tag == "select" for prefix in json.loads(a["data-plots"]).values()
+    ]
+    visible |= {prefix + value for prefix in prefixes for value in options} & set(figures)
+    assert visible == set(figures)
     labeled = [a for _, a in page.elements if a.get("class") == "plot"]
     assert labeled and all(a["role"] == "img" and a["aria-label"] for a in labeled)
     assert figures["importance-0"] == {
@@ -99,22 +103,24 @@ def test_every_figure_is_shown_and_every_choice_is_there(trials):
 
 
 def test_the_command_exports_the_point_that_is_shown(trials):
-    there = snapshot(trials)
-    for row in Page(render_report(there, SPEC, REFERENCE)).data["points"]:
+    search_snapshot = snapshot(trials)
+    for row in Page(render_report(search_snapshot, SPEC, REFERENCE)).data["points"]:
         words = shlex.split(row["command"])
         assert words[:3] == ["autorank", "export", "first"] and "--runs" not in words
-        point = pick(there.points, max_params=int(words[words.index("--max-params") + 1]))
+        point = pick(search_snapshot.points, max_params=int(words[words.index("--max-params") + 1]))
         assert (point.trial, point.step) == (row["trial"], row["step"])
 
 
-def test_with_a_third_objective_too():
+def test_commands_with_a_third_objective_name_trial_and_step():
     slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
-    there = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
-    for row, point in zip(Page(render_report(there, SPEC, REFERENCE)).data["points"], there.points, strict=True):
+    search_snapshot = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
+    for row, point in zip(
+        Page(render_report(search_snapshot, SPEC, REFERENCE)).data["points"], search_snapshot.points, strict=True
+    ):
         assert f"--trial {point.trial} --step {point.step} " in row["command"]
 
 
-def test_commands_name_another_folder_of_runs(trials, tmp_path):
+def test_commands_name_a_custom_runs_directory(trials, tmp_path):
     page = Page(render_report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
     assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
 
@@ -153,7 +159,7 @@ def test_hostile_texts_stay_texts():
      [trial(0, (10, 0.5), method="lora", baseline=True)], [trial(0, evaluation(10, 0, 0.5, ranks={}))]],
     ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "baseline alone", "no parameters"],
 )  # fmt: skip
-def test_a_search_without_much_has_a_page(trials, tmp_path):
+def test_a_search_with_little_data_has_a_page(trials, tmp_path):
     page = Page(render_report(snapshot(trials), search(baseline=True), REFERENCE))
     assert set(page.ids()) >= SECTIONS
     assert ("slider" in page.ids()) == bool(front(trials))
@@ -162,19 +168,19 @@ def test_a_search_without_much_has_a_page(trials, tmp_path):
 
 
 def test_pictures_for_papers(trials, tmp_path):
-    there = snapshot(trials)
-    files = write_figures(there, SPEC, REFERENCE, tmp_path / "new" / "folder")
+    search_snapshot = snapshot(trials)
+    files = write_figures(search_snapshot, SPEC, REFERENCE, tmp_path / "new" / "folder")
     names = ("front", "hypervolume", "ranks")
     assert [file.name for file in files] == [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
-    first = [file.read_bytes() for file in files]
-    assert all(content.startswith(b"\x89PNG" if i % 2 == 0 else b"<?xml") for i, content in enumerate(first))
-    assert [file.read_bytes() for file in write_figures(there, SPEC, REFERENCE, tmp_path)] == first
+    contents = [file.read_bytes() for file in files]
+    assert all(content.startswith(b"\x89PNG" if i % 2 == 0 else b"<?xml") for i, content in enumerate(contents))
+    assert [file.read_bytes() for file in write_figures(search_snapshot, SPEC, REFERENCE, tmp_path)] == contents
 
 
 def test_a_report_says_how_certain_the_front_is(tmp_path):
-    there = small(tmp_path)
-    page = Page(render_report(there, search(baseline=True), REFERENCE))
-    certain = assess(there).points[0, 10, 100]
+    search_snapshot = small_search(tmp_path)
+    page = Page(render_report(search_snapshot, search(baseline=True), REFERENCE))
+    certain = assess(search_snapshot).points[0, 10, 100]
     head, _, row = page.tables["front-table"]
     assert row[head.index("90%")] == f"{certain.low:.3f}-{certain.high:.3f}"
     assert row[head.index("on front")] == f"{certain.on_front:.0%}"
@@ -183,4 +189,4 @@ def test_a_report_says_how_certain_the_front_is(tmp_path):
     traces = page.data["figures"]["front"]["data"]
     low, high = [trace for trace in traces if trace.get("line", {}).get("width") == 0]
     assert (low["y"][-1], high["y"][-1], high["fill"]) == (certain.low, certain.high, "tonexty")
-    assert write_figures(there, search(), REFERENCE, tmp_path / "figures")
+    assert write_figures(search_snapshot, search(), REFERENCE, tmp_path / "figures")

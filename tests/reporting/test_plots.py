@@ -1,4 +1,4 @@
-"""Figures hold what they should; how they look is for eyes."""
+"""Figures hold the trials' values; their look is not tested."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_every_figure_can_be_drawn(trials):
 def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
     trials = [trial(0, (100, 0.5), (100, 0.6)), trial(1, (1000, 0.8)), trial(2, (10_000, 0.85))]
     (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
-    everything, points, knee = (collection.get_offsets().tolist() for collection in axes.collections)
-    assert everything == [[100, 0.5], [100, 0.6], [1000, 0.8], [10_000, 0.85]]
+    evaluations, points, knee = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert evaluations == [[100, 0.5], [100, 0.6], [1000, 0.8], [10_000, 0.85]]
     assert points == [[100, 0.6], [1000, 0.8], [10_000, 0.85]] and knee == [[1000, 0.8]]
     assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "lora on demo"
     assert [note.get_text() for note in axes.texts] == ["knee: 1k, 0.800"]
@@ -73,15 +73,21 @@ def test_the_baseline_s_front_is_a_dashed_stair_beside_it():
     assert front.get_xydata().tolist() == [[100, 0.5], [1000, 0.8], [10_000, 0.8]]
     assert {line.get_drawstyle() for line in axes.lines} == {"steps-post"}
     assert baseline.get_color() != front.get_color()
-    everything, below, above, knee = (collection.get_offsets().tolist() for collection in axes.collections)
-    assert len(everything) == 5 and below == [[50, 0.4], [500, 0.7]]
-    assert above == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone
+    evaluations, baseline_points, front_points, knee = (
+        collection.get_offsets().tolist() for collection in axes.collections
+    )
+    assert len(evaluations) == 5 and baseline_points == [[50, 0.4], [500, 0.7]]
+    assert front_points == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone
     assert legend(axes) == ["evaluations", "plain LoRA (2)", "front (2)"]
 
 
 def test_a_stair_never_goes_down_with_a_third_objective():
-    looks = [evaluation(1, 100, 0.7, seconds=9), evaluation(2, 200, 0.5, seconds=1), evaluation(3, 300, 0.8, seconds=9)]
-    (axes,) = front_figure(snapshot([trial(0, *looks)], ObjectivesSpec(third="seconds")), "lora", REFERENCE).axes
+    evaluations = [
+        evaluation(1, 100, 0.7, seconds=9),
+        evaluation(2, 200, 0.5, seconds=1),
+        evaluation(3, 300, 0.8, seconds=9),
+    ]
+    (axes,) = front_figure(snapshot([trial(0, *evaluations)], ObjectivesSpec(third="seconds")), "lora", REFERENCE).axes
     (stair,) = axes.lines
     assert stair.get_ydata().tolist() == [0.7, 0.7, 0.8, 0.8]
     assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]
@@ -91,11 +97,11 @@ def test_points_beyond_a_limit_are_grey():
     (axes,) = front_figure(
         snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora", REFERENCE
     ).axes
-    everything, points, *_ = (collection.get_offsets().tolist() for collection in axes.collections)
-    assert everything == [[100, 0.7], [300, 0.9]] and points == [[100, 0.7]]
+    evaluations, points, *_ = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert evaluations == [[100, 0.7], [300, 0.9]] and points == [[100, 0.7]]
 
 
-def test_hypervolume_figure_shows_a_point_a_finished_trial():
+def test_hypervolume_figure_shows_one_point_per_finished_trial():
     trials = [trial(0, (5000, 0.6)), trial(1, (5000, 0.75)), trial(2, (1, 0.9), state="running")]
     (axes,) = hypervolume_figure(History(REFERENCE).update(trials), REFERENCE).axes
     (line,) = axes.lines

@@ -1,4 +1,4 @@
-"""A figure of ranks has their numbers, and room for all of its texts."""
+"""A rank map figure shows all ranks, and its texts fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from autorank.reporting.rank_plots import rank_map_figure
 
 
-def test_rank_map_has_a_number_a_layer_the_first_at_the_bottom():
+def test_rank_map_shows_one_number_per_layer_with_the_first_at_the_bottom():
     ranks = {"h.0.q": 4, "h.0.v": 0, "h.1.q": 2, "h.1.v": 8, "h.2.q": 1}
     (axes,) = rank_map_figure(ranks, "trial 3").axes
     *numbers, summary = axes.texts
@@ -34,4 +34,4 @@ def test_labels_of_a_rank_map_stay_inside_the_figure(layers, kinds, rank):
         box = artist.get_tightbbox()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(label.x1 < next_label.x0 for label, next_label in pairwise(boxes))

@@ -1,4 +1,4 @@
-"""A searcher driven as Tune drives it, for tests of it."""
+"""Helpers that drive a searcher as Tune does."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.trials.made_trials import evaluation
 
 REFERENCE = (64.0, 0.0)
 
-MEMORY = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
+OUT_OF_MEMORY = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
 
 
-def searching(journal, trials=9, **given):
-    return JournalSearcher(journal, bounds, trials, **given)
+def make_searcher(journal, trials=9, **options):
+    return JournalSearcher(journal, bounds, trials, **options)
 
 
 def result(step, score=0.8, finished=False, params=100):
@@ -21,7 +21,7 @@ def result(step, score=0.8, finished=False, params=100):
 
 
 def goes_on(searcher, trial_id, result):
-    """Hand a result on as the scheduler does; whether the trial goes on."""
+    """Report a result as the scheduler does, and return whether the trial goes on."""
     searcher.on_trial_result(trial_id, result)
     return not searcher.should_stop(trial_id)
 
@@ -30,6 +30,6 @@ def states(journal):
     return [(trial.state, trial.reason) for trial in journal.trials()]
 
 
-def reopened(journal):
+def reopen(journal):
     journal.close()
     return Journal.open(journal.folder, write=True)

@@ -22,7 +22,7 @@ BITFIT = MethodSpec(method="bitfit", space={"learning_rate": RATES})
 
 
 def write(folder: Path) -> None:
-    """A model without dropout, and data."""
+    """Write a model without dropout, and data."""
     write_model(folder / "plain", dropout=0.0)
     write_pairs(folder / "data", 60, 20)
 
@@ -37,13 +37,13 @@ def spec(folder: Path, name: str, *methods: MethodSpec, **training: Any) -> Sear
     )  # fmt: skip
 
 
-def assert_equal(ours: Snapshot, theirs: Snapshot) -> None:
-    """Trials are equal, scores to rounding."""
-    assert [_outcome(trial) for trial in ours.trials] == [_outcome(trial) for trial in theirs.trials]
-    for our_trial, their_trial in zip(ours.trials, theirs.trials, strict=True):
-        for our, their in zip(our_trial.evaluations, their_trial.evaluations, strict=True):
-            assert our.score == pytest.approx(their.score, abs=1e-4)
-            assert our.train_loss == pytest.approx(their.train_loss, rel=1e-4)
+def assert_equal(actual: Snapshot, expected: Snapshot) -> None:
+    """Check that trials are equal; scores may differ by rounding."""
+    assert [_outcome(trial) for trial in actual.trials] == [_outcome(trial) for trial in expected.trials]
+    for trial, expected_trial in zip(actual.trials, expected.trials, strict=True):
+        for evaluation, expected_evaluation in zip(trial.evaluations, expected_trial.evaluations, strict=True):
+            assert evaluation.score == pytest.approx(expected_evaluation.score, abs=1e-4)
+            assert evaluation.train_loss == pytest.approx(expected_evaluation.train_loss, rel=1e-4)
 
 
 def _outcome(trial: TrialRecord) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Runs that train nothing; what goes wrong with a trial is told by its number."""
+"""Runs that train nothing, and fail as planned by trial number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACE = {
 
 
 def search_spec(name: str = "standin", *methods: str, **values: Any) -> SearchSpec:
-    """A search of LoRA's rank and learning rate (or of `methods` in the same space) without a baseline."""
+    """Return a search of LoRA's rank and learning rate (or of `methods` in the same space) without a baseline."""
     entries = tuple(MethodSpec(method=method, space=SPACE) for method in methods or ("lora",))
     training = TrainingSpec(accumulate=1)  # a whole step, which trials that run out of memory halve
     return SearchSpec(
@@ -35,12 +35,12 @@ def search_spec(name: str = "standin", *methods: str, **values: Any) -> SearchSp
 
 
 def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
-    """A stand-in run has as many parameters as its rank."""
+    """Return the range of parameters: a stand-in run has as many as its rank."""
     return settings["rank"], settings["rank"]
 
 
 class StandInRun:
-    """Evaluates at once: parameters are the rank, the score grows with rank and step."""
+    """A run that evaluates at once: its parameters are the rank, its score grows with rank and step."""
 
     total_steps = STEPS
 
@@ -65,9 +65,9 @@ class StandInRun:
             time.sleep(0.5)
         if self.plan == "stuck" and self.step == 2:
             time.sleep(3600)
-        made = evaluation(self.step, self.rank, 0.5 + self.rank / 200 + self.step / 1000)
-        made.metrics["pid"] = os.getpid()
-        return replace(made, score={"nan": float("nan"), "weak": 0.1}.get(self.plan, made.score))
+        result = evaluation(self.step, self.rank, 0.5 + self.rank / 200 + self.step / 1000)
+        result.metrics["pid"] = os.getpid()
+        return replace(result, score={"nan": float("nan"), "weak": 0.1}.get(self.plan, result.score))
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}
@@ -86,7 +86,7 @@ class StandInRun:
 
 
 class StandInTrial(WarmTrial):
-    """`plans`: trial number -> what goes wrong with it; `None` is for all others."""
+    """A trial whose failure is in `plans` by trial number; `None` stands for all other trials."""
 
     plans: ClassVar[dict[int | None, str]] = {}
 

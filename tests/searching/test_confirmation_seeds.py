@@ -1,4 +1,4 @@
-"""Seeds are spent where a front is open."""
+"""Seeds beyond the first few go to points whose place on the front is open."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_undominated_point_is_not_contested() -> None:
 
 
 def test_seeds_beyond_the_equal_ones_go_to_points_that_are_open(tmp_path: Path) -> None:
-    """The smallest is decided; the other two are as good as each other. In all there are four seeds each."""
+    """The smallest point is decided; the two others are equally good. In all there are four seeds per point."""
     means = {0: 0.5, 1: 0.8, 2: 0.801}
     with open_journal(search_spec("s"), tmp_path / "s", lambda: (64.0, 0.0)) as journal:
         for number, score in means.items():
@@ -51,14 +51,14 @@ def test_seeds_beyond_the_equal_ones_go_to_points_that_are_open(tmp_path: Path) 
             journal.record(number, evaluation(10, 10 * (number + 1), score))
             journal.finish(number, "complete")
         searcher, noise = ConfirmSearcher(journal, 4, tmp_path), np.random.default_rng(1)
-        asked = []
-        while isinstance(suggested := searcher.suggest(str(len(asked))), dict):
+        names = []
+        while isinstance(suggested := searcher.suggest(str(len(names))), dict):
             name = suggested["number"]
-            asked.append(name)
+            names.append(name)
             number = int(name.split("-")[0])
             score = means[number] + 0.01 * noise.normal()
-            searcher.on_trial_complete(str(len(asked) - 1), {"evaluation": evaluation(10, 10, score), "finished": True})
-        assert len(asked) == len(set(asked)) == 12 and searcher.problem is None
-        assert sorted(name.split("-")[0] for name in asked[:9]) == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
-        assert all(name[0] in "12" for name in asked[9:])
+            searcher.on_trial_complete(str(len(names) - 1), {"evaluation": evaluation(10, 10, score), "finished": True})
+        assert len(names) == len(set(names)) == 12 and searcher.problem is None
+        assert sorted(name.split("-")[0] for name in names[:9]) == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
+        assert all(name[0] in "12" for name in names[9:])
         assert pending(journal, 4) == [] and len(pending(journal, 5)) == 1

@@ -1,4 +1,4 @@
-"""What a search will cost: the parameter range is exact, the time at least of the right order."""
+"""The estimated costs of a search: the parameter range is exact, the time at least of the right order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from autorank.modeling import target_modules
 from autorank.modeling.base_model import meta_model
 from autorank.searching.budget import Budget
 from autorank.searching.cost_estimate import Estimate, estimate
+from autorank.searching.create import open_journal
 from autorank.searching.ray.resources import Resources
 from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
@@ -26,6 +27,7 @@ from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
+from tests.trials.made_trials import evaluation
 from trainables import eva
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -56,17 +58,17 @@ def test_shapes_come_from_the_config_alone(spec):
     assert set(target_modules.shapes(meta_model(spec.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
 
 
-def test_the_parameter_range_holds_what_runs_train(spec):
+def test_the_parameter_range_contains_the_sizes_of_trained_adapters(spec):
     # 3 layers of 2 kinds, rank (16 + 16) each; threshold 0.9 keeps 1 to 3 of 3, and the rest share one
-    fewest, most = parameter_range(spec, bounds(spec))
-    assert (fewest, most) == (2 * 2 * 32, 4 * 3 * 2 * 32)
+    smallest, largest = parameter_range(spec, bounds(spec))
+    assert (smallest, largest) == (2 * 2 * 32, 4 * 3 * 2 * 32)
     for rank in (1, 4):
         settings = {"rank": rank, "learning_rate": 1e-2}
         run = TrainingRun(spec.train("lora-drop", settings))
-        assert fewest <= next(run).adapter_params <= most
+        assert smallest <= next(run).adapter_params <= largest
 
 
-def test_the_estimate(spec):
+def test_the_estimate_of_steps_and_seconds(spec):
     before = os.environ["AUTORANK_CACHE"]
     cost = estimate(spec, 5, Resources(2, 1, 0), bounds(spec))
     assert cost.steps == 12  # 3 epochs of ⌈60 / 16⌉
@@ -76,15 +78,15 @@ def test_the_estimate(spec):
 
 
 class Clock:
-    """Stands still unless it is moved."""
+    """A clock that advances only during timed functions."""
 
     now = 0.0
 
     def perf_counter(self):
         return self.now
 
-    def moved_by(self, seconds, call):
-        """The function, which takes so many seconds; `seconds`: of its arguments."""
+    def with_duration(self, seconds, call):
+        """Return the function such that a call takes `seconds(*arguments)`."""
 
         def timed(*args):
             self.now += seconds(*args)
@@ -94,21 +96,23 @@ class Clock:
 
 
 @pytest.mark.parametrize(("method", "prompts"), [("lora", 32), ("eva", 32), ("lora", 64)])
-def test_an_estimate_is_what_a_run_takes(method, prompts, tmp_path, monkeypatch):
-    """Of a text-to-text task, whose evaluations write batches of prompts, a token of each at a time; on a clock that
-    tells seconds by what is done. EVA's preparation counts too, though other runs find what it computes."""
+def test_the_estimate_equals_the_time_that_a_run_takes(method, prompts, tmp_path, monkeypatch):
+    """For a text-to-text task, whose evaluations generate answers to batches of prompts, one token of each at a time.
+
+    Steps, tokens and EVA's preparation take a fixed time each. The preparation counts although later runs reuse it.
+    """
     clock = Clock()
     if prompts != DECODED:  # as on a GPU
         monkeypatch.setattr(ForwardPasses, "decoding_batch", lambda *_: prompts)
     for module in ("autorank.training.run", "autorank.searching.cost_estimate"):
         monkeypatch.setattr(f"{module}.time", clock)
-    steps = clock.moved_by(lambda *_: 2.0, OptimizationLoop.step)
-    written = clock.moved_by(
+    timed_step = clock.with_duration(lambda *_: 2.0, OptimizationLoop.step)
+    timed_write = clock.with_duration(
         lambda _, phase, split, longest: -(-len(split) // prompts) * longest * 0.5, Generation.write
     )
-    monkeypatch.setattr(OptimizationLoop, "step", steps)
-    monkeypatch.setattr(Generation, "write", written)
-    monkeypatch.setattr(eva, "directions", clock.moved_by(lambda *_: 7.0, eva.directions))
+    monkeypatch.setattr(OptimizationLoop, "step", timed_step)
+    monkeypatch.setattr(Generation, "write", timed_write)
+    monkeypatch.setattr(eva, "directions", clock.with_duration(lambda *_: 7.0, eva.directions))
     texts.data(tmp_path / "data", validation=70)
     search = SearchSpec(
         name="texts", model=texts.model("llama", tmp_path / "model"), training=TrainingSpec(epochs=4, batch_size=16),
@@ -125,22 +129,22 @@ def test_an_estimate_is_what_a_run_takes(method, prompts, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("method", names())
-def test_every_methods_own_space_can_be_timed(spec, method):
-    """Schedules are those of whole trials, not of the few steps that are timed."""
-    own = space.load(method)
+def test_each_built_in_space_can_be_timed(spec, method):
+    """Schedules are those of complete trials, not of the few steps that are timed."""
+    built_in = space.load(method)
     training = spec.training.model_copy(update={"epochs": 40})
-    entry = MethodSpec(method=method, settings=own.fixed, space=own.ranges)
-    whole = spec.model_copy(update={"methods": (entry,), "training": training})
-    cost = estimate(whole, 1, Resources(1, 1, 0), bounds(whole))
+    entry = MethodSpec(method=method, settings=built_in.fixed, space=built_in.ranges)
+    long_spec = spec.model_copy(update={"methods": (entry,), "training": training})
+    cost = estimate(long_spec, 1, Resources(1, 1, 0), bounds(long_spec))
     assert cost.steps == 160 and cost.seconds_per_step > 0
 
 
 def test_the_largest_allowed_adapter_is_the_end_of_the_range(spec):
     limited = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=500)})
     assert parameter_range(limited, bounds(spec)) == (2 * 2 * 32, 500)
-    none = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=100)})
+    impossible = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=100)})
     with pytest.raises(AutorankError, match="--max-params 100 is less than the smallest adapter of the space, 128"):
-        parameter_range(none, bounds(spec))
+        parameter_range(impossible, bounds(spec))
 
 
 def test_a_dry_run_mentions_confirmations_and_joins_no_cluster(spec, monkeypatch):
@@ -148,21 +152,39 @@ def test_a_dry_run_mentions_confirmations_and_joins_no_cluster(spec, monkeypatch
     monkeypatch.setattr("autorank.display.dry_run.estimate", lambda *_: cost)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     console = Console(width=100)
-    with console.capture() as here:
+    with console.capture() as local_output:
         console.print(dry_run(spec, Budget(trials=4, confirm=3)))
-    assert "label: 2 classes: a 50 %, b 50 %" in here.get()
-    assert "confirmation        3 more runs for each adapter with points on the front" in here.get()
-    with console.capture() as away:
+    assert "label: 2 classes: a 50 %, b 50 %" in local_output.get()
+    assert "confirmation        3 more runs for each adapter with points on the front" in local_output.get()
+    with console.capture() as cluster_output:
         console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
-    assert "of this machine, not of the cluster" in away.get() and "confirmation" not in away.get()
+    assert "of this machine, not of the cluster" in cluster_output.get() and "confirmation" not in cluster_output.get()
+
+
+def test_a_dry_run_of_an_existing_search_is_of_its_further_trials(spec, tmp_path, monkeypatch):
+    trials = []
+    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12, "")
+    monkeypatch.setattr("autorank.display.dry_run.estimate", lambda spec, number, *_: trials.append(number) or cost)
+    with open_journal(spec, tmp_path, lambda: (512.0, 0.0)) as journal:
+        journal.set_options(trials=60, confirm=2)
+        (entry,) = spec.methods
+        for _ in range(3):
+            number = journal.begin(entry.method, {"rank": 1, "learning_rate": 1e-3}, {}).number
+            journal.record(number, evaluation(1, 128, 0.5))
+            journal.finish(number, "complete")
+    console = Console(width=100)
+    with console.capture() as output:
+        for budget in (Budget(), Budget(trials=4), Budget(trials=20, more=True)):
+            console.print(dry_run(spec, budget, tmp_path))
+    assert trials == [57, 1, 57] and "1 further trial  " in output.get() and output.get().count("2 more runs") == 3
 
 
 @pytest.mark.parametrize(("sliced", "rank"), [(False, 1), (True, 4)])
-def test_a_method_starts_with_its_defaults_and_an_adapter_of_one_end(spec, sliced, rank):
-    """The largest adapter's slices are adapters of all sizes; without slices the smallest adapter counts most."""
+def test_a_method_starts_with_its_defaults_and_the_smallest_or_largest_adapter(spec, sliced, rank):
+    """The slices of the largest adapter are adapters of all sizes; without slices a search starts with the smallest."""
     (entry,) = spec.methods
     assert first_settings(entry, bounds(spec), sliced) == [
-        {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler's
+        {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler chooses one
         {"learning_rate": 1e-3, "rank": rank},
     ]
 

@@ -1,4 +1,4 @@
-"""What the searcher stops, and what samplers learn of it."""
+"""Which trials the searcher stops, and what samplers learn from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autorank.searching.journal_searcher import JournalSearcher
 from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
 from autorank.trials.record import TrialRecord
 from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS
-from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
+from tests.searching.driven import REFERENCE, goes_on, make_searcher, reopen, result, states
 from tests.searching.standin import bounds, search_spec
 from tests.trials.made_trials import evaluation, sliced
 
@@ -23,9 +23,9 @@ def trial_of_rank(number, rank):
     return TrialRecord(number, "lora", {"rank": rank, "learning_rate": 1e-3})
 
 
-def begun(journal):
-    """The first trials that a search begins."""
-    searcher = searching(journal)
+def first_trials(journal):
+    """Begin a search and return its first trials."""
+    searcher = make_searcher(journal)
     for name in "abcdef":
         searcher.suggest(name)
     return journal.trials()
@@ -34,7 +34,7 @@ def begun(journal):
 def test_trials_over_a_limit_stop_and_beat_no_others(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(max_memory=100))
     with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
-        searcher = searching(journal)
+        searcher = make_searcher(journal)
         for name in "abcde":
             searcher.suggest(name)
             over = {"evaluation": evaluation(1, 1, 0.9, peak_memory=101), "finished": False}
@@ -53,11 +53,11 @@ def test_an_adapter_over_the_limit_is_trained_if_its_slices_count(tmp_path, slic
         stopping = StoppingPolicy(spec, bounds, evaluations=9)
         trial = replace(trial_of_rank(0, rank=32), evaluations=(sliced(1, 32, 0.9, (8, 0.6)),))
         assert stopping.reason(trial, []) == reason
-        assert any(bounds("lora", trial.settings)[0] > 10 for trial in begun(journal)) == (reason is None)
+        assert any(bounds("lora", trial.settings)[0] > 10 for trial in first_trials(journal)) == (reason is None)
 
 
 def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
-    """The last one has the best adapter, but that is over the limit, and its slices are beaten."""
+    """The last trial has the best adapter, but that is over the limit, and its slices are beaten."""
     limits = ObjectivesSpec(max_params=10)
     spec = search_spec(objectives=limits, training=TrainingSpec(slices="auto"), halving=HalvingSpec(grace=1))
     stopping = StoppingPolicy(spec, bounds, evaluations=9)
@@ -72,23 +72,23 @@ def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
 def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
-        searcher = searching(journal)
-        going = []
+        searcher = make_searcher(journal)
+        continued = []
         for name, rank, score, seconds in zip("abc", (8, 1, 64), (0.8, 0.9, 0.7), (50.0, 60.0, 1.0), strict=True):
             searcher.suggest(name)
-            told = {"evaluation": evaluation(1, rank, score, seconds=seconds), "finished": False}
-            going.append(goes_on(searcher, name, told))
-        assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
+            tune_result = {"evaluation": evaluation(1, rank, score, seconds=seconds), "finished": False}
+            continued.append(goes_on(searcher, name, tune_result))
+        assert continued == [True, True, True]  # the last is beaten by score, but by far the quickest
         last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
         searcher.on_trial_complete("c", last)
         assert journal.trial(2).sampler_values == (0.0, 2.0)  # as large as the worst corner
-        assert searching(reopened(journal)).suggest("d")["number"] == 0
+        assert make_searcher(reopen(journal)).suggest("d")["number"] == 0
 
 
-def test_a_trial_without_a_point_within_the_limits_is_learnt_by_its_excess(tmp_path):
+def test_a_trial_without_a_point_within_the_limits_is_learned_by_its_excess(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(min_score=0.8))
     with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
-        searcher = searching(journal)
+        searcher = make_searcher(journal)
         for name, score in zip("ab", (0.75, 0.85), strict=True):
             searcher.suggest(name)
             searcher.on_trial_complete(name, result(1, score, finished=True, params=32))
@@ -99,7 +99,7 @@ def test_a_trial_without_a_point_within_the_limits_is_learnt_by_its_excess(tmp_p
 
 def test_trial_cut_by_the_time_budget_is_learned_with_its_expected_score(tmp_path):
     with open_journal(search_spec(halving=None), tmp_path / "cut", lambda: REFERENCE) as journal:
-        searcher = searching(journal, deadline=time.monotonic() + 3600)
+        searcher = make_searcher(journal, deadline=time.monotonic() + 3600)
         searcher.suggest("a")
         searcher.on_trial_result("a", result(1, 0.5, params=1))
         searcher.on_trial_complete("a", result(2, 0.7, finished=True, params=1))
@@ -108,19 +108,19 @@ def test_trial_cut_by_the_time_budget_is_learned_with_its_expected_score(tmp_pat
         assert not goes_on(searcher, "b", result(1, 0.65, params=2))
         searcher.on_trial_complete("b", result(1, 0.65, params=2))
         assert journal.trial(1).reason == "time budget" and searcher.cut_off
-        gain = 0.2 * 63 / 64  # of the other
+        gain = 0.2 * 63 / 64  # of trial 0
         assert journal.trial(1).sampler_values == (pytest.approx(0.65 * 62 / 64 + gain),)
 
 
-def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path):
+def test_a_stopped_trial_is_learned_with_its_expected_seconds(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
-        searcher = searching(journal)
+        searcher = make_searcher(journal)
         for name in "ab":
             searcher.suggest(name)
             for step, seconds in ((1, 10.0), (2, 20.0), (3, 30.0)):
-                told = evaluation(step, 32, 0.6 + step / 10, seconds=seconds)
-                searcher.on_trial_result(name, {"evaluation": told, "finished": step == 3})
+                latest = evaluation(step, 32, 0.6 + step / 10, seconds=seconds)
+                searcher.on_trial_result(name, {"evaluation": latest, "finished": step == 3})
             searcher.on_trial_complete(name, {})
         searcher.suggest("c")
         slow = {"evaluation": evaluation(1, 32, 0.5, seconds=12.0), "finished": False}
@@ -129,28 +129,28 @@ def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path
         assert journal.trial(2).sampler_values == (pytest.approx((0.5 + 0.2) / 2), pytest.approx(36.0))
 
 
-def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
+def test_a_trial_that_has_left_the_front_can_be_stopped(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(third="seconds"), halving=HalvingSpec(grace=2))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
-        searcher = searching(journal, evaluations=9)
+        searcher = make_searcher(journal, evaluations=9)
         for name in "abc":
             searcher.suggest(name)
             for step, seconds in ((1, 5.0), (2, 9.0)):
-                told = evaluation(step, 1, 0.9, seconds=seconds)
-                assert goes_on(searcher, name, {"evaluation": told, "finished": False})
+                latest = evaluation(step, 1, 0.9, seconds=seconds)
+                assert goes_on(searcher, name, {"evaluation": latest, "finished": False})
         searcher.suggest("d")
         assert goes_on(searcher, "d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
         assert not goes_on(searcher, "d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_flat_search_starts_no_trial_with_stop_when_flat(tmp_path, asked):
+@pytest.mark.parametrize("stop_when_flat", [True, False])
+def test_a_flat_search_starts_no_trial_with_stop_when_flat(tmp_path, stop_when_flat):
     with open_journal(search_spec(), tmp_path / "flat", lambda: REFERENCE) as journal:
-        searcher = JournalSearcher(journal, bounds, 30, stop_when_flat=asked)
+        searcher = JournalSearcher(journal, bounds, 30, stop_when_flat=stop_when_flat)
         for number in range(9):
             if not isinstance(searcher.suggest(str(number)), dict):
                 break
             searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
-        assert searcher.flat == asked and searcher.has_work() != asked and searcher.problem is None
-        assert len(journal.trials()) == (FIXED + MIN_TRIALS if asked else 9)
-        assert (searcher.suggest("more") == Searcher.FINISHED) == asked
+        assert searcher.flat == stop_when_flat and searcher.has_work() != stop_when_flat and searcher.problem is None
+        assert len(journal.trials()) == (FIXED + MIN_TRIALS if stop_when_flat else 9)
+        assert (searcher.suggest("more") == Searcher.FINISHED) == stop_when_flat

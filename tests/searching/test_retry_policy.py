@@ -1,4 +1,4 @@
-"""One rule for all that is tried again, whoever hands it out."""
+"""The retry policy of trials, confirmations and recipes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def run(batch_size: int | None, accumulate: int | str) -> TrainSpec:
 )
 def test_micro_batches_are_halved_up_to_three_times(batch_size, before, after):
     policy, train = RetryPolicy(retries=0), run(batch_size, before)
-    seen = []
+    micro_batches = []
     while policy.retry("run", 0, train, None, out_of_memory=True):
-        seen.append(policy.reduced("run", train).training.accumulate)
-    assert seen == after and policy.alone("run") == bool(after)
+        micro_batches.append(policy.reduced("run", train).training.accumulate)
+    assert micro_batches == after and policy.alone("run") == bool(after)
     assert policy.reduced("another", train) == train and not policy.alone("another")
 
 
-def test_deaths_count_but_for_those_that_are_the_machines():
+def test_deaths_count_unless_the_machine_caused_them():
     policy, train = RetryPolicy(retries=1), run(8, 1)
     crashed, preempted = Death("crashed"), Death("its node went away", preempted=True)
     storage_missing = Death("its node does not see the folder", storage_missing=True)

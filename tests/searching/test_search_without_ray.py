@@ -1,4 +1,4 @@
-"""Searches that end before Ray starts: options that contradict each other; options are stored before."""
+"""Searches that end before Ray starts: contradictory options are refused, valid ones are stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.searching.standin import bounds, search_spec
 
 
 @pytest.mark.parametrize("objectives", [ObjectivesSpec(third="memory"), ObjectivesSpec(max_memory=10**9)])
-def test_trials_in_packs_have_no_memory_of_their_own(tmp_path: Path, objectives: ObjectivesSpec) -> None:
+def test_lanes_cannot_be_combined_with_memory_objectives(tmp_path: Path, objectives: ObjectivesSpec) -> None:
     with pytest.raises(AutorankError, match="--lanes auto cannot be combined with --objective memory or --max-memory"):
         search(search_spec(objectives=objectives), tmp_path, Budget(lanes="auto"))
 
@@ -40,7 +40,7 @@ def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytes
             conduct(journal, WarmTrial, bounds, budget, tracking)
         return Journal.open(folder).options
 
-    wanted = attempt(Budget(7, confirm=2, storage="memory://bucket"))
-    assert wanted == {"trials": 7, "confirm": 2, "storage": "memory://bucket", "tracking": tracking}
-    assert attempt(Budget()) == wanted
-    assert attempt(Budget(9, more=True)) == wanted  # +9, of which none is done yet
+    stored = attempt(Budget(7, confirm=2, storage="memory://bucket"))
+    assert stored == {"trials": 7, "confirm": 2, "storage": "memory://bucket", "tracking": tracking}
+    assert attempt(Budget()) == stored
+    assert attempt(Budget(9, more=True)) == stored  # +9, of which none is done yet

@@ -1,4 +1,4 @@
-"""`shrink`: sizes of an adapter that plain PEFT trained, their scores, the choice, and what is written."""
+"""`shrink` on an adapter that plain PEFT trained: the sizes, their scores, the choice, and the written adapter."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_without_data_sizes_are_listed_and_chosen_by_energy(adapter: str, tmp_path: Path) -> None:
-    listed = autorank.shrink(adapter)
-    assert [size.energy for size in listed.sizes] == sorted(size.energy for size in listed.sizes)
-    assert listed.sizes[-1].energy == pytest.approx(1.0) and listed.chosen is None
+    unscored = autorank.shrink(adapter)
+    assert [size.energy for size in unscored.sizes] == sorted(size.energy for size in unscored.sizes)
+    assert unscored.sizes[-1].energy == pytest.approx(1.0) and unscored.chosen is None
     chosen = autorank.shrink(adapter, energy=0.9, to=tmp_path / "smaller").chosen
     assert chosen is not None and 0.9 <= chosen.energy < 0.95 and chosen.score is None
     config = peft.LoraConfig.from_pretrained(tmp_path / "smaller")
@@ -63,8 +63,8 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     assert len(sizes) == 5 and chosen is not None and chosen.score is not None and sizes[-1].score is not None
     assert chosen.score >= sizes[-1].score - 0.05
     assert all(size.adapter_params >= chosen.adapter_params for size in sizes if size.score >= sizes[-1].score - 0.05)
-    again = autorank.shrink(tmp_path / "smaller", **data, sizes=1).sizes[-1]
-    assert (again.adapter_params, again.score) == (chosen.adapter_params, chosen.score)
+    rescored = autorank.shrink(tmp_path / "smaller", **data, sizes=1).sizes[-1]
+    assert (rescored.adapter_params, rescored.score) == (chosen.adapter_params, chosen.score)
     autorank.shrink(adapter, max_params=chosen.adapter_params, pad=True, to=tmp_path / "padded")
     assert not peft.LoraConfig.from_pretrained(tmp_path / "padded").rank_pattern
     padded = autorank.shrink(tmp_path / "padded", **data, sizes=1).sizes[-1]
@@ -72,11 +72,11 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     assert (tmp_path / "f.png").stat().st_size > 10_000
 
 
-def test_a_limit_is_used_up(adapter: str) -> None:
+def test_the_largest_size_within_the_limit_is_scored_too(adapter: str) -> None:
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "sizes": 1}
-    (scored, whole), limit = autorank.shrink(adapter, **data).sizes, 20_000
-    assert scored.adapter_params < 15_000 and limit < whole.adapter_params  # one is far below the limit, one above
-    largest, chosen = (autorank.shrink(adapter, **more, max_params=limit).chosen for more in ({}, data))
+    (scored, full_size), limit = autorank.shrink(adapter, **data).sizes, 20_000
+    assert scored.adapter_params < 15_000 and limit < full_size.adapter_params  # the limit is between the two sizes
+    largest, chosen = (autorank.shrink(adapter, **options, max_params=limit).chosen for options in ({}, data))
     assert largest is not None and chosen is not None and chosen.score is not None and scored.score is not None
     if chosen.adapter_params == scored.adapter_params:
         assert chosen.score == scored.score
@@ -86,13 +86,13 @@ def test_a_limit_is_used_up(adapter: str) -> None:
 
 def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "max_params": 4_000}
-    plain = autorank.shrink(adapter, **data, sizes=4).chosen
+    unpolished = autorank.shrink(adapter, **data, sizes=4).chosen
     polished = autorank.shrink(adapter, **data, sizes=4, polish=8, to=tmp_path / "polished")
-    assert plain is not None and polished.chosen is not None
-    assert polished.chosen.adapter_params == plain.adapter_params
-    assert "8 steps of training: score" in polished.notes[0] and polished.chosen.score >= plain.score  # type: ignore[operator]
-    again = autorank.shrink(tmp_path / "polished", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
-    assert again.score == polished.chosen.score
+    assert unpolished is not None and polished.chosen is not None
+    assert polished.chosen.adapter_params == unpolished.adapter_params
+    assert "8 steps of training: score" in polished.notes[0] and polished.chosen.score >= unpolished.score  # type: ignore[operator]
+    rescored = autorank.shrink(tmp_path / "polished", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
+    assert rescored.score == polished.chosen.score
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,12 @@ def test_an_adapter_in_autoranks_own_format(adapter: str, tmp_path: Path) -> Non
     base = base_model.load(demo.DEMO.model, outputs=2)
     peft_adapter.attach(peft_adapter.read(adapter), base)
     adapter_file.save(folder / adapter_file.FILE, base, adapter_file.Origin(demo.DEMO.model, 2, ("no", "yes"), 0))
-    own, plain = autorank.shrink(folder, energy=0.9, to=tmp_path / "to"), autorank.shrink(adapter, energy=0.9)
-    assert own.chosen is not None and plain.chosen is not None
-    assert own.chosen.adapter_params == plain.chosen.adapter_params
+    from_autorank, from_peft = (
+        autorank.shrink(folder, energy=0.9, to=tmp_path / "to"),
+        autorank.shrink(adapter, energy=0.9),
+    )
+    assert from_autorank.chosen is not None and from_peft.chosen is not None
+    assert from_autorank.chosen.adapter_params == from_peft.chosen.adapter_params
     assert peft.LoraConfig.from_pretrained(tmp_path / "to").rank_pattern
 
 
@@ -133,9 +136,9 @@ sys.argv = ["autorank", "shrink", {adapter!r}, "--task", "demo", "--max-eval-exa
 from autorank.cli.app import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert "PEFT adapter of" in done.stdout
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert completed.returncode == 0, completed.stderr
+    assert "PEFT adapter of" in completed.stdout
 
 
 def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -148,12 +151,12 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("adapter_params,energy\n")
 
 
-def test_polishing_in_vain_leaves_the_adapter_as_it_was(adapter: str, tmp_path: Path) -> None:
+def test_polishing_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:
     task = TaskSpec(name="demo", max_train_examples=64, max_eval_examples=60)
     shrinking = ScoredShrinking(adapter, task, None, TrainingSpec())
-    whole = shrinking.scored(1)[-1]
-    spoiled = shrinking.polish(whole, steps=4, learning_rate=10.0)
-    assert whole.score is not None and spoiled.score is not None and spoiled.score < whole.score
+    full_size = shrinking.scored(1)[-1]
+    polished = shrinking.polish(full_size, steps=4, learning_rate=10.0)
+    assert full_size.score is not None and polished.score is not None and polished.score < full_size.score
     (tmp_path / "whole").mkdir()
-    shrinking.write(whole, tmp_path / "whole")
-    assert ScoredShrinking(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == whole.score
+    shrinking.write(full_size, tmp_path / "whole")
+    assert ScoredShrinking(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == full_size.score

@@ -1,4 +1,4 @@
-"""A Hub on the loopback for tests: as much of its HTTP protocol as the real clients need to load from it."""
+"""A stand-in for the Hugging Face Hub on loopback: the part of its HTTP protocol that the real clients use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Repositories = dict[str, dict[str, bytes]]  # "datasets/org/name" or "models/org
 
 @contextlib.contextmanager
 def serve(repositories: Repositories, token: str | None = None, writable: bool = False) -> Iterator[str]:
-    """Serves until the end of the block; gives the address for HF_ENDPOINT. With a token, all is gated.
+    """Serve until the end of the block; yields the address for HF_ENDPOINT. With a token, all repositories are gated.
 
-    `writable`: commits change `repositories`; all of a commit is in its one request.
+    `writable`: commits change `repositories`; a commit is a single request.
     """
 
     class Handler(_Writable if writable else _Handler):  # type: ignore[misc]
@@ -56,15 +56,15 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
         files = self.repositories[repository]
-        rest = path.split("/".join(repository.split("/")[-2:]), 1)[1].strip("/").split("/", 2)
-        match rest:
+        segments = path.split("/".join(repository.split("/")[-2:]), 1)[1].strip("/").split("/", 2)
+        match segments:
             case ["resolve", _, file] if file in files:
                 self._file(files[file])
             case ["tree", _, *folder] if any(name.startswith("".join(folder)) for name in files):
                 self._json(_entries(files, "".join(folder)))
             case ["paths-info", _]:
-                wanted = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body).get("paths", [])
-                self._json([entry for entry in _entries(files, "") if entry["path"] in wanted])
+                paths = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body).get("paths", [])
+                self._json([entry for entry in _entries(files, "") if entry["path"] in paths])
             case [""] | ["revision", _]:
                 siblings = [{"rfilename": name} for name in files]
                 self._json({"id": "/".join(repository.split("/")[1:]), "sha": COMMIT, "siblings": siblings})
@@ -126,24 +126,24 @@ class _Writable(_Handler):
             case _:
                 self._refuse(404, "not here")
 
-    def _create(self, asked: dict[str, str]) -> None:
-        owner, name = asked.get("organization") or "me", asked["name"]
+    def _create(self, request: dict[str, str]) -> None:
+        owner, name = request.get("organization") or "me", request["name"]
         if owner != "me":
             return self._refuse(403, f"You don't have the rights to create a model under the namespace {owner}")
-        there = f"models/me/{name}" in self.repositories
-        self.repositories.setdefault(f"models/me/{name}", {".visibility": asked["visibility"].encode()})
-        self._json({"url": f"http://{self.headers['Host']}/me/{name}"}, 409 if there else 200)
+        exists = f"models/me/{name}" in self.repositories
+        self.repositories.setdefault(f"models/me/{name}", {".visibility": request["visibility"].encode()})
+        self._json({"url": f"http://{self.headers['Host']}/me/{name}"}, 409 if exists else 200)
 
     def _refuse(self, status: int, message: str) -> None:
         self._send(status, json.dumps({"error": message}).encode(), {"X-Error-Message": message})
 
 
 def _entries(files: dict[str, bytes], folder: str) -> list[dict[str, object]]:
-    """All files of a folder and below, and their folders, as the tree call lists them."""
-    found: list[dict[str, object]] = []
+    """All files of a folder and its subfolders, and these folders, as the Hub's tree endpoint lists them."""
+    entries: list[dict[str, object]] = []
     for name, content in files.items():
         if name.startswith(folder):
             oid = hashlib.sha1(content).hexdigest()
-            found.append({"type": "file", "path": name, "size": len(content), "oid": oid})
+            entries.append({"type": "file", "path": name, "size": len(content), "oid": oid})
     folders = {name.rpartition("/")[0] for name in files if "/" in name and name.startswith(folder)}
-    return found + [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(folders)]
+    return entries + [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(folders)]

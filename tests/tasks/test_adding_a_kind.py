@@ -1,4 +1,4 @@
-"""A kind of task is one module: counts, with the Poisson loss, in a package of the user's own."""
+"""A new kind of task is one module: counts with the Poisson loss, in a package of the user."""
 
 from __future__ import annotations
 

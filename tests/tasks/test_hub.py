@@ -1,4 +1,4 @@
-"""Named tasks and tokenizers through the real Hub clients, each in a process of its own."""
+"""Named tasks and tokenizers through the real Hub clients, each in a separate process."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ configs:
   - {split: validation, path: mrpc/validation-*}
 ---
 """
-CLOSED = "http://127.0.0.1:9"  # the discard port: nobody listens
+CLOSED = "http://127.0.0.1:9"  # the discard port: no server listens
 SCRIPT = """
 import sys
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
 
-for wanted in sys.argv[1:]:
-    task, data, model = wanted.split("=")
+for argument in sys.argv[1:]:
+    task, data, model = argument.split("=")
     try:
-        made = load(TaskSpec(name=task, data=data or None), model)
-        print("loaded", len(made.train), made.digest)
+        task_data = load(TaskSpec(name=task, data=data or None), model)
+        print("loaded", len(task_data.train), task_data.digest)
     except AutorankError as error:
         print("refused", " ".join(str(error).split()))
 """
@@ -62,14 +62,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     }
 
 
-def load(home: Path, endpoint: str, *wanted: str, **more: str) -> list[str]:
-    """One line for each `task=data folder=model`, loaded with the Hub's cache in `home`."""
+def load(home: Path, endpoint: str, *arguments: str, **variables: str) -> list[str]:
+    """Load each `task=data folder=model` in a process with the Hub's cache in `home`; one line of output for each."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(home / "hf"), "AUTORANK_CACHE": str(home / "cache"), "HF_ENDPOINT": endpoint}
-    command = [sys.executable, "-c", SCRIPT, *wanted]
-    done = subprocess.run(command, env=environment | more, capture_output=True, text=True, cwd=home, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    result = subprocess.run(command, env=environment | variables, capture_output=True, text=True, cwd=home, timeout=600)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
 
 
 def test_cached_data_are_used_when_the_hub_is_unreachable(files: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_cached_data_are_used_when_the_hub_is_unreachable(files: dict[str, dict[
     assert "out of reach and model 'org/other'" in not_cached
 
 
-def test_no_network_and_no_cache_says_data_and_demo(tmp_path: Path) -> None:
+def test_without_network_and_cache_the_message_names_data_and_demo(tmp_path: Path) -> None:
     (line,) = load(tmp_path, CLOSED, "mrpc==org/tiny")
     assert line.startswith("refused") and "--data DIR" in line and "--task demo" in line
 

@@ -1,4 +1,4 @@
-"""Multi-label classification: how labels are read, metrics next to scikit-learn's formulas, a training."""
+"""Multi-label classification: forms of labels, metrics against their formulas, a training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from autorank.tasks.metrics import multi_label, resampling
 from tests import tiny
 
 ROWS = [["news", "sport"], [], ["sport"], ["news"], ["art", "news"]] * 6
-SETS = {"text": [f"word number {i}" for i in range(len(ROWS))]}
+TEXT_COLUMNS = {"text": [f"word number {i}" for i in range(len(ROWS))]}
 
 
 def write(folder: Path, form: str) -> tuple[Path, str]:
-    """The same labels in a file of one form; and the label option."""
+    """Write the same labels in a file of this form; returns its path and the label option."""
     import pandas as pd
 
-    frame = pd.DataFrame(SETS)
+    frame = pd.DataFrame(TEXT_COLUMNS)
     columns = ["art", "news", "sport"]
     if form == "columns":
         for name in columns:
@@ -58,7 +58,7 @@ def test_every_form_gives_the_same_examples(form: str, tmp_path: Path) -> None:
     texts = [*train.texts[0], *validation["validation"].texts[0]]
     labels = np.concatenate([train.labels, validation["validation"].labels])
     for text, row in zip(texts, labels, strict=True):
-        expected = ROWS[SETS["text"].index(text)]
+        expected = ROWS[TEXT_COLUMNS["text"].index(text)]
         assert [name for name, flag in zip(task.label_names, row, strict=True) if flag] == expected
     description = task.kind.describe(task, train)
     assert description.startswith(f"{label}: any of 3 classes, 1.") and "news " in description
@@ -89,24 +89,24 @@ def test_columns_that_do_not_hold_zeros_and_ones(tmp_path: Path) -> None:
 
 
 def test_metrics_and_their_resamples() -> None:
-    draw = np.random.default_rng(0)
-    logits, labels = draw.normal(size=(40, 3)), (draw.random((40, 3)) < 0.4).astype(np.float32)
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 3)), (rng.random((40, 3)) < 0.4).astype(np.float32)
     scores = multi_label.compute(multi_label.METRICS, logits, labels)
-    right = (logits > 0) & (labels == 1)
-    each = 2 * right.sum(0) / ((logits > 0).sum(0) + labels.sum(0))
+    true_positives = (logits > 0) & (labels == 1)
+    class_f1 = 2 * true_positives.sum(0) / ((logits > 0).sum(0) + labels.sum(0))
     expected = {
-        "micro_f1": 2 * right.sum() / ((logits > 0).sum() + labels.sum()),
-        "macro_f1": each.mean(),
+        "micro_f1": 2 * true_positives.sum() / ((logits > 0).sum() + labels.sum()),
+        "macro_f1": class_f1.mean(),
         "subset_accuracy": ((logits > 0) == (labels == 1)).all(1).mean(),
     }
     assert dict(scores) == pytest.approx(expected, abs=1e-6)
-    drawn = draw.integers(40, size=(3, 40))
-    weights = np.stack([np.bincount(rows, minlength=40) for rows in drawn]).astype(np.float32)
+    samples = rng.integers(40, size=(3, 40))
+    weights = np.stack([np.bincount(rows, minlength=40) for rows in samples]).astype(np.float32)
     for name in multi_label.METRICS:
         outcomes = multi_label.compute([name], logits, labels).outcomes
         assert outcomes is not None
-        again = [multi_label.compute([name], logits[rows], labels[rows])[name] for rows in drawn]
-        assert resampling.resampled([outcomes], weights)[:, 0] == pytest.approx(again, abs=1e-6)
+        sample_scores = [multi_label.compute([name], logits[rows], labels[rows])[name] for rows in samples]
+        assert resampling.resampled([outcomes], weights)[:, 0] == pytest.approx(sample_scores, abs=1e-6)
     assert np.isnan(multi_label.compute(["micro_f1"], logits * np.nan, labels)["micro_f1"])
 
 
@@ -122,11 +122,11 @@ def test_trained_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     assert list(result.best.metrics) == list(multi_label.METRICS)
     assert adapter_file.origin is not None
-    plain = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "out", num_labels=3)
-    assert plain.config.num_labels == 3
+    peft_model = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "out", num_labels=3)
+    assert peft_model.config.num_labels == 3
     card = (tmp_path / "out" / "README.md").read_text()
     assert 'problem_type="multi_label_classification"' in card
-    split = load(
+    task_data = load(
         TaskSpec(name="x", data=data, text=("text",), label=label, label_columns=("art", "news", "sport")), model
     )
-    assert split.train.labels.shape[1:] == (3,)
+    assert task_data.train.labels.shape[1:] == (3,)

@@ -1,4 +1,4 @@
-"""Reading the user's files, and what each mistake in them is told."""
+"""Reading the user's files, and the message for each mistake in them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read(path: Path, names: tuple[str, ...]) -> Table:
     return find_files(str(path)).read("train", names)
 
 
-def many(count: int) -> Columns:
+def labeled_rows(count: int) -> Columns:
     """`count` rows, a quarter of them `yes`."""
     return {
         "text": [f"text {i}" for i in range(count)],
@@ -80,7 +80,7 @@ def splits_of(data: Path | str, **options: Any) -> Splits:
     return read_own(TaskSpec(name="mine", data=data, **{"text": ("text",), "label": "label", **options}))
 
 
-def refused(path: Path | str, **options: Any) -> str:
+def error_message(path: Path | str, **options: Any) -> str:
     with pytest.raises(AutorankError) as caught:
         splits_of(path, **options)
     return str(caught.value)
@@ -114,69 +114,71 @@ def refused(path: Path | str, **options: Any) -> str:
 def test_messages_for_invalid_files(name: str, content: str, words: list[str], tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
-    message = refused(path)
+    message = error_message(path)
     assert all(word in message for word in [name, *words]), message
 
 
 def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:
-    assert "does not exist" in refused(tmp_path / "gone.csv")
+    assert "does not exist" in error_message(tmp_path / "gone.csv")
     path = tmp_path / "latin.csv"
     path.write_bytes("text,label\ncafé,1\n".encode("latin-1"))
-    assert "not UTF-8" in refused(path)
+    assert "not UTF-8" in error_message(path)
 
 
 def test_missing_parquet_column_and_null_label(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x", {"text": ["a", "b", "c"], "label": [0, None, 1]})
-    assert "no label in row 2" in refused(path)
-    assert "Did you mean 'text'?" in refused(path, text=("texts",))
+    assert "no label in row 2" in error_message(path)
+    assert "Did you mean 'text'?" in error_message(path, text=("texts",))
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parquet, jsonl = (write(tmp_path / "x", many(40)) for write in (write_parquet, write_jsonl))
+    parquet, jsonl = (write(tmp_path / "x", labeled_rows(40)) for write in (write_parquet, write_jsonl))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install pyarrow" in refused(parquet)
+    assert "pip install pyarrow" in error_message(parquet)
     assert len(splits_of(jsonl)[1]) == 36
 
 
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
-    task, train, validation = splits_of(write_csv(tmp_path / "x", many(200)))
-    held = validation["validation"]
+    task, train, validation = splits_of(write_csv(tmp_path / "x", labeled_rows(200)))
+    held_out = validation["validation"]
     assert task.label_names == ("no", "yes") and set(validation) == {"validation"}
-    assert Counter(held.labels.tolist()) == {0: 15, 1: 5}
-    assert sorted([*train.texts[0], *held.texts[0]]) == sorted(many(200)["text"])
-    assert all((int(text.split()[1]) % 4 == 0) == label for text, label in zip(held.texts[0], held.labels, strict=True))
-    again = splits_of(tmp_path / "x.csv")[2]["validation"]
-    assert held.digest == again.digest
+    assert Counter(held_out.labels.tolist()) == {0: 15, 1: 5}
+    assert sorted([*train.texts[0], *held_out.texts[0]]) == sorted(labeled_rows(200)["text"])
+    assert all(
+        (int(text.split()[1]) % 4 == 0) == label for text, label in zip(held_out.texts[0], held_out.labels, strict=True)
+    )
+    reread = splits_of(tmp_path / "x.csv")[2]["validation"]
+    assert held_out.digest == reread.digest
 
 
-def test_lone_examples_stay_in_train() -> None:
+def test_classes_with_a_single_example_stay_in_train() -> None:
     labels = np.array([0] * 12 + [1] * 2 + [2])
-    held = CLASSIFICATION.validation_part(labels)
-    assert Counter(labels[held].tolist()) == {0: 1, 1: 1}
+    held_out = CLASSIFICATION.validation_part(labels)
+    assert Counter(labels[held_out].tolist()) == {0: 1, 1: 1}
     assert len(REGRESSION.validation_part(np.linspace(0, 1, 50))) == 5
 
 
 @pytest.mark.parametrize("name", ["validation", "dev", "valid"])
 def test_folder_with_validation(name: str, tmp_path: Path) -> None:
-    write_csv(tmp_path / "train", many(8))
-    write_jsonl(tmp_path / name, many(4))
+    write_csv(tmp_path / "train", labeled_rows(8))
+    write_jsonl(tmp_path / name, labeled_rows(4))
     _, train, validation = splits_of(tmp_path)
     assert (len(train), len(validation["validation"])) == (8, 4)
 
 
 def test_labels_that_only_validation_has(tmp_path: Path) -> None:
-    write_csv(tmp_path / "train", many(8))
+    write_csv(tmp_path / "train", labeled_rows(8))
     write_csv(tmp_path / "dev", {"text": ["a", "b", "c"], "label": ["yes", "maybe", "perhaps"]})
-    message = refused(tmp_path)
+    message = error_message(tmp_path)
     assert all(word in message for word in ["dev.csv", "'maybe', 'perhaps'", "rows 2, 3", "'no', 'yes'"]), message
 
 
-def test_folders_that_do_not_do(tmp_path: Path) -> None:
-    write_csv(tmp_path / "test", many(8))
-    assert "no training split. Available: test" in refused(tmp_path)
-    write_csv(tmp_path / "train", many(8))
-    write_jsonl(tmp_path / "train", many(8))
-    assert "several files for train: train.csv, train.jsonl" in refused(tmp_path)
+def test_folders_with_invalid_splits(tmp_path: Path) -> None:
+    write_csv(tmp_path / "test", labeled_rows(8))
+    assert "no training split. Available: test" in error_message(tmp_path)
+    write_csv(tmp_path / "train", labeled_rows(8))
+    write_jsonl(tmp_path / "train", labeled_rows(8))
+    assert "several files for train: train.csv, train.jsonl" in error_message(tmp_path)
 
 
 def mrpc(count: int) -> Columns:

@@ -1,4 +1,4 @@
-"""Metrics of one's own: from a file, a function, an entry point; what is refused; and what a training makes of them."""
+"""The user's own metrics: from a file, a function or an entry point; which are refused; and trainings with them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_lower_is_better(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert values == sorted(values, reverse=True) and len(set(values)) == 5
 
 
-def test_a_function_of_python_goes_to_other_processes() -> None:
+def test_a_python_function_works_in_other_processes() -> None:
     offset = 0.25
 
     def shifted(predictions: list[str], references: list[str]) -> float:
@@ -96,20 +96,20 @@ def test_a_function_of_python_goes_to_other_processes() -> None:
         "print(json.dumps(OwnMetric(*json.load(sys.stdin)).scores(['a'], ['b'])))"
     )
     root = str(Path(autorank.__file__).parents[1])
-    there = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps([metric.target, metric.source]), capture_output=True, text=True,
         check=True, env={"PYTHONPATH": root}, cwd="/",
     )  # fmt: skip
-    assert json.loads(there.stdout) == {"shifted": 0.26}
+    assert json.loads(result.stdout) == {"shifted": 0.26}
 
 
 def test_a_metric_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     point = importlib.metadata.EntryPoint("length", "tests.tasks.lengths:length", own_metric.GROUP)
-    real = importlib.metadata.entry_points
+    entry_points = importlib.metadata.entry_points
     monkeypatch.setattr(
         importlib.metadata, "entry_points",
-        lambda **given: [point] if given.get("group") == own_metric.GROUP and given.get("name", "length") == "length"
-        else real(**given),
+        lambda **params: [point] if params.get("group") == own_metric.GROUP and params.get("name", "length") == "length"
+        else entry_points(**params),
     )  # fmt: skip
     task = resolve(TaskSpec(name="mrpc", metric="length"))
     assert task.metrics == ("length", "accuracy", "f1") and task.own_metric == OwnMetric("length")
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
         parse(f"{tmp_path}/x.py:f")
 
 
-def test_a_changed_file_is_another_metric(file: Path) -> None:
+def test_a_changed_file_is_a_different_metric(file: Path) -> None:
     before = parsed_metric(f"{file}:share")
     file.write_text(FILE + "\n# changed\n")
     assert parsed_metric(f"{file}:share") != before
@@ -150,7 +150,7 @@ def test_a_changed_file_is_another_metric(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [("broken", "failed: TypeError.*line"), ("nothing", "returned None")])
-def test_a_failure_is_one_message(name: str, words: str, file: Path) -> None:
+def test_a_failing_metric_is_reported_in_one_message(name: str, words: str, file: Path) -> None:
     with pytest.raises(AutorankError, match=f"{file}:{name}' {words}"):
         parsed_metric(f"{file}:{name}").scores(["a"], ["a"])
 
@@ -170,12 +170,12 @@ def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypa
     """Classes are given by their names, numbers as floats; the task's own metrics are computed too."""
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]
-    found = autorank.train(
+    result = autorank.train(
         method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=checked_accuracy,
         model=tiny.model("bert", tmp_path / "bert"), steps=2, precision="fp32",
     )  # fmt: skip
-    metrics = found.evaluations[-1].metrics
-    assert next(iter(metrics)) == "checked_accuracy" and found.evaluations[-1].score == metrics["checked_accuracy"]
+    metrics = result.evaluations[-1].metrics
+    assert next(iter(metrics)) == "checked_accuracy" and result.evaluations[-1].score == metrics["checked_accuracy"]
     assert set(metrics) == {"checked_accuracy", "accuracy", "matthews"} if labels[0] == "yes" else len(metrics) == 4
     if labels[0] == "yes":
         assert metrics["checked_accuracy"] == pytest.approx(metrics["accuracy"])
@@ -183,11 +183,11 @@ def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypa
 
 def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    found = autorank.train(
+    result = autorank.train(
         method="lora", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", metric=f"{file}:share",
         model=texts.model("llama", tmp_path / "llama"), precision="fp32", steps=40, set={"learning_rate": 1e-2},
     )  # fmt: skip
-    metrics = found.evaluations[-1].metrics
+    metrics = result.evaluations[-1].metrics
     assert list(metrics) == ["share", "rougeL", "exact_match", "bleu"]
     assert metrics["share"] == pytest.approx(metrics["exact_match"])
 

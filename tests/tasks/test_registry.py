@@ -38,17 +38,17 @@ def test_metrics_of_a_kind_may_be_the_score() -> None:
 
 
 def test_the_base_model_is_known_without_the_data() -> None:
-    """They may lie on the machine that lends them to others."""
-    own: dict[str, Any] = {"name": "mine", "data": Path("/nowhere/x.jsonl")}
-    assert base_model(TaskSpec(**own, text=("a",), label="b")) == "FacebookAI/roberta-base"
-    assert base_model(TaskSpec(**own, prompt="a", completion="b")) == "Qwen/Qwen3-0.6B-Base"
-    assert base_model(TaskSpec(**own, text=("a",), label="b"), "mine") == "mine"
+    """The data may exist only on another machine, which shares them in a search."""
+    fields: dict[str, Any] = {"name": "mine", "data": Path("/nowhere/x.jsonl")}
+    assert base_model(TaskSpec(**fields, text=("a",), label="b")) == "FacebookAI/roberta-base"
+    assert base_model(TaskSpec(**fields, prompt="a", completion="b")) == "Qwen/Qwen3-0.6B-Base"
+    assert base_model(TaskSpec(**fields, text=("a",), label="b"), "mine") == "mine"
     assert base_model(TaskSpec(name="squad_v2")) == "microsoft/deberta-v3-base"
     with pytest.raises(AutorankError, match="--completion is missing"):
-        base_model(TaskSpec(**own, prompt="a"))
+        base_model(TaskSpec(**fields, prompt="a"))
 
 
-def test_importing_it_is_cheap() -> None:
+def test_importing_tasks_is_cheap() -> None:
     heavy = "{'torch', 'transformers', 'datasets', 'pyarrow', 'torchmetrics', 'ray', 'mlflow'}"
     script = f"import autorank.tasks, sys; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""The same rows as csv, parquet, dataset on the Hub and DataFrame: the same examples, and the same training."""
+"""The same rows as csv, parquet, dataset on the Hub and DataFrame give the same examples and the same training."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def parquet(table: pa.Table) -> bytes:
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    made = pd.DataFrame(tiny.rows(40))[["left", "right", "label"]]
-    return made.assign(label=made["label"] + 1)
+    frame = pd.DataFrame(tiny.rows(40))[["left", "right", "label"]]
+    return frame.assign(label=frame["label"] + 1)
 
 
 @pytest.fixture(scope="module")
@@ -72,30 +72,30 @@ def hub(rows: pd.DataFrame) -> dict[str, dict[str, bytes]]:
         "label": {"names": ["zero", "bad", "good"], "_type": "ClassLabel"},
     }  # fmt: skip
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    named = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    named_table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     return {
         "datasets/org/reviews": {
             "README.md": CARD.encode(),
             "plain/train-00000-of-00002.parquet": parquet(table.slice(0, 25)),
             "plain/train-00001-of-00002.parquet": parquet(table.slice(25)),
             "plain/test-00000-of-00001.parquet": parquet(table.slice(0, 9)),
-            "named/train-00000-of-00001.parquet": parquet(named),
-            "named/dev-00000-of-00001.parquet": parquet(named.slice(0, 7)),
+            "named/train-00000-of-00001.parquet": parquet(named_table),
+            "named/dev-00000-of-00001.parquet": parquet(named_table.slice(0, 7)),
         }
     }
 
 
 def train(folder: Path, endpoint: str, *options: dict[str, object]) -> list[dict[str, object]]:
-    """Digest and evaluations of a training with each of the options, in one process."""
+    """Train with each of the options in one process; the digest of the data and the evaluations, or the error."""
     common = {"text": "left,right", "label": "label", "model": str(folder / "bert"), "set": ["rank=2"]}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(folder / "hf"), "HF_ENDPOINT": endpoint, "AUTORANK_CACHE": str(folder / "cache")}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", SCRIPT], input="\n".join(json.dumps({**common, **option}) for option in options),
         env=environment, capture_output=True, text=True, cwd=folder, timeout=600,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_the_same_training_from_every_source(
@@ -113,16 +113,16 @@ def test_the_same_training_from_every_source(
         {"data": "org/reviews:plain"}, {"frame": "rows.csv"},
     ]  # fmt: skip
     with serve(hub) as endpoint:
-        first, *others = train(tmp_path, endpoint, *sources)
-    assert first["sizes"] == [36, 4] and len(first["evaluations"]) == 1  # type: ignore[arg-type]
-    for source, other in zip(sources[1:], others, strict=True):
-        assert other == first, source
+        reference, *results = train(tmp_path, endpoint, *sources)
+    assert reference["sizes"] == [36, 4] and len(reference["evaluations"]) == 1  # type: ignore[arg-type]
+    for source, result in zip(sources[1:], results, strict=True):
+        assert result == reference, source
 
 
 def test_splits_configurations_and_class_names_of_the_hub(hub: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     tiny.model("bert", tmp_path / "bert")
     with serve(hub) as endpoint:
-        named, chosen, part, split, configuration, column, absent = train(
+        class_names, chosen_split, sliced_split, split, configuration, column, absent = train(
             tmp_path, endpoint,
             {"data": "org/reviews:named"},
             {"data": "org/reviews:plain", "eval_split": "test"},
@@ -132,8 +132,8 @@ def test_splits_configurations_and_class_names_of_the_hub(hub: dict[str, dict[st
             {"data": "org/reviews:plain", "label": "lable"},
             {"data": "org/absent"},
         )  # fmt: skip
-    assert named["sizes"] == [40, 7] and str(named["labels"]).startswith("label: 2 classes: bad ")
-    assert chosen["sizes"] == [40, 9] and part["sizes"] == [20, 20]
+    assert class_names["sizes"] == [40, 7] and str(class_names["labels"]).startswith("label: 2 classes: bad ")
+    assert chosen_split["sizes"] == [40, 9] and sliced_split["sizes"] == [20, 20]
     assert "split 'dev'" in str(split["error"])
     assert "owner/name:configuration" in str(configuration["error"]) and "plain" in str(configuration["error"])
     assert "split 'train' of org/reviews (plain): Unknown column 'lable'. Did you mean 'label'?" in str(column["error"])

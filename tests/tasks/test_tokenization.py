@@ -1,4 +1,4 @@
-"""Tokenized splits against the tokenizer itself, and the cache that keeps them."""
+"""Tokenized splits against the tokenizer's own output, and their cache."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def spec(tmp_path: Path) -> TaskSpec:
     return TaskSpec(name="mine", data=tmp_path / "data", text=("left", "right"), label="label")
 
 
-def equal(one: Split, other: Split) -> bool:
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+def equal(first: Split, second: Split) -> bool:
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in vars(first))
 
 
-def changed(spec: TaskSpec, **values: Any) -> TaskSpec:
+def with_values(spec: TaskSpec, **values: Any) -> TaskSpec:
     return spec.model_copy(update=values)
 
 
@@ -64,39 +64,39 @@ def test_ids_are_the_tokenizers(cache: Path, model: Path, spec: TaskSpec) -> Non
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert (len(data.train), len(data.validation["validation"]), data.pad_id) == (60, 20, 0)
     for index, row in enumerate(tiny.rows(60)):
-        wanted = tokenizer(row["left"], row["right"])
-        assert example(data.train, index) == (wanted["input_ids"], wanted["token_type_ids"])
+        expected = tokenizer(row["left"], row["right"])
+        assert example(data.train, index) == (expected["input_ids"], expected["token_type_ids"])
     assert data.train.labels.tolist() == [row["label"] for row in tiny.rows(60)]
-    dtypes = [data.train.ids, data.train.type_ids, data.train.offsets, data.train.labels]
-    assert [array.dtype for array in dtypes] == [np.int32, np.int8, np.int64, np.int64]
+    arrays = [data.train.ids, data.train.type_ids, data.train.offsets, data.train.labels]
+    assert [array.dtype for array in arrays] == [np.int32, np.int8, np.int64, np.int64]
 
 
-def test_cut_at_the_task_or_the_model(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
-    assert load(changed(spec, max_length=9), str(model)).train.lengths.max() == 9
+def test_texts_are_cut_at_the_limit_of_task_or_model(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
+    assert load(with_values(spec, max_length=9), str(model)).train.lengths.max() == 9
     long = tmp_path / "long.jsonl"
     long.write_text("".join(json.dumps({"text": "w1 " * 90, "label": i % 2}) + "\n" for i in range(20)))
-    own = TaskSpec(name="long", data=long, text=("text",), label="label")
-    assert load(own, str(model)).train.lengths.max() == 64  # the tokenizer's model_max_length
+    long_spec = TaskSpec(name="long", data=long, text=("text",), label="label")
+    assert load(long_spec, str(model)).train.lengths.max() == 64  # the tokenizer's model_max_length
 
-    silent = shutil.copytree(model, tmp_path / "silent")
-    config = json.loads((silent / "tokenizer_config.json").read_text())
+    model_without_limit = shutil.copytree(model, tmp_path / "silent")
+    config = json.loads((model_without_limit / "tokenizer_config.json").read_text())
     del config["model_max_length"]
-    (silent / "tokenizer_config.json").write_text(json.dumps(config))
-    assert load(own, str(silent)).train.lengths.max() == 70  # the model's max_position_embeddings
+    (model_without_limit / "tokenizer_config.json").write_text(json.dumps(config))
+    assert load(long_spec, str(model_without_limit)).train.lengths.max() == 70  # the model's max_position_embeddings
 
 
 def test_cut_texts_are_counted(cache: Path, model: Path, spec: TaskSpec) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
-    whole = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in tiny.rows(60)]
-    limit = sorted(whole)[40]
-    for _ in range(2):  # made, then from the cache
-        data = load(changed(spec, max_length=limit), str(model))
-        assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in whole]
-        (told,) = data.warnings
-        assert f"{sum(length > limit for length in whole)} of 60 (train)" in told
-        assert f"cut at {limit} tokens" in told
-    few = load(changed(spec, max_length=limit, max_train_examples=10), str(model)).train
-    assert few.cut is not None and few.cut.sum() == (few.lengths == limit).sum() - sum(
+    full_lengths = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in tiny.rows(60)]
+    limit = sorted(full_lengths)[40]
+    for _ in range(2):  # tokenized, then read from the cache
+        data = load(with_values(spec, max_length=limit), str(model))
+        assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in full_lengths]
+        (warning,) = data.warnings
+        assert f"{sum(length > limit for length in full_lengths)} of 60 (train)" in warning
+        assert f"cut at {limit} tokens" in warning
+    subset = load(with_values(spec, max_length=limit, max_train_examples=10), str(model)).train
+    assert subset.cut is not None and subset.cut.sum() == (subset.lengths == limit).sum() - sum(
         len(tokenizer(row["left"], row["right"])["input_ids"]) == limit
         for row in (tiny.rows(60)[i] for i in tokenization.shuffled(60, 10))
     )
@@ -116,16 +116,16 @@ def test_second_load_reads_the_files(
     assert not second.train.ids.flags.owndata and not second.train.ids.flags.writeable  # a view on the file
 
 
-def test_text_label_length_and_tokenizer_decide(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
-    digests = {load(spec, str(model)).digest, load(changed(spec, max_length=9), str(model)).digest}
-    other = tmp_path / "other"
-    other.mkdir()
+def test_digest_of_text_label_length_and_tokenizer(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
+    digests = {load(spec, str(model)).digest, load(with_values(spec, max_length=9), str(model)).digest}
+    changed_model = tmp_path / "other"
+    changed_model.mkdir()
     vocabulary = json.loads((model / "tokenizer.json").read_text())
     words = vocabulary["model"]["vocab"]
     words["w1"], words["w2"] = words["w2"], words["w1"]
-    shutil.copytree(model, other, dirs_exist_ok=True)
-    (other / "tokenizer.json").write_text(json.dumps(vocabulary))
-    digests.add(load(spec, str(other)).digest)
+    shutil.copytree(model, changed_model, dirs_exist_ok=True)
+    (changed_model / "tokenizer.json").write_text(json.dumps(vocabulary))
+    digests.add(load(spec, str(changed_model)).digest)
     file = Path(str(spec.data)) / "train.jsonl"
     rows = file.read_text().splitlines()
     file.write_text("\n".join([*rows[1:], rows[0]]))
@@ -136,54 +136,54 @@ def test_text_label_length_and_tokenizer_decide(cache: Path, model: Path, spec: 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1 nonsense", None])
 def test_a_broken_file_is_written_again(damage: bytes | None, cache: Path, model: Path, spec: TaskSpec) -> None:
     first = load(spec, str(model))
-    kept = Split(*(np.array(array) for array in vars(first.train).values()))
+    train_copy = Split(*(np.array(array) for array in vars(first.train).values()))
     for path in list(cache.iterdir()):
         content = path.read_bytes()
-        path.unlink()  # `first` still has the old one mapped
+        path.unlink()  # `first` still maps the old file
         path.write_bytes(content[: len(content) // 2] if damage is None else damage)
-    assert equal(load(spec, str(model)).train, kept)
+    assert equal(load(spec, str(model)).train, train_copy)
 
 
 def test_subset_shares_the_cache(cache: Path, model: Path, spec: TaskSpec) -> None:
-    whole = load(spec, str(model))
-    limited = changed(spec, max_train_examples=10, max_eval_examples=5)
-    part, again = load(limited, str(model)), load(limited, str(model))
+    full = load(spec, str(model))
+    limited = with_values(spec, max_train_examples=10, max_eval_examples=5)
+    subset, reloaded = load(limited, str(model)), load(limited, str(model))
     assert len(list(cache.iterdir())) == 2
-    assert (len(part.train), len(part.validation["validation"])) == (10, 5)
-    assert part.digest == again.digest != whole.digest and equal(part.train, again.train)
+    assert (len(subset.train), len(subset.validation["validation"])) == (10, 5)
+    assert subset.digest == reloaded.digest != full.digest and equal(subset.train, reloaded.train)
 
-    examples = [example(whole.train, i) for i in range(60)]
-    chosen = [examples.index(example(part.train, i)) for i in range(10)]
+    examples = [example(full.train, i) for i in range(60)]
+    chosen = [examples.index(example(subset.train, i)) for i in range(10)]
     assert chosen == sorted(set(chosen)) != list(range(10))
-    assert part.train.labels.tolist() == whole.train.labels[chosen].tolist()
+    assert subset.train.labels.tolist() == full.train.labels[chosen].tolist()
 
-    more = load(changed(limited, max_train_examples=20), str(model)).train  # a larger one holds the smaller
-    assert {str(example(part.train, i)) for i in range(10)} <= {str(example(more, i)) for i in range(20)}
-    assert load(changed(spec, max_train_examples=60), str(model)).digest == whole.digest
+    larger = load(with_values(limited, max_train_examples=20), str(model)).train  # contains the smaller subset
+    assert {str(example(subset.train, i)) for i in range(10)} <= {str(example(larger, i)) for i in range(20)}
+    assert load(with_values(spec, max_train_examples=60), str(model)).digest == full.digest
 
 
 def test_without_pyarrow(cache: Path, model: Path, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_it = load(spec, str(model))
+    with_pyarrow = load(spec, str(model))
     shutil.rmtree(cache)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    without: TaskData = load(spec, str(model))
-    assert without.digest == with_it.digest and equal(without.train, with_it.train)
+    without_pyarrow: TaskData = load(spec, str(model))
+    assert without_pyarrow.digest == with_pyarrow.digest and equal(without_pyarrow.train, with_pyarrow.train)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_full_disk(failing: str, cache: Path, model: Path, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
+    def raise_no_space(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, failing, full)
+    monkeypatch.setattr(os, failing, raise_no_space)
     with pytest.raises(AutorankError, match="No space left on device") as caught:
         load(spec, str(model))
     assert str(cache) in str(caught.value) and "AUTORANK_CACHE" in str(caught.value)
     assert not list(cache.iterdir())  # nothing half-written
 
 
-def test_cache_folder_that_cannot_be(
+def test_cache_folder_that_cannot_be_created(
     model: Path, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -201,7 +201,7 @@ def test_model_without_padding_or_type_ids(cache: Path, spec: TaskSpec, tmp_path
     config["model_input_names"] = ["input_ids", "attention_mask"]
     path.write_text(json.dumps({**config, "eos_token": "[SEP]"}))
     data = load(spec, str(folder))
-    assert data.train.type_ids is None and data.pad_id == 3  # the end token fills up
+    assert data.train.type_ids is None and data.pad_id == 3  # padded with the end token
     path.write_text(json.dumps(config))
     with pytest.raises(AutorankError, match="no padding token"):
         load(spec, str(folder))
@@ -213,13 +213,13 @@ def test_models_without_a_tokenizer(cache: Path, model: Path, spec: TaskSpec, tm
     with pytest.raises(AutorankError, match="bare"):
         load(spec, str(bare))
     shutil.copy(model / "config.json", bare)
-    with pytest.raises(AutorankError, match="has no tokenizer"):  # transformers would make one up
+    with pytest.raises(AutorankError, match="has no tokenizer"):  # transformers would construct one
         load(spec, str(bare))
     with pytest.raises(AutorankError, match="Did you mean"):
         load(spec, f"{bare}e")
 
 
-def test_a_reader_sees_whole_files_while_another_process_writes(tmp_path: Path) -> None:
+def test_a_reader_gets_complete_files_while_other_processes_write(tmp_path: Path) -> None:
     path = tmp_path / "x.arrow"
     script = """
 import sys
@@ -234,12 +234,12 @@ for size in range(1, 200):
     write(Split(ids, None, np.arange(0, len(ids) + 1, 100), np.full(size, size)), Path(sys.argv[1]))
 """
     writers = [subprocess.Popen([sys.executable, "-c", script, str(path)]) for _ in range(2)]
-    seen = set()
+    sizes = set()
     while any(writer.poll() is None for writer in writers):
         split = arrow.read(path, Split)
         if split is not None:
             assert set(split.ids.tolist()) == set(split.labels.tolist()) == {len(split)}
-            seen.add(len(split))
-        assert split is not None or not seen  # once there, always there
-    assert [writer.returncode for writer in writers] == [0, 0] and len(seen) > 1
+            sizes.add(len(split))
+        assert split is not None or not sizes  # once written, the file stays readable
+    assert [writer.returncode for writer in writers] == [0, 0] and len(sizes) > 1
     assert list(tmp_path.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""One MLflow store for the session, whose first opening runs migrations for seconds, and `MLflowSync` of a search."""
+"""One MLflow store per session, since creating its tables takes seconds, and `MLflowSync` of a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autorank.tracking.mlflow_sync import MLflowSync
-from tests.tracking.projected import ABOUT
+from tests.tracking.projected import PROVENANCE
 from tests.trials.fixtures import spec, trials
 from tests.trials.journals import REFERENCE
 
@@ -18,7 +18,7 @@ __all__ = ["spec", "trials"]
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An SQLite tracking store; experiments in it are told apart by the name of their search."""
+    """An SQLite tracking store; the experiments in it have the names of their searches."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     folder: Path = tmp_path_factory.mktemp("store")
     return f"sqlite:///{folder / 'mlflow.db'}"
@@ -39,13 +39,13 @@ def own(spec):
 
 @pytest.fixture
 def new_sync(store, own):
-    """Another process's view of the same search: an `MLflowSync` that knows nothing yet."""
-    return lambda search_id="s1", uri=store: MLflowSync(uri, own, search_id, REFERENCE, about=ABOUT)
+    """Create an `MLflowSync` without state, as another process would for the same search."""
+    return lambda search_id="s1", uri=store: MLflowSync(uri, own, search_id, REFERENCE, provenance=PROVENANCE)
 
 
 @pytest.fixture
 def server_runs(client, own):
-    """The parent and the nested runs by trial number, after checking that there are no others."""
+    """Return the parent run and the nested runs by trial number; check that the search has no other runs."""
 
     def read(search_id="s1"):
         experiment = client.get_experiment_by_name(own.name).experiment_id

@@ -1,10 +1,10 @@
-"""What a projected search came to, read back from its store."""
+"""Reads metrics and artifacts of a tracked search back from its MLflow store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-ABOUT = {
+PROVENANCE = {
     "versions": {"autorank": "0.1.0", "torch": "2.13.0"},
     "revision": "f" * 40,
     "data": {"digest": "0123456789abcdef", "examples": {"train": 2000, "validation": 400}},

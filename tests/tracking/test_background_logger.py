@@ -1,4 +1,4 @@
-"""The thread that sends a search live: a server that is away, hangs or comes back."""
+"""The background thread that logs a running search: the server is unreachable, hangs or comes back."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from tests.trials.made_trials import snapshot
 
 
 @pytest.fixture
-def dead():
-    """An address where nobody listens: bound, so that nobody else takes it, and never listened on."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://user:secret@127.0.0.1:{bound.getsockname()[1]}"
+def dead_server():
+    """An address without a server: the port is bound, so that no other process takes it, but nothing listens on it."""
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        yield f"http://user:secret@127.0.0.1:{bound_socket.getsockname()[1]}"
 
 
-def test_a_dead_server_is_one_message_without_the_password(new_sync, dead, trials, own):
+def test_a_dead_server_is_one_message_without_the_password(new_sync, dead_server, trials, own):
     with pytest.raises(AutorankError, match=f"autorank sync {own.name}") as error:
-        new_sync(uri=dead).push(snapshot(trials))
+        new_sync(uri=dead_server).push(snapshot(trials))
     assert "Connection refused" in str(error.value) and "secret" not in str(error.value)
 
 
-def test_tracker_warns_once_of_a_dead_server_and_closes(new_sync, dead, trials, monkeypatch):
+def test_logger_warns_once_of_a_dead_server_and_closes(new_sync, dead_server, trials, monkeypatch):
     monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.01)
     warnings = []
-    mlflow_logger = BackgroundLogger(new_sync(uri=dead), warnings.append)
+    mlflow_logger = BackgroundLogger(new_sync(uri=dead_server), warnings.append)
     mlflow_logger.update(snapshot(trials))
     assert mlflow_logger.close(timeout=60) is False
     assert len(warnings) == 1 and "cannot be reached" in warnings[0]
 
 
-def test_tracker_that_hangs_does_not_hold_up_closing(trials):
-    class Hanging:
+def test_logger_closes_while_a_push_hangs(trials):
+    class HangingSync:
         def push(self, *_):
             threading.Event().wait()
 
-    mlflow_logger = BackgroundLogger(Hanging())
+    mlflow_logger = BackgroundLogger(HangingSync())
     mlflow_logger.update(snapshot(trials))
     assert mlflow_logger.close(timeout=0.05) is False
 
 
-def test_tracker_sends_the_last_snapshot_and_ends_the_run(new_sync, trials, client, server_runs):
+def test_logger_sends_the_last_snapshot_and_ends_the_run(new_sync, trials, client, server_runs):
     mlflow_logger = BackgroundLogger(new_sync())
     for count in range(1, 5):
         mlflow_logger.update(snapshot(trials[:count]))
@@ -63,18 +63,18 @@ def test_tracker_sends_the_last_snapshot_and_ends_the_run(new_sync, trials, clie
     assert len(history(client, nested[0], "score")) == 2
 
 
-def test_tracker_catches_up_when_the_server_comes_back(trials, monkeypatch):
+def test_logger_catches_up_when_the_server_comes_back(trials, monkeypatch):
     monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.01)
     pushed = []
 
-    class Flaky:
+    class FlakySync:
         def push(self, snapshot, final):
             pushed.append((len(snapshot.trials), final))
             if len(pushed) < 3:
                 raise AutorankError("away")
 
     warnings = []
-    mlflow_logger = BackgroundLogger(Flaky(), warnings.append)
+    mlflow_logger = BackgroundLogger(FlakySync(), warnings.append)
     mlflow_logger.update(snapshot(trials))
     while len(pushed) < 3:
         time.sleep(0.001)
@@ -82,15 +82,15 @@ def test_tracker_catches_up_when_the_server_comes_back(trials, monkeypatch):
     assert pushed[:3] == [(4, False)] * 3 and pushed[-1] == (4, True) and warnings == ["away"]
 
 
-def test_tracker_ignores_snapshots_that_say_nothing_new(trials, monkeypatch):
+def test_logger_skips_unchanged_snapshots(trials, monkeypatch):
     monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.001)
     pushed = []
 
-    class Counting:
+    class CountingSync:
         def push(self, snapshot, final):
             pushed.append(final)
 
-    mlflow_logger = BackgroundLogger(Counting())
+    mlflow_logger = BackgroundLogger(CountingSync())
     mlflow_logger.update(snapshot(trials))
     while not pushed:
         time.sleep(0.001)
@@ -100,36 +100,36 @@ def test_tracker_ignores_snapshots_that_say_nothing_new(trials, monkeypatch):
     assert mlflow_logger.close(timeout=10) is True and pushed == [False, True]
 
 
-def test_tracker_sends_what_confirmed_the_front(trials):
+def test_logger_sends_confirmations_of_the_front(trials):
     pushed = []
 
-    class Keeping:
+    class RecordingSync:
         def push(self, snapshot, final):
             pushed.append(dict(snapshot.confirmed))
 
-    mlflow_logger = BackgroundLogger(Keeping())
+    mlflow_logger = BackgroundLogger(RecordingSync())
     mlflow_logger.update(snapshot(trials))
     mlflow_logger.update(replace(snapshot(trials), confirmed={(0, 20, 100, 1): {"score": 0.7}}))
     assert mlflow_logger.close(timeout=10) is True and pushed[-1] == {(0, 20, 100, 1): {"score": 0.7}}
 
 
-def test_mlflow_is_left_as_it_was(monkeypatch):
-    """After a push, and after a search, whose variables are set for its whole time: other threads read them too."""
-    (kept, given), *others = ENVIRONMENT.items()
-    monkeypatch.setenv(kept, "7")
-    for name, _ in others:
+def test_environment_and_log_level_are_restored(monkeypatch):
+    """After a push and after a search. A search sets the variables until it ends, since other threads read them too."""
+    (preset, default), *unset = ENVIRONMENT.items()
+    monkeypatch.setenv(preset, "7")
+    for name, _ in unset:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(logging.getLogger("mlflow"), "level", logging.DEBUG)
     before = dict(os.environ)
     with quietly(logging.ERROR), quietly():
-        assert os.environ[kept] == "7" != given and all(os.environ[name] == value for name, value in others)
+        assert os.environ[preset] == "7" != default and all(os.environ[name] == value for name, value in unset)
     assert dict(os.environ) == before and logging.getLogger("mlflow").level == logging.DEBUG
 
-    class Sending:
+    class CheckingSync:
         def push(self, *_):
             assert all(name in os.environ for name in ENVIRONMENT)
 
-    mlflow_logger = BackgroundLogger(Sending())
+    mlflow_logger = BackgroundLogger(CheckingSync())
     assert set(ENVIRONMENT) <= set(os.environ) and mlflow_logger.close()
     assert dict(os.environ) == before
 

@@ -15,8 +15,8 @@ from urllib3.util import Retry
 from autorank.tracking.mlflow_client import root_cause
 
 
-class Busy(BaseHTTPRequestHandler):
-    """A server that is overloaded."""
+class BusyHandler(BaseHTTPRequestHandler):
+    """Answers with status 503, as an overloaded server does."""
 
     def do_GET(self) -> None:
         self.send_response(503)
@@ -27,8 +27,8 @@ class Busy(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def busy() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+def busy_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BusyHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -46,12 +46,12 @@ def cause(url: str) -> str:
     return root_cause(raised.value)
 
 
-def test_urllib3_is_not_quoted(busy: str) -> None:
-    assert cause(busy) == "HTTP status 503"
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        assert cause(f"http://127.0.0.1:{closed.getsockname()[1]}") == "Connection refused"  # it does not listen
+def test_the_cause_has_no_text_of_urllib3(busy_server: str) -> None:
+    assert cause(busy_server) == "HTTP status 503"
+    with socket.socket() as closed_socket:
+        closed_socket.bind(("127.0.0.1", 0))
+        assert cause(f"http://127.0.0.1:{closed_socket.getsockname()[1]}") == "Connection refused"  # it does not listen
 
 
-def test_other_errors_are_their_first_line() -> None:
+def test_the_cause_of_other_errors_is_their_first_line() -> None:
     assert root_cause(ValueError("not found.\nmore")) == "not found" and root_cause(ValueError()) == "ValueError"

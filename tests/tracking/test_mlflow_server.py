@@ -1,4 +1,4 @@
-"""`autorank ui`: a real server, for this machine alone, that ends without a trace."""
+"""`autorank ui`: a real MLflow server that listens on loopback only and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from autorank.errors import AutorankError
 from autorank.tracking import mlflow_server
 from autorank.tracking.mlflow_server import ENVIRONMENT, free, serve
 from autorank.tracking.mlflow_sync import MLflowSync
-from tests.sockets import listening
+from tests.sockets import listen_addresses
 from tests.trials.made_trials import search, snapshot, trial
 
 pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
+def test_the_server_listens_on_loopback_and_ends_on_a_signal(tmp_path, kind):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     if kind is signal.SIGINT:
         MLflowSync(uri, search(), "s1", (1000.0, 0.5)).push(snapshot([trial(0, (100, 0.6))]), final=True)
@@ -43,32 +43,32 @@ def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
         line = server.stdout.readline()
         address = re.match(r"http://127\.0\.0\.1:\d+", line)[0]
         assert "ssh -L" in server.stdout.readline()
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        page = direct.open(address).read().decode()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        page = opener.open(address).read().decode()
         assert "MLflow" in page and '"mlflow.workflowType_v1": "machine_learning"' in page
-        telemetry = json.load(direct.open(f"{address}/ajax-api/3.0/mlflow/ui-telemetry"))
+        telemetry = json.load(opener.open(f"{address}/ajax-api/3.0/mlflow/ui-telemetry"))
         assert telemetry["disable_ui_telemetry"] is True
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            direct.open(f"{address}/ajax-api/3.0/mlflow/assistant/config")
-        family = psutil.Process(server.pid).children(recursive=True)
-        assert listening(psutil.Process(server.pid)) == {"127.0.0.1"}
+            opener.open(f"{address}/ajax-api/3.0/mlflow/assistant/config")
+        processes = psutil.Process(server.pid).children(recursive=True)
+        assert listen_addresses(psutil.Process(server.pid)) == {"127.0.0.1"}
         server.send_signal(kind)
         out, errors = server.communicate(timeout=60)
     assert server.returncode == 0 and out == "" and "Traceback" not in errors
-    assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_server_that_does_not_start_says_why(monkeypatch):
     monkeypatch.setattr("autorank.tracking.mlflow_server._answers", lambda port: False)
     problem = r"exited unexpectedly(.|\n)*address already in use"  # MLflow's exit code is 0 even so
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         with pytest.raises(AutorankError, match=problem):
-            serve("sqlite://", taken.getsockname()[1], lambda: pytest.fail("it is not ready"))
+            serve("sqlite://", listener.getsockname()[1], lambda: pytest.fail("it is not ready"))
 
 
-def test_another_ctrl_c_kills_at_once(monkeypatch):
+def test_a_second_ctrl_c_kills_at_once(monkeypatch):
     class Server:
         pid, waits = 0, 0
 
@@ -77,33 +77,33 @@ def test_another_ctrl_c_kills_at_once(monkeypatch):
             if self.waits == 1:
                 raise KeyboardInterrupt
 
-    sent, server = [], Server()
-    monkeypatch.setattr("os.killpg", lambda pid, kind: sent.append(kind))
+    signals, server = [], Server()
+    monkeypatch.setattr("os.killpg", lambda pid, signal_number: signals.append(signal_number))
     mlflow_server._end(server)
-    assert sent == [signal.SIGTERM, signal.SIGKILL] and server.waits == 2
+    assert signals == [signal.SIGTERM, signal.SIGKILL] and server.waits == 2
 
 
-def test_answer_that_is_not_http_counts_as_none():
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+def test_an_answer_that_is_not_http_is_ignored():
+    with socket.socket() as mail_server:
+        mail_server.bind(("127.0.0.1", 0))
+        mail_server.listen()
 
         def speak():
-            with other.accept()[0] as peer:
+            with mail_server.accept()[0] as peer:
                 peer.recv(1000)
                 peer.sendall(b"220 mail\r\n")
 
         speaker = threading.Thread(target=speak)
         speaker.start()
-        assert not mlflow_server._answers(other.getsockname()[1])
+        assert not mlflow_server._answers(mail_server.getsockname()[1])
         speaker.join()
 
 
 def test_a_port_that_is_taken():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         with pytest.raises(
             AutorankError, match=f"--port {port}: Address already in use. Use another port, or omit --port"
         ):
@@ -112,10 +112,10 @@ def test_a_port_that_is_taken():
 
 
 def test_no_jobs_and_no_telemetry_unless_the_user_wants_them(monkeypatch):
-    started = {}
+    variables = {}
 
     def start(command, env, **_):
-        started.update(env)
+        variables.update(env)
         raise KeyboardInterrupt
 
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
@@ -124,7 +124,7 @@ def test_no_jobs_and_no_telemetry_unless_the_user_wants_them(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         serve("sqlite://", 1, lambda: None)
     assert ENVIRONMENT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-    assert started["MLFLOW_DISABLE_TELEMETRY"] == "true" and started["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
+    assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true" and variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
 
 
 def test_the_page_on_a_tracking_server_is_printed(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""MLflow as a sync: what stands there of a search, with exact counts."""
+"""A search as MLflow runs: parameters, metrics, tags and artifacts, with exact counts."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def test_a_search_as_runs(new_sync, trials, client, server_runs):
     assert [nested[number].data.tags.get("autorank.state") for number in range(4)] == [
         "complete", "pruned", "failed", None,
     ]  # fmt: skip
-    known = {
+    tags = {
         "search": parent.data.tags["search"], "method": "lora-drop", "task": "demo", "model": "shipped with autorank",
         "dataset_digest": "0123456789abcdef", "mlflow.source.git.commit": "f" * 40, "version.autorank": "0.1.0",
         "version.torch": "2.13.0",
     }  # fmt: skip
-    assert all(known.items() <= run.data.tags.items() for run in (parent, *nested.values()))
+    assert all(tags.items() <= run.data.tags.items() for run in (parent, *nested.values()))
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
 
 
 def test_slices_of_a_finished_trial_are_a_table(new_sync, trials, client, server_runs):
     trials[0] = trial(0, (100, 0.6), sliced(20, 100, 0.7, (20, 0.5), (50, math.nan)))
-    for _ in range(2):  # a sync that starts again changes nothing
+    for _ in range(2):  # a repeated sync changes nothing
         new_sync().push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert json.loads(text(client, nested[0], "slices.json")) == {
@@ -73,13 +73,13 @@ def test_slices_of_a_finished_trial_are_a_table(new_sync, trials, client, server
 def test_gains_over_the_baseline_are_corrected_at_the_end(new_sync, client, server_runs):
     trials = [trial(0, (100, 0.6), (200, 0.7)), trial(1, (50, 0.5), (150, 0.55), method="lora", baseline=True)]
     trials.append(trial(2, (40, 0.4)))  # smaller than any baseline: no gain
-    search = new_sync()
-    search.push(snapshot(trials))
+    sync = new_sync()
+    sync.push(snapshot(trials))
     trials.append(trial(3, (180, 0.62), method="lora", baseline=True))
-    search.push(snapshot(trials))
+    sync.push(snapshot(trials))
     _, nested = server_runs()
     assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.15, None, None, None]
-    for _ in range(2):  # a sync that starts again changes nothing
+    for _ in range(2):  # a repeated sync changes nothing
         new_sync().push(snapshot(trials), final=True)
     _, nested = server_runs()
     assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.08, None, None, None]
@@ -87,8 +87,8 @@ def test_gains_over_the_baseline_are_corrected_at_the_end(new_sync, client, serv
 
 
 def test_a_finished_trial_has_its_last_ranks(new_sync, trials, client, server_runs):
-    last = {"layer.0.query": 7, "layer.1.query": 1}
-    trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last))
+    last_ranks = {"layer.0.query": 7, "layer.1.query": 1}
+    trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last_ranks))
     trials.append(trial(4, state="failed", reason="out of memory"))
     new_sync().push(snapshot(trials))
     _, nested = server_runs()
@@ -96,16 +96,16 @@ def test_a_finished_trial_has_its_last_ranks(new_sync, trials, client, server_ru
     assert list(ranks.items()) == [("layer.0.query", 7), ("layer.1.query", 1)]
     png = Path(client.download_artifacts(nested[0].info.run_id, "ranks.png"))
     assert png.read_bytes().startswith(b"\x89PNG")
-    for number in (3, 4):  # at work; without an evaluation
-        there = {artifact.path for artifact in client.list_artifacts(nested[number].info.run_id)}
-        assert not there & {"ranks.json", "ranks.png"}
+    for number in (3, 4):  # a running trial; a trial without an evaluation
+        artifacts = {artifact.path for artifact in client.list_artifacts(nested[number].info.run_id)}
+        assert not artifacts & {"ranks.json", "ranks.png"}
 
 
 def test_the_parent_run_describes_the_search(new_sync, trials, client, server_runs, own, front_of):
     new_sync().push(snapshot(trials), final=True)
     parent, _ = server_runs()
     assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"
-    # trials 0, 1, 2 have ended: alone 900 x 0.2; with (50, 0.65) another 50 x 0.15 to its left; nothing new
+    # after trial 0: 900 x 0.2; trial 1 at (50, 0.65) adds 50 x 0.15 to its left; trial 2 adds nothing
     volumes = [0.36, (900 * 0.2 + 50 * 0.15) / 500, (900 * 0.2 + 50 * 0.15) / 500]
     assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3]
     assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
@@ -123,15 +123,18 @@ def test_the_parent_run_describes_the_search(new_sync, trials, client, server_ru
     assert list(table["settings.rank"]) == [8, 8, 8]
 
 
-def test_the_data_are_seen_as_mlflow_s_own(new_sync, trials, client, server_runs):
+def test_the_data_are_logged_as_an_mlflow_dataset(new_sync, trials, client, server_runs):
     for _ in range(2):
         new_sync().push(snapshot(trials), final=True)
     parent, _ = server_runs()
-    (there,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
-    assert (there.dataset.name, there.dataset.digest) == ("demo", "0123456789abcdef")
-    assert json.loads(there.dataset.profile) == {"num_rows": 2000, "train": 2000, "validation": 400}
-    assert {each["name"] for each in json.loads(there.dataset.schema)["mlflow_colspec"]} == {*DEMO.text, DEMO.label}
-    assert [(tag.key, tag.value) for tag in there.tags] == [("mlflow.data.context", "training")]
+    (dataset_input,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert (dataset_input.dataset.name, dataset_input.dataset.digest) == ("demo", "0123456789abcdef")
+    assert json.loads(dataset_input.dataset.profile) == {"num_rows": 2000, "train": 2000, "validation": 400}
+    assert {column["name"] for column in json.loads(dataset_input.dataset.schema)["mlflow_colspec"]} == {
+        *DEMO.text,
+        DEMO.label,
+    }
+    assert [(tag.key, tag.value) for tag in dataset_input.tags] == [("mlflow.data.context", "training")]
 
 
 def test_the_latest_values_are_those_of_the_best_evaluation(new_sync, client, server_runs):
@@ -145,21 +148,21 @@ def test_the_latest_values_are_those_of_the_best_evaluation(new_sync, client, se
 
 
 @pytest.mark.parametrize("count", [998, 999, 1000, 2500])
-def test_batches_are_as_large_as_mlflow_takes(client, store, count):
+def test_batches_respect_the_limit_of_mlflow(client, store, count):
     experiment = client.create_experiment(uuid.uuid4().hex)
     run = Run(client.create_run(experiment).info.run_id)
     run.push_metrics(client, [m for step in range(count) for m in metrics_at({"score": 0.1}, START, step)], count)
-    there = client.get_run(run.id)
-    assert len(client.get_metric_history(run.id, "score")) == count and Run.existing(there).sent == count
+    stored_run = client.get_run(run.id)
+    assert len(client.get_metric_history(run.id, "score")) == count and Run.existing(stored_run).sent == count
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "expected"),
     [(1e-5, "0.00001"), (0.001, "0.001"), (16.0, "16.0"), (8, "8"), (True, "True"), (math.inf, "inf"),
      ((3e-4, 0.5), "[0.0003, 0.5]"), ("query,value", "query,value")],
 )  # fmt: skip
-def test_numbers_are_plain(value, written):
-    assert as_text(value) == written
+def test_parameter_values_as_text(value, expected):
+    assert as_text(value) == expected
 
 
 def test_settings_without_a_value_are_not_logged(new_sync, client, server_runs):
@@ -168,15 +171,15 @@ def test_settings_without_a_value_are_not_logged(new_sync, client, server_runs):
     assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
 
 
-def test_the_report_is_made_at_the_end_alone(new_sync, trials, monkeypatch):
-    made = []
-    monkeypatch.setattr("autorank.tracking.mlflow_sync.render_report", lambda *_: made.append("report") or "page")
+def test_the_report_is_rendered_only_at_the_end(new_sync, trials, monkeypatch):
+    reports = []
+    monkeypatch.setattr("autorank.tracking.mlflow_sync.render_report", lambda *_: reports.append("report") or "page")
     sync = new_sync()
     sync.push(snapshot(trials[:1]))
     sync.push(snapshot(trials))
-    assert not made
+    assert not reports
     sync.push(snapshot(trials), final=True)
-    assert made == ["report"]
+    assert reports == ["report"]
 
 
 def test_several_methods_and_the_baseline(store, own, client, server_runs, front_of):

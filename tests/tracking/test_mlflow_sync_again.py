@@ -1,4 +1,4 @@
-"""What was sent is not sent again: pushed twice, cut off between two calls, going on after an end."""
+"""Nothing is sent twice: repeated pushes, a sync interrupted between two calls, a search continued after its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_live_tracking_equals_a_later_sync(new_sync, trials, client, server_runs
     live.push(snapshot(trials), final=True)
     new_sync("afterwards").push(snapshot(trials), final=True)
 
-    def shape(search_id):
+    def summary(search_id):
         parent, nested = server_runs(search_id)
         return [
             (
@@ -47,7 +47,7 @@ def test_live_tracking_equals_a_later_sync(new_sync, trials, client, server_runs
             for run in (parent, *(nested[number] for number in sorted(nested)))
         ]
 
-    assert shape("live") == shape("afterwards")
+    assert summary("live") == summary("afterwards")
 
 
 def test_a_continued_search_is_running_again(new_sync, trials, server_runs):
@@ -65,8 +65,8 @@ def test_a_running_trial_of_a_killed_session_continues(new_sync, trials, client,
     assert (nested[3].info.status, parent.info.status) == ("KILLED", "FINISHED")
     assert nested[3].info.end_time == (START + 300 + 10) * 1000  # up to its last evaluation
     assert "autorank.state" not in nested[3].data.tags
-    there = {artifact.path for artifact in client.list_artifacts(nested[3].info.run_id)}
-    assert not there & {"evaluations.json", "ranks.json", "ranks.png"}
+    artifacts = {artifact.path for artifact in client.list_artifacts(nested[3].info.run_id)}
+    assert not artifacts & {"evaluations.json", "ranks.json", "ranks.png"}
 
     sync = sync if same else new_sync()
     trials[3] = trial(3, (400, 0.9), (300, 0.92), state="running")
@@ -75,15 +75,15 @@ def test_a_running_trial_of_a_killed_session_continues(new_sync, trials, client,
     assert (nested[3].info.status, parent.info.status) == ("RUNNING", "RUNNING")
     trials[3] = trial(3, (400, 0.9), (300, 0.92), (200, 0.93))
     sync.push(snapshot(trials), final=True)
-    parent, again = server_runs()
-    assert (again[3].info.status, again[3].info.run_id) == ("FINISHED", nested[3].info.run_id)
-    assert again[3].info.end_time == parent.info.end_time == (START + 360) * 1000
-    assert history(client, again[3], "score") == [(10, 0.9), (20, 0.92), (30, 0.93)]
+    parent, continued = server_runs()
+    assert (continued[3].info.status, continued[3].info.run_id) == ("FINISHED", nested[3].info.run_id)
+    assert continued[3].info.end_time == parent.info.end_time == (START + 360) * 1000
+    assert history(client, continued[3], "score") == [(10, 0.9), (20, 0.92), (30, 0.93)]
     assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3, 4]
 
 
 def test_a_killed_trial_that_is_stopped_later_ends_then(new_sync, server_runs):
-    # the search went on without its server, so that nothing came in between
+    # the search went on while the server was down, so that no push came in between
     new_sync().push(snapshot([trial(0, (100, 0.6), state="running")]), final=True)
     new_sync().push(snapshot([trial(0, (100, 0.6), (90, 0.6), state="running")]), final=True)
     parent, nested = server_runs()
@@ -99,17 +99,17 @@ CALLS = ("create_run", "log_batch", "log_dict", "log_text", "set_tag", "set_term
 
 
 def failing_at(patch, fatal, arrives):
-    """The client's writing calls, of which number `fatal` fails: it worked there all the same, or it did not."""
+    """Make the client's writing call number `fatal` fail, after it took effect on the server (`arrives`) or before."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     calls = itertools.count()
 
     def broken(call):
-        def wrapped(*values, **named):
+        def wrapped(*arguments, **keywords):
             failing = next(calls) == fatal
             if not failing or arrives:
-                result = call(*values, **named)
+                result = call(*arguments, **keywords)
             if failing:
                 raise MlflowException("gone")
             return result
@@ -124,12 +124,12 @@ def failing_at(patch, fatal, arrives):
 def test_interrupted_between_two_calls_the_sync_continues(new_sync, client, server_runs, monkeypatch):
     from mlflow.tracking import MlflowClient
 
-    # pictures would take most of the time
+    # drawing figures would take most of the time
     monkeypatch.setattr(MlflowClient, "log_figure", lambda self, run, _, name: self.log_text(run, "drawn", name))
     trials = [trial(0, (100, 0.6), (100, 0.7), state="pruned", reason="behind its peers")]
     new_sync("whole").push(snapshot(trials), final=True)
 
-    def shape(search_id):
+    def summary(search_id):
         parent, nested = server_runs(search_id)
         runs = [parent, *(nested[number] for number in sorted(nested))]
         names = ("score", "train_loss", "hypervolume", "front_size")
@@ -155,7 +155,7 @@ def test_interrupted_between_two_calls_the_sync_continues(new_sync, client, serv
             with pytest.raises(AutorankError, match="gone"):
                 sync.push(snapshot(trials), final=True)
         (sync if fatal % 2 else new_sync(f"cut at {fatal}")).push(snapshot(trials), final=True)
-        assert shape(f"cut at {fatal}") == shape("whole"), f"cut off at call {fatal}"
+        assert summary(f"cut at {fatal}") == summary("whole"), f"cut off at call {fatal}"
 
 
 def test_a_trial_is_done_only_with_its_state(new_sync, trials, client, server_runs, monkeypatch):

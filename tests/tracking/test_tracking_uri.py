@@ -1,4 +1,4 @@
-"""Where MLflow keeps a search's runs, and that the search remembers it."""
+"""The tracking URI of a search: its default, and how the search stores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autorank.errors import AutorankError
 from autorank.tracking.tracking_uri import checked, default_uri, remembered
 
 
-def test_the_store_s_place(tmp_path, monkeypatch):
+def test_default_tracking_uri(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     assert default_uri(Path("runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
@@ -21,7 +21,7 @@ def test_the_store_s_place(tmp_path, monkeypatch):
 
 
 def test_the_stored_address_is_relative_to_the_runs_and_has_no_password(tmp_path, monkeypatch):
-    """Not what lies beside it: a folder of runs may be moved. And no password."""
+    """A store beside the runs is not recorded, since the folder may be moved; a password is never recorded."""
     monkeypatch.chdir(tmp_path)
     assert remembered("sqlite:///runs/mlflow.db", Path("runs")) is None
     assert remembered("sqlite:///other.db", Path("runs")) == f"sqlite:///{tmp_path}/other.db"

@@ -1,4 +1,4 @@
-"""PEFT's own variants of LoRA beside ours: on the same tiny models, and trained on the same examples."""
+"""PEFT's variants of LoRA, to compare ours with: on the same tiny models, trained on the same examples."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ STEPS = 8
 
 
 def tiny_base(folder: Path, architecture: str) -> tuple[base_model.BaseModel, list[str]]:
-    """A tiny model without dropout of its own, and the names of its linear layers."""
-    loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
-    loaded.model.config.pad_token_id = 0
-    loaded.reset(seed=0)
+    """A tiny model without dropout, and the names of its linear layers."""
+    base = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    base.model.config.pad_token_id = 0
+    base.reset(seed=0)
     draw = torch.Generator().manual_seed(5)
-    for name, parameter in loaded.model.named_parameters():
-        if name.endswith("bias"):  # of new models they are zero
+    for name, parameter in base.model.named_parameters():
+        if name.endswith("bias"):  # zero in new models
             parameter.data.normal_(0, 0.3, generator=draw)
-    for module in loaded.model.modules():
+    for module in base.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    loaded.model.save_pretrained(folder / "model")
-    return loaded, list(target_modules.find(loaded.model, "all-linear"))
+    base.model.save_pretrained(folder / "model")
+    return base, list(target_modules.find(base.model, "all-linear"))
 
 
-def loaded(folder: Path, architecture: str) -> tuple[Any, list[str]]:
-    loaded, names = tiny_base(folder, architecture)
-    return loaded.model, names
+def tiny_model(folder: Path, architecture: str) -> tuple[Any, list[str]]:
+    base, names = tiny_base(folder, architecture)
+    return base.model, names
 
 
 def wrap(model: nn.Module, config: Any) -> Any:
@@ -52,26 +52,31 @@ def copy(parameter: nn.Parameter) -> nn.Parameter:
 
 
 class PeftTraining:
-    """PEFT's model in a plain loop, its A and B from our run's start."""
+    """PEFT's model in a plain training loop, with the initial A and B of our run."""
 
-    def __init__(self, wanted: TrainSpec, ours: TrainingRun, config: Callable[[list[str]], Any], copied: bool) -> None:
-        assert wanted.model is not None and wanted.training.steps is not None
-        self.wanted = wanted
-        loaded = base_model.load(wanted.model, outputs=2)
-        loaded.reset(wanted.training.seed)
-        started = slow.updates(ours)
-        self.model = wrap(loaded.model, config(list(started)))
-        self.layers: dict[str, Any] = {name: loaded.model.get_submodule(name) for name in started}
-        for name, update in started.items() if copied else ():
+    def __init__(
+        self, train_spec: TrainSpec, run: TrainingRun, config: Callable[[list[str]], Any], copy_start: bool
+    ) -> None:
+        assert train_spec.model is not None and train_spec.training.steps is not None
+        self.train_spec = train_spec
+        base = base_model.load(train_spec.model, outputs=2)
+        base.reset(train_spec.training.seed)
+        updates = slow.updates(run)
+        self.model = wrap(base.model, config(list(updates)))
+        self.layers: dict[str, Any] = {name: base.model.get_submodule(name) for name in updates}
+        for name, update in updates.items() if copy_start else ():
             self.layers[name].lora_A["default"].weight.data.copy_(update.A.data)
             self.layers[name].lora_B["default"].weight.data.copy_(update.B.data)
-        for name in loaded.head:
-            loaded.model.get_parameter(name).requires_grad_(True)
+        for name in base.head:
+            base.model.get_parameter(name).requires_grad_(True)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         biases = [p for name, p in self.trained.items() if name.endswith("bias")]
-        rest = [p for name, p in self.trained.items() if not name.endswith("bias")]
+        decayed = [p for name, p in self.trained.items() if not name.endswith("bias")]
         self.optimizer = torch.optim.AdamW(
-            [{"params": rest, "weight_decay": wanted.training.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+            [
+                {"params": decayed, "weight_decay": train_spec.training.weight_decay},
+                {"params": biases, "weight_decay": 0.0},
+            ]
         )
 
     def step(self, step: int, batch: dict[str, Tensor], factor: float) -> float:
@@ -79,30 +84,30 @@ class PeftTraining:
         labels = batch.pop("labels")
         loss = nn.functional.cross_entropy(self.model(**batch).logits, labels)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.wanted.training.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.train_spec.training.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.wanted.settings["learning_rate"] * factor
+            group["lr"] = self.train_spec.settings["learning_rate"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
 
 
 def train(
-    folder: Path, method: str, settings: dict[str, Any], config: Callable[[list[str]], Any], copied: bool = True
+    folder: Path, method: str, settings: dict[str, Any], config: Callable[[list[str]], Any], copy_start: bool = True
 ) -> tuple[TrainingRun, PeftTraining]:
-    """STEPS steps of both, each step's random numbers the same; their losses agree to 1e-4."""
+    """Train both for STEPS steps with the same random numbers in each step; their losses agree to 1e-4."""
     from autorank.tasks.data.batches import collate
 
-    wanted = slow.spec(folder, method, settings, steps=STEPS, weight_decay=0.1)
-    run = TrainingRun(wanted)
+    train_spec = slow.spec(folder, method, settings, steps=STEPS, weight_decay=0.1)
+    run = TrainingRun(train_spec)
     run._open(), run._start()
-    theirs = PeftTraining(wanted, run, config, copied)
+    peft_training = PeftTraining(train_spec, run, config, copy_start)
     for step in range(STEPS):
         batch = collate(run._data.train, run._phase.batch(step), run._data.pad_id)
         factor = float(run._phase.optimizer.factor(step, torch.tensor(0)))
         torch.manual_seed(step)
-        expected = theirs.step(step, batch, factor)
+        expected = peft_training.step(step, batch, factor)
         torch.manual_seed(step)
         run._train_step()
         assert abs(float(run._losses[-1]) - expected) <= 1e-4 * abs(expected)
-    return run, theirs
+    return run, peft_training

@@ -1,4 +1,4 @@
-"""Every method with the settings that the conformance suite trains it with. A new method joins by a line in METHODS."""
+"""The settings with which the conformance suite trains every method. To add a method, add an entry to METHODS."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LAYERS = 6 * tiny.LAYERS  # all linear ones
 
 @dataclass(frozen=True)
 class Case:
-    """A method as the suite trains it: STEPS steps, each of them evaluated, all linear layers.
+    """How the suite trains a method: for STEPS steps, with an evaluation after each, on all linear layers.
 
     Attributes:
-        total: Steps done -> what the ranks add up to; none: the weights decide.
-        stops: Steps done when a run is stopped, to go on in another.
-        spare: Those of them at which there are components for training alone.
+        total: Number of finished steps -> sum of the ranks; None if it depends on the weights.
+        stops: Numbers of finished steps after which a run is stopped and resumed in another.
+        spare: The stops at which some components are for training only.
         emptied: Whether some layers end with rank 0.
-        low_rank: Whether it trains low-rank updates: has ranks, and is exported to PEFT.
-        exported: Ranks of the PEFT adapter for each of ours.
+        low_rank: Whether the method trains low-rank updates: it has ranks and is exported to PEFT.
+        exported: Ranks of the exported PEFT adapter per rank of ours.
         starts_at_zero: Whether the updates change nothing until they are trained.
-        refusals: Setting -> a value that it cannot have.
-        short: Settings whose schedule takes more than STEPS steps; none: the method has no schedule.
+        refusals: Setting -> a value that is refused.
+        short: Settings whose schedule takes more than STEPS steps; None if the method has no schedule.
     """
 
     settings: dict[str, Any]
@@ -41,15 +41,15 @@ class Case:
     short: dict[str, Any] | None = None
 
 
-def grown(done: int) -> int:
-    """5 layers gain 2 ranks each after the steps numbered 6, 9, 12, ..., from 18 to the budget, 54."""
-    allocations = max(0, (done - 1) // 3 - 1)
+def increlora_total(steps: int) -> int:
+    """Ranks after so many steps: 5 layers gain 2 each after steps 6, 9, 12, ... (from 0), from 18 up to 54."""
+    allocations = max(0, (steps - 1) // 3 - 1)
     return min(54, 18 + 10 * allocations)
 
 
-def shrunk(done: int) -> int:
-    """From 54 to 18 on a cubic curve from step 2 to 17, at every even step."""
-    last = done - 1
+def adalora_total(steps: int) -> int:
+    """Ranks after so many steps: from 54 to 18 on a cubic curve from step 2 to 17, changed at every even step."""
+    last = steps - 1
     if last >= 17:
         return 18
     masked = last // 2 * 2
@@ -65,7 +65,7 @@ METHODS = {
     ),
     "increlora": Case(
         {"mean_rank": 3, "top_h": 5, "components": 2, "interval": 3},
-        grown,
+        increlora_total,
         stops=(1, 6, 8, 12, 16, 17),
         spare=(1, 6, 8, 12),
         refusals={"mean_rank": 0.5, "top_h": 0, "growth": 1.0, "beta1": 1, "scale": "none"},
@@ -73,7 +73,7 @@ METHODS = {
     ),
     "adalora": Case(
         {"mean_rank": 1, "start_ratio": 3, "initial": 0.1, "final": 0.3, "interval": 2, "dropout": 0.1},
-        shrunk,
+        adalora_total,
         stops=(2, 9, 17, 18, 20),
         spare=(9, 17),
         emptied=True,

@@ -1,4 +1,4 @@
-"""Models and data that several files' tests use."""
+"""Models and data that tests of several files use."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a BERT and data for comparisons with the slow references."""
+    """A directory with a BERT model and data for comparisons with the plain references."""
     return slow.write(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
 def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `bert`, with a DeBERTa."""
+    """Like `bert`, with a DeBERTa model."""
     return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")

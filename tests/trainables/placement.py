@@ -1,4 +1,4 @@
-"""Runs on a CUDA device that computes nothing, in a process of their own."""
+"""Runs on a simulated CUDA device that computes nothing, in a separate process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ each_model = pytest.mark.parametrize(
 )
 
 
-def trained(model: str, *options: str) -> dict[str, str]:
-    """What `benchmarks.fake_cuda` says about each run, or pack of runs."""
+def fake_cuda_results(model: str, *options: str) -> dict[str, str]:
+    """Name of each run or pack of runs -> what `benchmarks.fake_cuda` prints about it."""
     command = [sys.executable, "-m", "benchmarks.fake_cuda", model, *options]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return dict(line.removeprefix(f"{model} ").split(": ", 1) for line in ran.stdout.splitlines())
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return dict(line.removeprefix(f"{model} ").split(": ", 1) for line in completed.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""Runs of PRILoRA without dropout in the model, for its tests."""
+"""Runs of PRILoRA for its tests, on models without dropout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests import tiny
 
 
 def write(folder: Path) -> None:
-    """Models without dropout, and data."""
+    """Write models without dropout, and data."""
     for architecture in ("bert", "deberta-v2"):
         tiny.model(architecture, folder / architecture)
         config = json.loads((folder / architecture / "config.json").read_text())
@@ -29,18 +29,18 @@ def write(folder: Path) -> None:
     tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
 
 
-def opened(
+def open_run(
     workspace: Path, settings: dict[str, Any], architecture: str = "bert", data: str = "data", **training: Any
 ) -> TrainingRun:
-    """A run before its first step, its updates attached; it evaluates after every step."""
-    wanted = TrainSpec(
+    """A run with attached updates, before its first step; it evaluates after every step."""
+    train_spec = TrainSpec(
         task=TaskSpec(name="pairs", data=workspace / data, text=("left", "right"), label="label"),
         model=str(workspace / architecture),
         method="prilora",
         settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
         training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
     )
-    run = TrainingRun(wanted, ModelCache("cpu"))
+    run = TrainingRun(train_spec, ModelCache("cpu"))
     run._open(), run._start()
     return run
 
@@ -53,23 +53,28 @@ def norms(run: TrainingRun) -> dict[str, Tensor]:
 
 
 class Inputs:
-    """Mean squares of every layer's input features over a step's tokens, from hooks of its own."""
+    """Norms of every layer's input features over the tokens of a step, from separate hooks.
+
+    Attributes:
+        token_inputs: Layer name -> the input of each token, without padding.
+        pending: Layers that the current forward pass has not called yet.
+    """
 
     def __init__(self, run: TrainingRun) -> None:
         self.layers = adapters.adapted(run._base.model)
-        self.taken: dict[str, list[Tensor]] = defaultdict(list)
+        self.token_inputs: dict[str, list[Tensor]] = defaultdict(list)
         run._base.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         for name, layer in self.layers.items():
-            layer.base.register_forward_pre_hook(lambda module, args, name=name: self._take(name, args[0]))
+            layer.base.register_forward_pre_hook(lambda module, args, name=name: self._record(name, args[0]))
 
     def _begin(self, model: nn.Module, args: Any, kwargs: dict[str, Tensor]) -> None:
-        self.mask, self.open = kwargs["attention_mask"].bool(), set(self.layers) if model.training else set()
+        self.mask, self.pending = kwargs["attention_mask"].bool(), set(self.layers) if model.training else set()
 
-    def _take(self, name: str, x: Tensor) -> None:
-        if name in self.open:  # DeBERTa puts its positions through as well, after the tokens
-            self.open.remove(name)
-            self.taken[name] += [x[i, j].detach() for i, j in self.mask.nonzero().tolist()]
+    def _record(self, name: str, x: Tensor) -> None:
+        if name in self.pending:  # DeBERTa calls some layers again, with positions
+            self.pending.remove(name)
+            self.token_inputs[name] += [x[i, j].detach() for i, j in self.mask.nonzero().tolist()]
 
     def norms(self) -> dict[str, Tensor]:
-        taken, self.taken = self.taken, defaultdict(list)
-        return {name: torch.stack(taken[name]).double().square().mean(0).sqrt() for name in self.layers}
+        token_inputs, self.token_inputs = self.token_inputs, defaultdict(list)
+        return {name: torch.stack(token_inputs[name]).double().square().mean(0).sqrt() for name in self.layers}

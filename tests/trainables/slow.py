@@ -1,4 +1,4 @@
-"""Plain training for references to compare with: every ΔW a tensor of the graph, nothing clever, nothing shared.
+"""Plain training for reference implementations: every ΔW is a tensor of the graph, without any optimization.
 
 A reference gets only its examples and its fresh base and head from the code under test.
 """
@@ -25,7 +25,7 @@ from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
 from tests import tiny
 
-GAIN = 8  # on the weights' usual 0.02: so narrow a model needs it for attention, and gradients, above rounding
+GAIN = 8  # times the usual 0.02: keeps attention and gradients of so narrow a model above rounding errors
 CONFIG = {
     "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pooler_dropout": 0.0, "cls_dropout": 0.0,
     "initializer_range": 0.02 * GAIN,
@@ -39,8 +39,8 @@ def write(folder: Path, architecture: str = "bert") -> Path:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | CONFIG))
     weights = load_file(model / "model.safetensors")
-    gained = {name: w * GAIN if w.ndim == 2 else w for name, w in weights.items()}
-    save_file(gained, model / "model.safetensors", {"format": "pt"})
+    scaled = {name: w * GAIN if w.ndim == 2 else w for name, w in weights.items()}
+    save_file(scaled, model / "model.safetensors", {"format": "pt"})
     (folder / "data").mkdir()
     tiny.pairs_file(folder / "data" / "train.jsonl", 91, seed=1)  # the last batch is odd
     tiny.pairs_file(folder / "data" / "validation.jsonl", 10, seed=2)
@@ -49,13 +49,13 @@ def write(folder: Path, architecture: str = "bert") -> Path:
 
 def spec(folder: Path, method: str, settings: dict[str, Any], **training: Any) -> TrainSpec:
     """A run over `write`'s folder that evaluates after every step."""
-    asked = {"batch_size": 16, "warmup_ratio": 0.1, "weight_decay": 0.0, "eval_every": 1, "precision": "fp32"}
+    defaults = {"batch_size": 16, "warmup_ratio": 0.1, "weight_decay": 0.0, "eval_every": 1, "precision": "fp32"}
     return TrainSpec(
         task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
         model=str(folder / "model"),
         method=method,
         settings={"targets": "all-linear", "learning_rate": 1e-2} | settings,
-        training=TrainingSpec(**asked | training),
+        training=TrainingSpec(**defaults | training),
     )
 
 
@@ -73,7 +73,7 @@ class SlowLinear(nn.Module):
         self.use(None, None)
 
     def use(self, delta: Tensor | None, later: Tensor | None) -> None:
-        """Before a forward pass."""
+        """Set ΔW for the next forward pass."""
         self.delta, self.later, self.called = delta, later, False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,47 +91,47 @@ class SlowLinear(nn.Module):
 
 
 class Steps(Protocol):
-    """Whatever can be trained beside a run."""
+    """A training that `lockstep` compares with a run."""
 
     def step(self, step: int, batches: list[dict[str, Tensor]]) -> float: ...
 
 
 class SlowTraining:
-    """A whole training on one thread of thought; subclasses say what ΔW is and what happens around the step.
+    """A training in plain PyTorch; subclasses define ΔW and what happens around a step.
 
     Attributes:
         layers: Name -> layer, in the model's order.
-        groups: The optimizer's; each has a `start`, and `factor` says what that means.
+        optimizer: AdamW; `factor` uses the `start` of each parameter group, the step at which its warm-up begins.
     """
 
     gamma: float
 
-    def __init__(self, wanted: TrainSpec) -> None:
-        self.training = wanted.training
-        self.settings = wanted.settings
-        assert wanted.training.steps is not None and wanted.model is not None
-        self.total_steps = wanted.training.steps
-        self.warmup_steps = math.ceil(wanted.training.warmup_ratio * self.total_steps)
-        loaded = base_model.load(wanted.model, outputs=2)
-        loaded.reset(wanted.training.seed)
-        self.model = loaded.model
+    def __init__(self, train_spec: TrainSpec) -> None:
+        self.training = train_spec.training
+        self.settings = train_spec.settings
+        assert train_spec.training.steps is not None and train_spec.model is not None
+        self.total_steps = train_spec.training.steps
+        self.warmup_steps = math.ceil(train_spec.training.warmup_ratio * self.total_steps)
+        base = base_model.load(train_spec.model, outputs=2)
+        base.reset(train_spec.training.seed)
+        self.model = base.model
         self.layers: dict[str, SlowLinear] = {}
         for name, module in list(self.model.named_modules()):
             if isinstance(module, nn.Linear) and re.search(r"\.layer\.\d+\.", name):
                 parent, _, child = name.rpartition(".")
                 self.layers[name] = SlowLinear(module)
                 setattr(self.model.get_submodule(parent), child, self.layers[name])
-        self.head = {name: self.model.get_parameter(name) for name in loaded.head}
+        self.head = {name: self.model.get_parameter(name) for name in base.head}
         decayed = [p for name, p in self.head.items() if not name.endswith("bias")]
         biases = [p for name, p in self.head.items() if name.endswith("bias")]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "start": 0}, {"params": biases, "start": 0, "weight_decay": 0.0}],
             betas=(0.9, 0.999), eps=1e-8, weight_decay=self.training.weight_decay, foreach=False,
         )  # fmt: skip
-        self.generator = torch.Generator().manual_seed(wanted.training.seed)
+        self.generator = torch.Generator().manual_seed(train_spec.training.seed)
 
     def draw(self, layer: SlowLinear, rows: int) -> tuple[Tensor, Tensor]:
-        """New A, rows x in, and B, out x rows."""
+        """Draw a new A, rows x in, and B, out x rows."""
         A = torch.empty(rows, layer.base.in_features).normal_(0, 0.02, generator=self.generator)
         B = torch.empty(layer.base.out_features, rows).normal_(0, 0.02, generator=self.generator)
         return A, B
@@ -140,15 +140,15 @@ class SlowTraining:
         self.optimizer.add_param_group({"params": parameters, "start": start})
 
     def set_rates(self, step: int) -> None:
-        """Learning rates of this step."""
+        """Set the learning rates of this step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["learning_rate"] * self.factor(step, group["start"])
 
     def adjust_epsilon(self) -> None:
-        """ε that is added before the bias of the second moment is corrected is this one after it."""
+        """Set the ε that equals 1e-8 added before the bias correction of the second moment."""
         for group in self.optimizer.param_groups:
-            done = [int(self.optimizer.state[p].get("step", 0)) for p in group["params"] if p.grad is not None]
-            group["eps"] = 1e-8 / math.sqrt(1 - 0.999 ** (max(done, default=0) + 1))
+            steps = [int(self.optimizer.state[p].get("step", 0)) for p in group["params"] if p.grad is not None]
+            group["eps"] = 1e-8 / math.sqrt(1 - 0.999 ** (max(steps, default=0) + 1))
 
     def factor(self, step: int, start: int) -> float:
         local = step - start
@@ -217,8 +217,10 @@ class SlowTraining:
         raise NotImplementedError
 
     def later(self, name: str, delta: Tensor) -> Tensor | None:
-        """ΔW in further calls of a forward pass whose first has `delta`. As published: position queries have none, and
-        position keys one whose gradient is not that of `delta`."""
+        """ΔW in further calls of a forward pass whose first call uses `delta`.
+
+        As published, position queries have none, and position keys have a ΔW with a separate gradient.
+        """
         if not self.settings.get("published"):
             return delta
         if name.endswith("query_proj"):
@@ -230,14 +232,14 @@ class SlowTraining:
         raise NotImplementedError
 
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-        """The backward passes are done. gradients: dL/dΔW of the task's loss, out x in."""
+        """Called after the backward passes, with `gradients`: dL/dΔW of the task's loss, out x in."""
 
     def after_step(self, step: int) -> None:
-        """The weights have moved; the clipped gradients are still there."""
+        """Called after the optimizer step, before the clipped gradients are cleared."""
 
 
 def lockstep(run: TrainingRun, reference: Steps, rtol: float = 1e-4) -> Iterator[Evaluation]:
-    """Train both, a step at a time, on the same examples; their losses agree to `rtol`."""
+    """Train both on the same examples, one step at a time; their losses agree to `rtol`."""
     for evaluation in run:
         batch = run._phase.batch(evaluation.step - 1)
         parts = np.array_split(batch, run._phase.plan.accumulate)

@@ -1,4 +1,4 @@
-"""AdaLoRA (Zhang et al. 2023), plainly: triplets masked, and at the end left out, by element sensitivities."""
+"""A plain AdaLoRA (Zhang et al. 2023): triplets are masked, and finally dropped, by element-wise sensitivities."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ DEFAULTS = {"start_ratio": 1.5, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85
 
 
 class SlowAdaLoRA(SlowTraining):
-    """See SlowTraining. A layer keeps all of its triplets; `kept` says which still exist.
+    """See SlowTraining. A layer's tensors keep all triplets; `remaining` lists those that are not dropped.
 
     Attributes:
         A, B, e: Layer name -> init_r x in, out x init_r, init_r.
         smoothed, uncertainty: Parameter -> element-wise moving averages of |w · dL/dw|.
-        kept: Layer name -> numbers of the triplets that exist.
-        counted: Layer name -> numbers of those that the last masking spared; the others take no part in evaluations.
-        budgets: Step -> triplets left by the masking at that step.
+        remaining: Layer name -> indices of the triplets that are not dropped.
+        counted: Layer name -> indices of the triplets that the last masking left; evaluations use only these.
+        budgets: Step -> number of triplets that the masking at that step leaves.
     """
 
-    def __init__(self, wanted: TrainSpec) -> None:
-        super().__init__(wanted)
+    def __init__(self, train_spec: TrainSpec) -> None:
+        super().__init__(train_spec)
         self.settings = DEFAULTS | self.settings
         s = self.settings
         self.gamma = s["orthogonality"]
         self.rank = math.ceil(s["start_ratio"] * s["mean_rank"])
-        self.scale = float(s["alpha"]) / (self.rank + (1e-5 if s["published"] else 0.0))  # whatever is masked
+        self.scale = float(s["alpha"]) / (self.rank + (1e-5 if s["published"] else 0.0))  # masking does not change it
         self.target = math.floor(s["mean_rank"] * len(self.layers) + 0.5)
         self.t_init = int(s["initial"] * self.total_steps)
         self.t_drop = self.total_steps - int(s["final"] * self.total_steps)
@@ -45,17 +45,17 @@ class SlowAdaLoRA(SlowTraining):
         self.train(trained, start=0)
         self.smoothed = {p: torch.zeros_like(p) for p in trained}
         self.uncertainty = {p: torch.zeros_like(p) for p in trained}
-        self.kept = {name: torch.arange(self.rank) for name in self.layers}
-        self.counted = dict(self.kept)
+        self.remaining = {name: torch.arange(self.rank) for name in self.layers}
+        self.counted = dict(self.remaining)
         self.budgets: dict[int, int] = {}
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
-        kept = self.kept[name]
-        return self.A[name][kept], self.B[name][:, kept]
+        remaining = self.remaining[name]
+        return self.A[name][remaining], self.B[name][:, remaining]
 
     def delta_weight(self, name: str) -> Tensor:
         A, B = self.factors(name)
-        return (B @ torch.diag(self.e[name][self.kept[name]]) @ A).mul(self.scale)
+        return (B @ torch.diag(self.e[name][self.remaining[name]]) @ A).mul(self.scale)
 
     def evaluated(self, name: str) -> Tensor:
         A, B, e = (values[name].detach() for values in (self.A, self.B, self.e))
@@ -71,11 +71,11 @@ class SlowAdaLoRA(SlowTraining):
                 self._mask(step, self.target)
         elif step == self.t_drop:
             self.budgets[step] = self.target
-            self.kept = self.counted = self._best(self.target)
+            self.remaining = self.counted = self._best(self.target)
         elif self.t_init < step < self.t_drop and step % self.settings["interval"] == 0:
-            left = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
+            fraction = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
             start = self.rank * len(self.layers)
-            self._mask(step, int(self.target + (start - self.target) * left**3))
+            self._mask(step, int(self.target + (start - self.target) * fraction**3))
 
     def _mask(self, step: int, budget: int) -> None:
         self.budgets[step] = budget
@@ -96,7 +96,7 @@ class SlowAdaLoRA(SlowTraining):
         return self.smoothed[parameter] * self.uncertainty[parameter]
 
     def triplets(self) -> dict[tuple[str, int], float]:
-        """(layer name, number) -> score of the triplet, in the model's order."""
+        """(layer name, index) -> score of the triplet, in the model's order."""
         return {
             (name, i): (
                 self.score(self.e[name])[i] + self.score(self.A[name])[i].mean() + self.score(self.B[name])[:, i].mean()
@@ -106,8 +106,8 @@ class SlowAdaLoRA(SlowTraining):
         }
 
     def _best(self, budget: int) -> dict[str, Tensor]:
-        """Layer name -> numbers of its triplets among the `budget` best, ascending."""
+        """Layer name -> indices of its triplets among the `budget` best, ascending."""
         scores = self.triplets()
         best = sorted(scores, key=lambda triplet: -scores[triplet])[:budget]  # stable: ties go to the earlier one
         numbers = {name: sorted(i for layer, i in best if layer == name) for name in self.layers}
-        return {name: torch.tensor(own, dtype=torch.long) for name, own in numbers.items()}
+        return {name: torch.tensor(indices, dtype=torch.long) for name, indices in numbers.items()}

@@ -1,4 +1,4 @@
-"""ElaLoRA (Chang et al. 2025), plainly, in float64: every triplet is three Parameters of its own."""
+"""A plain ElaLoRA (Chang et al. 2025) in float64: every triplet has three separate Parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULTS = {
 
 @dataclass(eq=False)
 class Triplet:
-    """One component, a: in, b: out, e: a scalar, and each one's moving averages of |w · dL/dw|."""
+    """One component: a (in), b (out), e (scalar), and the moving averages of |w · dL/dw| of each."""
 
     a: nn.Parameter
     b: nn.Parameter
@@ -37,9 +37,9 @@ class Triplet:
     def observe(self, beta1: float, beta2: float) -> None:
         for n, w in enumerate(self.parameters):
             assert w.grad is not None
-            now = (w.detach() * w.grad).abs()
-            self.smoothed[n] = beta1 * self.smoothed[n] + (1 - beta1) * now
-            self.uncertainty[n] = beta2 * self.uncertainty[n] + (1 - beta2) * (now - self.smoothed[n]).abs()
+            importance = (w.detach() * w.grad).abs()
+            self.smoothed[n] = beta1 * self.smoothed[n] + (1 - beta1) * importance
+            self.uncertainty[n] = beta2 * self.uncertainty[n] + (1 - beta2) * (importance - self.smoothed[n]).abs()
 
     def score(self) -> float:
         a, b, e = (i * u for i, u in zip(self.smoothed, self.uncertainty, strict=True))
@@ -50,14 +50,14 @@ class SlowElaLoRA(SlowTraining):
     """See SlowTraining.
 
     Attributes:
-        triplets: Layer name -> those that it has now.
-        scores: Layer name -> its triplets' scores when the last round began.
-        moved: Step -> ranks that moved after it.
+        triplets: Layer name -> its current triplets.
+        scores: Layer name -> scores of its triplets at the start of the last round.
+        moved: Step -> number of ranks that moved after it.
         fixed: The step at which the final phase begins.
     """
 
-    def __init__(self, wanted: TrainSpec) -> None:
-        super().__init__(wanted)
+    def __init__(self, train_spec: TrainSpec) -> None:
+        super().__init__(train_spec)
         self.model.double()
         self.settings = s = DEFAULTS | self.settings
         self.gamma = s["orthogonality"]
@@ -65,7 +65,7 @@ class SlowElaLoRA(SlowTraining):
         total = int(s["mean_rank"] * len(self.layers) + 0.5)
         self.triplets: dict[str, list[Triplet]] = {}
         for number, (name, layer) in enumerate(self.layers.items()):
-            rank = len(range(number, total, len(self.layers)))  # dealt out like cards
+            rank = len(range(number, total, len(self.layers)))  # one rank to each layer in turn
             A, B = self.draw(layer, rank)
             self.triplets[name] = [self._triplet(A[i], B[:, i], 0.0) for i in range(rank)]
         self.scores: dict[str, list[float]] = {}
@@ -82,8 +82,8 @@ class SlowElaLoRA(SlowTraining):
         return triplet
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
-        own = self.triplets[name]
-        return torch.stack([t.a for t in own]), torch.stack([t.b for t in own], dim=1)
+        triplets = self.triplets[name]
+        return torch.stack([t.a for t in triplets]), torch.stack([t.b for t in triplets], dim=1)
 
     def delta_weight(self, name: str) -> Tensor:
         parts = [t.e * torch.outer(t.b, t.a) for t in self.triplets[name]]
@@ -93,22 +93,24 @@ class SlowElaLoRA(SlowTraining):
         return self.delta_weight(name).detach()
 
     def after_step(self, step: int) -> None:
-        for own in self.triplets.values():
-            for triplet in own:
+        for triplets in self.triplets.values():
+            for triplet in triplets:
                 triplet.observe(self.settings["beta1"], self.settings["beta2"])
-        number, off = divmod(step - self.begins, self.interval)
-        if off == 0 and 1 <= number <= self.settings["rounds"]:
+        number, remainder = divmod(step - self.begins, self.interval)
+        if remainder == 0 and 1 <= number <= self.settings["rounds"]:
             self._round(step, number / (self.settings["rounds"] + 1))
 
     def _round(self, step: int, progress: float) -> None:
         s = self.settings
         move = round(s["moved"] * (1 - progress**3)) if s["scheduler"] else s["moved"]
-        self.scores = {name: [triplet.score() for triplet in own] for name, own in self.triplets.items()}
+        self.scores = {name: [triplet.score() for triplet in triplets] for name, triplets in self.triplets.items()}
         candidates: list[tuple[float, str, Triplet]] = []
-        for name, own in self.triplets.items():
-            ranked = sorted(zip(self.scores[name], own, strict=True), key=lambda pair: pair[0])
-            candidates += [(score, name, triplet) for score, triplet in ranked[: s["candidates"]] if triplet in own]
-            if len(own) <= s["candidates"]:
+        for name, triplets in self.triplets.items():
+            ranked = sorted(zip(self.scores[name], triplets, strict=True), key=lambda pair: pair[0])
+            candidates += [
+                (score, name, triplet) for score, triplet in ranked[: s["candidates"]] if triplet in triplets
+            ]
+            if len(triplets) <= s["candidates"]:
                 candidates.pop()  # a layer's best triplet stays
         ranked_all = sorted(candidates, key=lambda candidate: candidate[0])
         lowest, highest = ranked_all[:move], ranked_all[::-1][:move]
@@ -124,8 +126,8 @@ class SlowElaLoRA(SlowTraining):
     def _grow(self, name: str, layer: nn.Linear) -> None:
         A, B = self.factors(name)
         new = []
-        for width, known in ((layer.in_features, A), (layer.out_features, B.T)):
+        for width, basis in ((layer.in_features, A), (layer.out_features, B.T)):
             v = torch.randn(width, generator=self.generator, dtype=torch.float32).double()
-            v = v - sum(row * (row @ v) for row in known)
+            v = v - sum(row * (row @ v) for row in basis)
             new.append(v / (v.square().sum().sqrt() + 1e-6))
         self.triplets[name].append(self._triplet(new[0], new[1], 1e-13))

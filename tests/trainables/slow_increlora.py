@@ -1,15 +1,14 @@
-"""IncreLoRA (Zhang et al. 2023) in its published order of operations, a component at a time.
+"""A plain IncreLoRA (Zhang et al. 2023) in its published order of operations, one component at a time.
 
 A step of the published trainer (FeiyuZhang98/IncreLoRA), numbered from 0:
 
     1. backward pass of the loss and γ times the penalty over every component of a layer, reserves included
     2. the norm of the gradients is clipped
-    3. step 0 alone: every layer gets its first reserves
+    3. in step 0 only, every layer gets its first reserves
     4. while the budget is not spent, every layer is scored; when an allocation is due, components are activated, and
-       what begins to train (activated and new ones) becomes a parameter group
-    5. the optimizer moves what has a gradient; the new group has none yet
-    6. the scheduler moves on: a group that it meets for the first time gets a curve of its own, from zero, over the
-       steps that are left
+       the parameters that begin to train (of activated and new components) become a parameter group
+    5. the optimizer updates the parameters that have a gradient; the new group has none yet
+    6. the scheduler steps; a new group gets a separate learning-rate curve, from zero, over the remaining steps
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ class Component:
 
 
 class SlowIncreLoRA(SlowTraining):
-    """See SlowTraining. Every component's factors are Parameters of their own.
+    """See SlowTraining. Every component's factors are separate Parameters.
 
     Attributes:
         active, reserve: Layer name -> components, oldest first.
         smoothed, uncertainty: Layer name -> the score's two moving averages.
-        allocations: (step, layer name -> components given), one an allocation.
+        allocations: (step, layer name -> components gained) of each allocation.
     """
 
-    def __init__(self, wanted: TrainSpec) -> None:
-        super().__init__(wanted)
+    def __init__(self, train_spec: TrainSpec) -> None:
+        super().__init__(train_spec)
         self.settings = DEFAULTS | self.settings
         self.gamma = self.settings["orthogonality"]
         count = len(self.layers)
@@ -61,7 +60,7 @@ class SlowIncreLoRA(SlowTraining):
         self.active: dict[str, list[Component]] = {}
         self.reserve: dict[str, list[Component]] = {name: [] for name in self.layers}
         for name in self.layers:
-            (component,) = self.active[name] = self._drawn(name, 1)
+            (component,) = self.active[name] = self._new_components(name, 1)
             self.optimizer.add_param_group({"params": [component.e, component.a, component.b]})
         self.smoothed = dict.fromkeys(self.layers, 0.0)
         self.uncertainty = dict.fromkeys(self.layers, 0.0)
@@ -78,7 +77,7 @@ class SlowIncreLoRA(SlowTraining):
         intervals = rounds - 1 + int(self.settings["first"])
         return math.floor(float(self.settings["growth"]) * self.total_steps / intervals)
 
-    def _drawn(self, name: str, count: int, e: float = 0.0, trained: bool = True) -> list[Component]:
+    def _new_components(self, name: str, count: int, e: float = 0.0, trained: bool = True) -> list[Component]:
         A, B = self.draw(self.layers[name], count)
         return [
             Component(
@@ -90,9 +89,9 @@ class SlowIncreLoRA(SlowTraining):
         ]
 
     def _reserves(self, name: str) -> list[Component]:
-        """As many as a layer gains at a time: with advance learning their a and b are trained, else nothing is."""
+        """As many as a layer gains at a time; advance learning trains their a and b, otherwise they are frozen."""
         learning = self.settings["advance_learning"]
-        return self._drawn(name, self.components, RESERVE if learning else 0.0, trained=learning)
+        return self._new_components(name, self.components, RESERVE if learning else 0.0, trained=learning)
 
     @property
     def total(self) -> int:
@@ -116,7 +115,7 @@ class SlowIncreLoRA(SlowTraining):
         return self.scale(name) * (B @ torch.diag(e) @ A)
 
     def evaluated(self, name: str) -> Tensor:
-        """ΔW in evaluation, out x in: the reserves do not count."""
+        """ΔW in evaluation, out x in, without the reserves."""
         return (
             self.scale(name)
             * sum((c.e * torch.outer(c.b, c.a) for c in self.active[name]), start=torch.zeros(())).detach()
@@ -132,7 +131,7 @@ class SlowIncreLoRA(SlowTraining):
         }
 
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-        """Items 3 and 4."""
+        """Items 3 and 4 of the module's docstring."""
         if self.total >= self.target:
             return
         starting: list[nn.Parameter] = []
@@ -153,30 +152,30 @@ class SlowIncreLoRA(SlowTraining):
             size = deltas[name].numel()
             importance /= {"sqrt": math.sqrt(size), "mean": size, "none": 1}[self.settings["score_norm"]]
             self.smoothed[name] = beta1 * self.smoothed[name] + (1 - beta1) * importance
-            away = abs(importance - self.smoothed[name])
-            self.uncertainty[name] = beta2 * self.uncertainty[name] + (1 - beta2) * away
+            deviation = abs(importance - self.smoothed[name])
+            self.uncertainty[name] = beta2 * self.uncertainty[name] + (1 - beta2) * deviation
 
     def _allocate(self, step: int) -> list[nn.Parameter]:
-        """Activate components; returns what begins to train."""
+        """Activate components; returns the parameters that begin to train."""
         scores = {name: self.smoothed[name] * self.uncertainty[name] for name in self.layers}
         best = sorted(self.layers, key=lambda name: -scores[name])[: self.settings["top_h"]]
-        given: dict[str, int] = {}
+        gains: dict[str, int] = {}
         for name in best:
-            room = self.target - self.total - sum(given.values())
-            if room > 0:
-                given[name] = min(self.components, room)
-        self.allocations.append((step, given))
-        spent = self.total + sum(given.values()) == self.target
+            remaining = self.target - self.total - sum(gains.values())
+            if remaining > 0:
+                gains[name] = min(self.components, remaining)
+        self.allocations.append((step, gains))
+        spent = self.total + sum(gains.values()) == self.target
         starting: list[nn.Parameter] = []
         for name in self.layers:
-            for _ in range(given.get(name, 0)):
+            for _ in range(gains.get(name, 0)):
                 component = self.reserve[name].pop(0)
-                learnt = [component.a, component.b] if component.a.requires_grad else []
+                trained = [component.a, component.b] if component.a.requires_grad else []
                 for factor in (component.e, component.a, component.b):
                     factor.requires_grad_(True)
-                starting += [f for f in (component.e, component.a, component.b) if all(f is not k for k in learnt)]
+                starting += [f for f in (component.e, component.a, component.b) if all(f is not k for k in trained)]
                 self.active[name].append(component)
-            if name in given and (self.settings["published"] or not spent):
+            if name in gains and (self.settings["published"] or not spent):
                 self.reserve[name] += (fresh := self._reserves(name))
                 starting += self._learning(fresh)
         if spent and self.settings["published"]:
@@ -187,23 +186,23 @@ class SlowIncreLoRA(SlowTraining):
         return starting
 
     def _preserve(self, step: int) -> None:
-        """Make up for the scale that fell when layers gained components; ours, so after the weights have moved."""
-        last, given = self.allocations[-1] if self.allocations else (-1, {})
-        for name, count in given.items() if last == step else ():
+        """Compensate for the smaller scale of layers that gained components; ours, after the optimizer step."""
+        last, gains = self.allocations[-1] if self.allocations else (-1, {})
+        for name, count in gains.items() if last == step else ():
             old = self.active[name][:-count]
             for component in old:
                 component.e.data *= len(self.active[name]) / len(old)
 
     @staticmethod
     def _learning(reserves: list[Component]) -> list[nn.Parameter]:
-        """What of new reserves begins to train."""
+        """The parameters of new reserves that begin to train."""
         return [factor for c in reserves for factor in (c.a, c.b) if factor.requires_grad]
 
     def set_rates(self, step: int) -> None:
-        """The scheduler has set them after the step before."""
+        """Nothing to do: `after_step` of the previous step has set them."""
 
     def after_step(self, step: int) -> None:
-        """Item 6. Without a restart a later group has the first groups' curve (the paper), or none (the code)."""
+        """Item 6. Without a restart, a later group has the first group's curve (paper) or a constant rate (code)."""
         if self.settings["scale"] == "rank-preserving":
             self._preserve(step)
         for group in self.optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""LoRA-Squeeze, plainly: the SVD of every ΔW itself, all singular values in one list, least squares for the moments."""
+"""A plain LoRA-Squeeze: the SVD of every full ΔW, one sorted list of singular values, least squares for the moments."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class SlowLoRASqueeze(SlowTraining):
 
     Attributes:
         A, B: Layer name -> rank x in, out x rank.
-        cuts: Step -> most parameters after it.
-        weakest: Least part of a cut's pooled scores by which what is kept and what is not differ.
+        cuts: Step -> parameter budget after it.
+        smallest_gap: Smallest relative difference, over all cuts, between the last score kept and the next one.
     """
 
     gamma = 0.0
 
-    def __init__(self, wanted: TrainSpec) -> None:
-        super().__init__(wanted)
+    def __init__(self, train_spec: TrainSpec) -> None:
+        super().__init__(train_spec)
         s = {"stages": 3, "initial": 0.1, "final": 0.4, "alpha": 16.0} | self.settings
         self.scale = s["alpha"] / s["source_rank"]
         self.A: dict[str, nn.Parameter] = {}
@@ -37,13 +37,13 @@ class SlowLoRASqueeze(SlowTraining):
             self.B[name] = nn.Parameter(torch.zeros(layer.base.out_features, s["source_rank"]))
         self.train([*self.A.values(), *self.B.values()], start=0)
         first, last = int(s["initial"] * self.total_steps), self.total_steps - int(s["final"] * self.total_steps)
-        one = sum(self.sizes.values())
+        rank_params = sum(self.sizes.values())
         self.cuts = {}
         for i in range(1, s["stages"] + 1):
-            part = i / s["stages"]
-            rank = math.exp((1 - part) * math.log(s["source_rank"]) + part * math.log(s["mean_rank"]))
-            self.cuts[first + math.floor((last - first) * part + 1e-9)] = math.floor(rank * one + 1e-6)
-        self.weakest = math.inf
+            fraction = i / s["stages"]
+            rank = math.exp((1 - fraction) * math.log(s["source_rank"]) + fraction * math.log(s["mean_rank"]))
+            self.cuts[first + math.floor((last - first) * fraction + 1e-9)] = math.floor(rank * rank_params + 1e-6)
+        self.smallest_gap = math.inf
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         return self.A[name], self.B[name]
@@ -75,12 +75,12 @@ class SlowLoRASqueeze(SlowTraining):
             params += self.sizes[name]
             ranks[name] += 1
             gap = 1 - following / score
-        self.weakest = min(self.weakest, gap)
+        self.smallest_gap = min(self.smallest_gap, gap)
         for name, (U, S, Vt) in svds.items():
             root = np.sqrt(S[: ranks[name]] / self.scale)
-            self._put(name, root[:, None] * Vt[: ranks[name]], U[:, : ranks[name]] * root)
+            self._replace(name, root[:, None] * Vt[: ranks[name]], U[:, : ranks[name]] * root)
 
-    def _put(self, name: str, A: np.ndarray, B: np.ndarray) -> None:
+    def _replace(self, name: str, A: np.ndarray, B: np.ndarray) -> None:
         old_A, old_B = (p.detach().double().numpy() for p in self.factors(name))
         P = np.linalg.lstsq(old_A.T, A.T, rcond=None)[0].T
         Q = np.linalg.lstsq(old_B, B, rcond=None)[0]
@@ -88,6 +88,6 @@ class SlowLoRASqueeze(SlowTraining):
         for moment, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
             state_A[moment] = torch.from_numpy(Q.T**power @ state_A[moment].double().numpy()).float()
             state_B[moment] = torch.from_numpy(state_B[moment].double().numpy() @ P.T**power).float()
-        self.layers[name].use(None, None)  # its graph knows the old shapes
+        self.layers[name].use(None, None)  # its graph has the old shapes
         self.A[name].data, self.B[name].data = torch.from_numpy(A).float(), torch.from_numpy(B).float()
         self.A[name].grad = self.B[name].grad = None

@@ -1,4 +1,4 @@
-"""AdaLoRA against a plain reference."""
+"""AdaLoRA against a plain reference implementation."""
 
 from __future__ import annotations
 
@@ -30,44 +30,48 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:
-    """Every entry's two moving averages. A layer's come as rank x in, rank x out and rank x 1."""
+    """Compare both moving averages of every entry; a layer's are stored as rank x in, rank x out and rank x 1."""
     method: Any = run._method
     state = method.state_dict()
-    for ours, theirs in (("sensitivity", reference.smoothed), ("uncertainty", reference.uncertainty)):
-        parts = iter(method._sensitivity.stacks.split(state[ours]))
+    for key, averages in (("sensitivity", reference.smoothed), ("uncertainty", reference.uncertainty)):
+        parts = iter(method._sensitivity.stacks.split(state[key]))
         for name in reference.layers:
-            for factor in (theirs[reference.A[name]], theirs[reference.B[name]].T, theirs[reference.e[name]][:, None]):
+            for factor in (
+                averages[reference.A[name]],
+                averages[reference.B[name]].T,
+                averages[reference.e[name]][:, None],
+            ):
                 torch.testing.assert_close(next(parts), factor, rtol=1e-3, atol=1e-3 * factor.max().item())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_step_is_the_references(variant: str, bert: Path, deberta: Path) -> None:
+def test_every_step_equals_the_reference(variant: str, bert: Path, deberta: Path) -> None:
     settings, training = VARIANTS[variant]
     folder = deberta if "DeBERTa" in variant else bert
-    wanted = slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(wanted), SlowAdaLoRA(wanted)
+    train_spec = slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), SlowAdaLoRA(train_spec)
     for evaluation in slow.lockstep(run, reference):
         updates = slow.updates(run)
         step = evaluation.step - 1  # its number, from 0
         assert evaluation.ranks == {name: len(counted) for name, counted in reference.counted.items()}
         for name, update in updates.items():
-            theirs = reference.e[name].detach()[reference.kept[name]]
-            assert torch.equal(update.e == 0, theirs == 0), f"{name}, step {step}"
-            torch.testing.assert_close(update.e.detach(), theirs, rtol=1e-4, atol=1e-5)
+            expected = reference.e[name].detach()[reference.remaining[name]]
+            assert torch.equal(update.e == 0, expected == 0), f"{name}, step {step}"
+            torch.testing.assert_close(update.e.detach(), expected, rtol=1e-4, atol=1e-5)
         if step in reference.budgets:
-            left = sum(int(update.e.count_nonzero()) for update in updates.values())
-            assert left == reference.budgets[step] == sum(evaluation.ranks.values())
+            nonzero = sum(int(update.e.count_nonzero()) for update in updates.values())
+            assert nonzero == reference.budgets[step] == sum(evaluation.ranks.values())
         if step < reference.t_drop:
             check_averages(run, reference)
         if step % 10 == 7:  # a step after a masking: e has moved again
-            theirs = reference.evaluate(slow.validation(run))
-            torch.testing.assert_close(slow.evaluate(run), theirs, rtol=1e-4, atol=1e-5)
+            expected = reference.evaluate(slow.validation(run))
+            torch.testing.assert_close(slow.evaluate(run), expected, rtol=1e-4, atol=1e-5)
     for name, update in updates.items():
         A, B = reference.factors(name)
         torch.testing.assert_close(update.A, A, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(update.B, B, rtol=1e-4, atol=1e-5)
-    for name, theirs in reference.head.items():
-        torch.testing.assert_close(run._base.model.get_parameter(name), theirs, rtol=1e-4, atol=1e-5)
+    for name, expected in reference.head.items():
+        torch.testing.assert_close(run._base.model.get_parameter(name), expected, rtol=1e-4, atol=1e-5)
     assert sum(evaluation.ranks.values()) == reference.target
     assert len(reference.budgets) > 10
     if variant == "some layers end with nothing":
@@ -79,6 +83,6 @@ def test_a_checkpoint_with_final_ranks_has_no_scores(bert: Path) -> None:
     list(run)
     state = run.state_dict()
     assert state["method"] == {}
-    again = TrainingRun(run.spec)
-    again.load_state_dict(state)
-    assert again.step == STEPS
+    resumed = TrainingRun(run.spec)
+    resumed.load_state_dict(state)
+    assert resumed.step == STEPS

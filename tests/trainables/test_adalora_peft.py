@@ -1,7 +1,7 @@
-"""AdaLoRA against PEFT's, up to and including the step at which the rest is dropped.
+"""AdaLoRA against PEFT's, up to and including the step at which masked triplets are dropped.
 
-Made alike: PEFT is told the step as a number of steps done, its orthogonality weight is set, and the 1e-5 in its scale
-is taken back. It keeps masked triplets in memory and goes on regularizing them, so trainings part after the drop.
+Three differences are removed: PEFT gets the step as the number of finished steps, its orthogonality weight is set, and
+the 1e-5 in its scale is undone. PEFT keeps regularizing masked triplets, so the trainings differ after the drop.
 """
 
 from __future__ import annotations
@@ -34,40 +34,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class PeftTraining:
-    """PEFT's AdaLoRA in a loop as its documentation has it, from the initial values of `start`."""
+    """PEFT's AdaLoRA in the training loop of its documentation, from the initial values of `start`."""
 
-    def __init__(self, wanted: TrainSpec, start: SlowAdaLoRA) -> None:
+    def __init__(self, train_spec: TrainSpec, start: SlowAdaLoRA) -> None:
         from peft import AdaLoraConfig, get_peft_model
 
-        assert wanted.model is not None
-        self.start, self.training = start, wanted.training
-        loaded = base_model.load(wanted.model, outputs=2)
-        loaded.reset(wanted.training.seed)
+        assert train_spec.model is not None
+        self.start, self.training = start, train_spec.training
+        base = base_model.load(train_spec.model, outputs=2)
+        base.reset(train_spec.training.seed)
         s = start.settings
         self.config = AdaLoraConfig(
             init_r=start.rank, target_r=s["mean_rank"], tinit=start.t_init, tfinal=start.total_steps - start.t_drop,
             deltaT=s["interval"], beta1=s["beta1"], beta2=s["beta2"], orth_reg_weight=s["orthogonality"],
             lora_alpha=s["alpha"], lora_dropout=0.0, total_step=start.total_steps, target_modules=list(start.layers),
         )  # fmt: skip
-        self.model: Any = get_peft_model(loaded.model, self.config)
-        self.layers: dict[str, Any] = {name: loaded.model.get_submodule(name) for name in start.layers}
+        self.model: Any = get_peft_model(base.model, self.config)
+        self.layers: dict[str, Any] = {name: base.model.get_submodule(name) for name in start.layers}
         for name, layer in self.layers.items():
             layer.lora_A["default"].data.copy_(start.A[name])
             layer.lora_B["default"].data.copy_(start.B[name])
             layer.ranknum["default"].data -= 1e-5
-        for name in loaded.head:
-            loaded.model.get_parameter(name).requires_grad_(True)
+        for name in base.head:
+            base.model.get_parameter(name).requires_grad_(True)
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         biases = [p for name, p in trained.items() if name.endswith("bias")]
-        rest = [p for name, p in trained.items() if not name.endswith("bias")]
+        decayed = [p for name, p in trained.items() if not name.endswith("bias")]
         self.optimizer = torch.optim.AdamW(
-            [{"params": rest, "weight_decay": wanted.training.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+            [
+                {"params": decayed, "weight_decay": train_spec.training.weight_decay},
+                {"params": biases, "weight_decay": 0.0},
+            ]
         )
 
     def step(self, step: int, batches: list[dict[str, Tensor]]) -> float:
         self.model.train()
         (batch,) = batches
-        # with labels, so that its regularizer is in the loss; without a task type PeftModel's own forward skips it
+        # with labels, so that the loss includes the regularizer; PeftModel.forward without a task type leaves it out
         outputs = self.model.base_model(**batch)
         outputs.loss.backward()
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -83,7 +86,7 @@ class PeftTraining:
         return {name: layer.lora_E["default"].detach().flatten() for name, layer in self.layers.items()}
 
 
-def wanted(folder: Path, settings: dict[str, Any]) -> TrainSpec:
+def adalora_spec(folder: Path, settings: dict[str, Any]) -> TrainSpec:
     return slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, weight_decay=0.1)
 
 
@@ -91,55 +94,55 @@ VARIANTS = [{}, {"interval": 1, "orthogonality": 0.3}, {"mean_rank": 1, "learnin
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
-def test_masks_are_pefts(settings: dict[str, Any], folder: Path) -> None:
-    spec = wanted(folder, settings)
-    theirs = PeftTraining(spec, SlowAdaLoRA(spec))
+def test_masks_equal_pefts(settings: dict[str, Any], folder: Path) -> None:
+    spec = adalora_spec(folder, settings)
+    peft_training = PeftTraining(spec, SlowAdaLoRA(spec))
     run = TrainingRun(spec)
     masks = 0
-    for evaluation in slow.lockstep(run, theirs):
-        ours = slow.updates(run)
+    for evaluation in slow.lockstep(run, peft_training):
+        updates = slow.updates(run)
         if evaluation.step - 1 == DROP:
             break
-        for name, e in theirs.e().items():
-            assert torch.equal(ours[name].e == 0, e == 0), f"{name}, after step {evaluation.step}"
-            torch.testing.assert_close(ours[name].e.detach(), e, rtol=1e-3, atol=1e-5)
-        masks += any((e == 0).any() for e in theirs.e().values())
+        for name, e in peft_training.e().items():
+            assert torch.equal(updates[name].e == 0, e == 0), f"{name}, after step {evaluation.step}"
+            torch.testing.assert_close(updates[name].e.detach(), e, rtol=1e-3, atol=1e-5)
+        masks += any((e == 0).any() for e in peft_training.e().values())
     assert masks > 3
-    assert {name: update.rank for name, update in ours.items()} == {
-        name: sum(pattern) for name, pattern in patterns(theirs).items()
+    assert {name: update.rank for name, update in updates.items()} == {
+        name: sum(pattern) for name, pattern in patterns(peft_training).items()
     }
-    for name, pattern in patterns(theirs).items():
-        torch.testing.assert_close(ours[name].e.detach(), theirs.e()[name][pattern], rtol=1e-3, atol=1e-5)
-    assert sum(evaluation.ranks.values()) == spec.settings["mean_rank"] * len(ours)
+    for name, pattern in patterns(peft_training).items():
+        torch.testing.assert_close(updates[name].e.detach(), peft_training.e()[name][pattern], rtol=1e-3, atol=1e-5)
+    assert sum(evaluation.ranks.values()) == spec.settings["mean_rank"] * len(updates)
 
 
-def patterns(theirs: PeftTraining) -> dict[str, list[bool]]:
+def patterns(peft_training: PeftTraining) -> dict[str, list[bool]]:
     """Layer name -> which triplets PEFT keeps at the end."""
-    assert theirs.config.rank_pattern is not None
-    return {name: theirs.config.rank_pattern[f"{name}.lora_E.default"] for name in theirs.layers}
+    assert peft_training.config.rank_pattern is not None
+    return {name: peft_training.config.rank_pattern[f"{name}.lora_E.default"] for name in peft_training.layers}
 
 
-def test_the_reference_is_pefts(folder: Path) -> None:
-    """The two things that we compare with agree."""
+def test_the_reference_equals_peft(folder: Path) -> None:
+    """Our plain reference and PEFT agree with each other."""
     from autorank import tasks
     from autorank.tasks.data.batches import collate, epoch_batches
 
-    spec = wanted(folder, {})
+    spec = adalora_spec(folder, {})
     assert spec.model is not None
     reference = SlowAdaLoRA(spec)
-    theirs = PeftTraining(spec, reference)
+    peft_training = PeftTraining(spec, reference)
     data = tasks.load(spec.task, spec.model)
     epoch = math.ceil(len(data.train) / 16)
     for step in range(DROP + 1):
         examples = epoch_batches(data.train.lengths, 16, 0, step // epoch)[step % epoch]
         batches = [collate(data.train, examples, data.pad_id)]
-        np.testing.assert_allclose(reference.step(step, batches), theirs.step(step, batches), rtol=1e-5)
-        for name, e in theirs.e().items():
+        np.testing.assert_allclose(reference.step(step, batches), peft_training.step(step, batches), rtol=1e-5)
+        for name, e in peft_training.e().items():
             if step < DROP:
                 assert torch.equal(reference.e[name] == 0, e == 0)
-            kept = reference.kept[name]
-            torch.testing.assert_close(reference.e[name].detach()[kept], e[kept], rtol=1e-5, atol=1e-6)
-    assert patterns(theirs) == {
-        name: [i in kept for i in range(reference.rank)] for name, kept in reference.kept.items()
+            remaining = reference.remaining[name]
+            torch.testing.assert_close(reference.e[name].detach()[remaining], e[remaining], rtol=1e-5, atol=1e-6)
+    assert patterns(peft_training) == {
+        name: [i in remaining for i in range(reference.rank)] for name, remaining in reference.remaining.items()
     }
     assert set(reference.budgets) == {*range(6, DROP + 1)[::2], DROP}

@@ -1,4 +1,4 @@
-"""BitFit: which parameters, and how many. That its training is an ordinary one is in test_full.py."""
+"""BitFit: which parameters are trained, and how many. test_full.py tests the training itself."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def test_sizes_of_the_papers_models() -> None:
         blocks = 12 * (7 * 768 + 3072)
         assert params(deberta()) == (blocks + 2 * 768, blocks + 3 * 768) == (102_912, 103_680)
         assert params(roberta()) == (blocks + 768, blocks + 768) == (102_144, 102_144)
-    for model, share in ((bert, 0.09), (large, 0.08)):  # per cent, as the paper has it
+    for model, share in ((bert, 0.09), (large, 0.08)):  # in percent, from the paper
         total = sum(p.numel() for p in model.parameters())
         assert round(100 * params(model)[1] / total, 2) == share
 
 
-def test_layer_norms_are_among_them_and_buffers_are_not(tmp_path: Path) -> None:
-    loaded = base_model.load(tiny.model("gpt2", tmp_path / "model"), outputs=2).model
-    found = biases(dict(loaded.named_parameters()))
-    assert "transformer.ln_f.bias" in found and "transformer.h.0.attn.c_attn.bias" in found
-    assert all(p.ndim == 1 for p in found.values())
+def test_biases_of_layer_norms_are_included_and_buffers_are_not(tmp_path: Path) -> None:
+    model = base_model.load(tiny.model("gpt2", tmp_path / "model"), outputs=2).model
+    trained = biases(dict(model.named_parameters()))
+    assert "transformer.ln_f.bias" in trained and "transformer.h.0.attn.c_attn.bias" in trained
+    assert all(p.ndim == 1 for p in trained.values())
 
 
 def test_a_model_without_biases_is_refused(tmp_path: Path) -> None:
-    loaded = base_model.load(tiny.model("llama", tmp_path / "model"), outputs=2).model
+    model = base_model.load(tiny.model("llama", tmp_path / "model"), outputs=2).model
     with pytest.raises(AutorankError, match="no biases"):
-        params(loaded)
+        params(model)

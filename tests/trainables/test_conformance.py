@@ -1,4 +1,4 @@
-"""What holds for every method, whatever it allocates. A new method joins by a line in cases.py."""
+"""Tests that every method has to pass. To add a method, add an entry to cases.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tests.trainables.trained import (
     cache,
     each_method,
     full_state,
-    hooked,
     inputs,
     logits,
     same,
@@ -33,7 +32,8 @@ from tests.trainables.trained import (
     start,
     train,
     until,
-    untimed,
+    with_hooks,
+    without_seconds,
 )  # fmt: skip
 
 each_low_rank_method = pytest.mark.parametrize("name", LOW_RANK)
@@ -51,29 +51,29 @@ def trained(name: str, workspace: Path) -> Trained:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget() -> Iterator[None]:
+def clear_runs() -> Iterator[None]:
     yield
     _trained.clear()
 
 
-def test_every_method_is_here() -> None:
+def test_every_method_has_a_case() -> None:
     assert sorted(METHODS) == methods.names()
 
 
-# What is counted
+# Counts
 
 
 def count(file: Path) -> tuple[int, int, dict[str, int]]:
-    """From an adapter's file: its numbers once e and u are folded into B, those that are not zero, and the ranks."""
-    with safe_open(file, framework="pt") as opened:
-        layout = json.loads(opened.metadata()["autorank"])["layout"]
-        values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    """Counts of an adapter file: entries after e and u are folded into B, nonzero entries, and ranks."""
+    with safe_open(file, framework="pt") as reader:
+        layout = json.loads(reader.metadata()["autorank"])["layout"]
+        values = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     factors: dict[int, Tensor] = {}
-    for layer, held in layout["layers"].items():
+    for layer, entry in layout["layers"].items():
         for factor in ("A", "B", "e", "u", "m", "A0", "B0"):
             value = values.pop(f"{layer}.update.{factor}", None)
             if value is not None:
-                factors[layout["updates"][held["update"]][factor]] = value
+                factors[layout["updates"][entry["update"]][factor]] = value
     assert [list(factors[i].shape) for i in range(len(factors))] == [f["shape"] for f in layout["factors"]]
     trained = [factor["trained"] for factor in layout["factors"]]
     users = Counter(update["B"] for update in layout["updates"])
@@ -87,27 +87,27 @@ def count(file: Path) -> tuple[int, int, dict[str, int]]:
             vectors = []
         stored |= {number: factors[number] for number in (A, B, *vectors) if trained[number] and number not in stored}
         stored |= {} if update["m"] is None else {update["m"]: factors[update["m"]]}
-    ranks = {layer: len(factors[layout["updates"][held["update"]]["A"]]) for layer, held in layout["layers"].items()}
+    ranks = {layer: len(factors[layout["updates"][entry["update"]]["A"]]) for layer, entry in layout["layers"].items()}
     return sum(v.numel() for v in stored.values()), sum(int((v != 0).sum()) for v in stored.values()), ranks
 
 
 @each_method
 def test_parameters_counted_are_those_in_the_file(name: str, trained: Trained) -> None:
     for step, file in trained.adapters.items():
-        told = trained.evaluations[step - 1]
-        assert told.ranks == count(file)[2], f"after step {step}"
-        assert told.adapter_params == count(file)[0], f"after step {step}"
-        if step > 1:  # the first step's learning rate is 0: e is 0 still
-            assert told.nonzero_params == count(file)[1], f"after step {step}"
+        evaluation = trained.evaluations[step - 1]
+        assert evaluation.ranks == count(file)[2], f"after step {step}"
+        assert evaluation.adapter_params == count(file)[0], f"after step {step}"
+        if step > 1:  # the first step's learning rate is 0, so e is still 0
+            assert evaluation.nonzero_params == count(file)[1], f"after step {step}"
 
 
 @each_method
 def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, workspace: Path) -> None:
     config = methods.configure(name, trained.run.spec.settings).config
-    fewest, most = methods.find(name).adapter_params(config, base_model.meta_model(str(workspace / "model")))
-    told = trained.evaluations[-1].adapter_params
-    assert fewest <= told <= most
-    assert 0 < trained.evaluations[-1].nonzero_params <= told
+    lower, upper = methods.find(name).adapter_params(config, base_model.meta_model(str(workspace / "model")))
+    params = trained.evaluations[-1].adapter_params
+    assert lower <= params <= upper
+    assert 0 < trained.evaluations[-1].nonzero_params <= params
 
 
 @each_low_rank_method
@@ -121,7 +121,11 @@ def test_ranks_add_up_to_the_schedule(name: str, trained: Trained) -> None:
 
 @each_low_rank_method
 def test_components_for_training_alone_are_dropped_in_the_end(name: str, trained: Trained) -> None:
-    spare = {step for step, held in trained.held.items() if held > sum(count(trained.adapters[step])[2].values())}
+    spare = {
+        step
+        for step, components in trained.components.items()
+        if components > sum(count(trained.adapters[step])[2].values())
+    }
     assert spare == set(trained.case.spare)
 
 
@@ -133,8 +137,8 @@ def test_a_saved_adapter_gives_the_same_logits(name: str, trained: Trained) -> N
     for step, file in trained.adapters.items():
         restored, _ = adapter_file.load(file)
         with torch.no_grad():
-            ours = restored.model(**inputs(trained.run)).logits
-        torch.testing.assert_close(ours, trained.logits[step], rtol=0, atol=1e-5)
+            restored_logits = restored.model(**inputs(trained.run)).logits
+        torch.testing.assert_close(restored_logits, trained.logits[step], rtol=0, atol=1e-5)
     assert not torch.equal(trained.logits[min(trained.logits)], trained.logits[STEPS])
 
 
@@ -148,27 +152,29 @@ def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, workspace
         write_peft(trained.adapters[step], tmp_path / f"peft-{step}")
         config = json.loads((tmp_path / f"peft-{step}" / "adapter_config.json").read_text())
         ranks = {layer: config["rank_pattern"].get(layer, config["r"]) for layer in config["target_modules"]}
-        told = trained.evaluations[step - 1].ranks
-        assert ranks == {layer: trained.case.exported * rank for layer, rank in told.items() if rank}
+        trained_ranks = trained.evaluations[step - 1].ranks
+        assert ranks == {layer: trained.case.exported * rank for layer, rank in trained_ranks.items() if rank}
         assert set(config["rank_pattern"]) | set(config["alpha_pattern"]) <= set(ranks)
-        plain = AutoModelForSequenceClassification.from_pretrained(workspace / "model", num_labels=2)
-        loaded = PeftModel.from_pretrained(plain, tmp_path / f"peft-{step}").eval()
+        base = AutoModelForSequenceClassification.from_pretrained(workspace / "model", num_labels=2)
+        peft_model = PeftModel.from_pretrained(base, tmp_path / f"peft-{step}").eval()
         with torch.no_grad():
-            ours = loaded(**inputs(trained.run)).logits
-        torch.testing.assert_close(ours, trained.logits[step], rtol=0, atol=1e-5)
+            peft_logits = peft_model(**inputs(trained.run)).logits
+        torch.testing.assert_close(peft_logits, trained.logits[step], rtol=0, atol=1e-5)
 
 
-# Resuming, seeds, warm reuse
+# Resuming, seeds, cached models
 
 
-def check_resumed(wanted: TrainSpec, state: Path, whole: TrainingRun, evaluations: list[Evaluation]) -> None:
-    """A run that goes on from `state` equals the whole one, bit for bit."""
-    torch.manual_seed(12345)  # whatever else the process draws
-    run = start(wanted)
+def check_resumed(
+    train_spec: TrainSpec, state: Path, uninterrupted: TrainingRun, evaluations: list[Evaluation]
+) -> None:
+    """A run resumed from `state` equals the uninterrupted one, bit for bit."""
+    torch.manual_seed(12345)  # the process's random state must not matter
+    run = start(train_spec)
     run.load_state_dict(torch.load(state, weights_only=False))
     stopped = run.step
-    assert untimed(list(run)) == untimed(evaluations[stopped:])
-    assert same(full_state(run), full_state(whole))
+    assert without_seconds(list(run)) == without_seconds(evaluations[stopped:])
+    assert same(full_state(run), full_state(uninterrupted))
 
 
 @pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, case in METHODS.items() for stop in case.stops])
@@ -179,41 +185,41 @@ def test_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, trained: 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_resume(variant: str, workspace: Path) -> None:
     name, settings = VARIANTS[variant]
-    wanted = spec(workspace, name, settings)
-    whole, state = start(wanted), workspace / "variant.pt"
-    evaluations = until(whole, 12)
-    torch.save(whole.state_dict(), state)
-    evaluations += list(whole)
+    train_spec = spec(workspace, name, settings)
+    uninterrupted, state = start(train_spec), workspace / "variant.pt"
+    evaluations = until(uninterrupted, 12)
+    torch.save(uninterrupted.state_dict(), state)
+    evaluations += list(uninterrupted)
     total = METHODS[name].total
     assert total is None or [sum(e.ranks.values()) for e in evaluations] == [total(e.step) for e in evaluations]
-    check_resumed(wanted, state, whole, evaluations)
+    check_resumed(train_spec, state, uninterrupted, evaluations)
 
 
 @each_method
-def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None:
-    again = start(trained.run.spec, probes=tmp_path)
-    assert untimed(list(again)) == untimed(trained.evaluations)
-    assert same(full_state(again), full_state(trained.run))
+def test_the_same_seed_gives_the_same_run(name: str, trained: Trained, tmp_path: Path) -> None:
+    rerun = start(trained.run.spec, probes=tmp_path)
+    assert without_seconds(list(rerun)) == without_seconds(trained.evaluations)
+    assert same(full_state(rerun), full_state(trained.run))
 
 
 @each_method
 def test_run_with_a_cached_base_equals_a_fresh_one(
     name: str, trained: Trained, workspace: Path, tmp_path: Path
 ) -> None:
-    """After a run with another seed was given up in the middle."""
+    """The cached base comes from a run with another seed that was released halfway."""
     model_cache = cache(tmp_path)
     earlier = TrainingRun(spec(workspace, name, seed=1), model_cache)
-    others = until(earlier, 12)
+    earlier_evaluations = until(earlier, 12)
     model = earlier._base.model
     modules = list(model.modules())
     earlier.release()
-    assert not adapters.added_parameters(model) and not hooked(modules)
+    assert not adapters.added_parameters(model) and not with_hooks(modules)
     fresh = base_model.load(str(workspace / "model"), outputs=2)
     fresh.reset(seed=1)
     assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))
-    assert [e.train_loss for e in others] != [e.train_loss for e in trained.evaluations[:12]]
+    assert [e.train_loss for e in earlier_evaluations] != [e.train_loss for e in trained.evaluations[:12]]
     warm = TrainingRun(trained.run.spec, model_cache)
-    assert untimed(list(warm)) == untimed(trained.evaluations)
+    assert without_seconds(list(warm)) == without_seconds(trained.evaluations)
     assert same(full_state(warm), full_state(trained.run))
 
 
@@ -222,14 +228,14 @@ def test_run_with_a_cached_base_equals_a_fresh_one(
 
 @each_method
 def test_the_penalty_is_computed_once_per_step(name: str, trained: Trained) -> None:
-    assert trained.penalties == list(range(STEPS))  # of every step and no evaluation
+    assert trained.penalties == list(range(STEPS))  # at every step, and in no evaluation
 
 
 @pytest.mark.parametrize("name", PENALIZED)
-def test_evaluations_know_no_penalty(name: str, trained: Trained) -> None:
+def test_evaluations_leave_out_the_penalty(name: str, trained: Trained) -> None:
     run = trained.run
-    known = run._method.config
-    run._method.config = known.model_copy(update={PENALIZED[name]: 100.0})
+    config = run._method.config
+    run._method.config = config.model_copy(update={PENALIZED[name]: 100.0})
     assert torch.equal(logits(run), trained.logits[STEPS])
     assert run._objective.evaluate(run._phase, run._data.validation) == trained.evaluations[-1].metrics
-    run._method.config = known
+    run._method.config = config

@@ -1,4 +1,4 @@
-"""The conformance suite on a GPU: `pytest -m gpu`. AUTORANK_TEST_DEVICE=cpu tests this module itself."""
+"""The conformance suite on a GPU: `pytest -m gpu`. With AUTORANK_TEST_DEVICE=cpu this module runs without a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEVICE = os.environ.get("AUTORANK_TEST_DEVICE", "cuda")
 
 @pytest.fixture(scope="module", autouse=True)
 def on_the_gpu() -> Iterator[None]:
-    """Run on the GPU, with kernels whose results do not vary from run to run."""
+    """Run on the GPU, with deterministic kernels."""
     if DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.fail("no CUDA device is visible to torch")
     with pytest.MonkeyPatch.context() as patch:

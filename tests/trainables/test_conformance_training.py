@@ -19,11 +19,11 @@ from tests.trainables.cases import METHODS, PENALIZED, STEPS
 from tests.trainables.trained import (
     each_method,
     functional,
-    hooked,
     spec,
     start,
     until,
     weights,
+    with_hooks,
 )
 
 
@@ -31,26 +31,26 @@ from tests.trainables.trained import (
     ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALIZED else [0.0])]
 )
 def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: float, workspace: Path) -> None:
-    """At the first step every update is zero still, or what it was drawn as."""
+    """The first step's loss is that of the base model, or of the model with its initial updates."""
     settings = {PENALIZED[name]: weight} if name in PENALIZED else {}
-    wanted = spec(workspace, name, settings, model="plain")
-    run = start(wanted)
-    (told,) = until(run, 1)
+    train_spec = spec(workspace, name, settings, model="plain")
+    run = start(train_spec)
+    (evaluation,) = until(run, 1)
     if METHODS[name].starts_at_zero:
-        plain = base_model.load(str(workspace / "plain"), outputs=2)
-        plain.reset(seed=0)
+        base = base_model.load(str(workspace / "plain"), outputs=2)
+        base.reset(seed=0)
     else:
-        untrained = start(wanted)
+        untrained = start(train_spec)
         untrained._open()
         untrained._start()
-        plain = untrained._base
-        plain.model.eval()
+        base = untrained._base
+        base.model.eval()
     batch = collate(run._data.train, run._phase.batch(0), run._data.pad_id)
     labels = batch.pop("labels")
-    batch = {name: values.to(plain.model.device) for name, values in batch.items()}
+    batch = {name: values.to(base.model.device) for name, values in batch.items()}
     with torch.no_grad():
-        expected = F.cross_entropy(plain.model(**batch).logits.cpu(), labels)
-    assert told.train_loss == pytest.approx(float(expected), rel=1e-5)
+        expected = F.cross_entropy(base.model(**batch).logits.cpu(), labels)
+    assert evaluation.train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # Micro-batches and precision
@@ -59,13 +59,13 @@ def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: flo
 @each_method
 def test_micro_batches_change_nothing(name: str, workspace: Path) -> None:
     settings = {} if "dropout" not in METHODS[name].settings else {"dropout": 0.0}
-    whole, parts = (start(spec(workspace, name, settings, model="plain", accumulate=n)) for n in (1, 2))
-    for ours, theirs in zip(parts, whole, strict=True):
-        assert ours.ranks == theirs.ranks, f"after step {ours.step}"
-        assert ours.adapter_params == theirs.adapter_params and ours.nonzero_params == theirs.nonzero_params
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
-    for key, ours in functional(weights(parts)).items():
-        torch.testing.assert_close(ours, weights(whole)[key], rtol=1e-4, atol=1e-4)
+    full_batches, micro_batches = (start(spec(workspace, name, settings, model="plain", accumulate=n)) for n in (1, 2))
+    for actual, expected in zip(micro_batches, full_batches, strict=True):
+        assert actual.ranks == expected.ranks, f"after step {actual.step}"
+        assert actual.adapter_params == expected.adapter_params and actual.nonzero_params == expected.nonzero_params
+        assert actual.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
+    for key, actual in functional(weights(micro_batches)).items():
+        torch.testing.assert_close(actual, weights(full_batches)[key], rtol=1e-4, atol=1e-4)
 
 
 @each_method
@@ -78,8 +78,8 @@ def test_bf16_on_a_cpu(name: str, workspace: Path) -> None:
         total = METHODS[name].total
         assert total is None or sum(evaluation.ranks.values()) == total(evaluation.step)
         assert all(0 <= rank <= min(layers[layer]) for layer, rank in evaluation.ranks.items())
-    fewest, most = methods.find(name).adapter_params(run._method.config, model)
-    assert fewest <= evaluation.adapter_params <= most
+    lower, upper = methods.find(name).adapter_params(run._method.config, model)
+    assert lower <= evaluation.adapter_params <= upper
     assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in weights(run).values())
 
 
@@ -87,7 +87,8 @@ def test_bf16_on_a_cpu(name: str, workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting", "value"), [(name, *wrong) for name, case in METHODS.items() for wrong in case.refusals.items()]
+    ("name", "setting", "value"),
+    [(name, *refusal) for name, case in METHODS.items() for refusal in case.refusals.items()],
 )
 def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
     with pytest.raises(AutorankError) as refused:
@@ -104,7 +105,7 @@ def test_an_unknown_setting_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "mean_rank" in METHODS[name].settings])
 def test_a_budget_without_a_single_rank_is_refused(name: str, workspace: Path) -> None:
-    """0.02 for each of 18 layers are none; IncreLoRA's minimum is a rank for each."""
+    """A mean rank of 0.02 on 18 layers rounds to no rank; IncreLoRA needs at least one rank per layer."""
     with pytest.raises(AutorankError, match=r"mean_rank.*0\.02"):
         list(start(spec(workspace, name, {"mean_rank": 0.02})))
 
@@ -113,10 +114,10 @@ def test_a_budget_without_a_single_rank_is_refused(name: str, workspace: Path) -
 def test_too_short_a_run_is_refused_before_it_starts(
     name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise AssertionError("a step was trained")
 
-    monkeypatch.setattr(OptimizationLoop, "step", never)
+    monkeypatch.setattr(OptimizationLoop, "step", fail)
     run = start(spec(workspace, name, METHODS[name].short))
     with pytest.raises(AutorankError) as refused:
         next(run)
@@ -126,4 +127,4 @@ def test_too_short_a_run_is_refused_before_it_starts(
         assert setting in message and str(value) in message
     modules = list(run._base.model.modules())
     run.release()
-    assert not adapters.adapted(run._base.model) and not hooked(modules)
+    assert not adapters.adapted(run._base.model) and not with_hooks(modules)

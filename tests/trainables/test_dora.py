@@ -29,84 +29,88 @@ def architecture(request: pytest.FixtureRequest) -> str:
 
 
 def pair(folder: Path, architecture: str, dropout: float = 0.0) -> tuple[nn.Module, Any]:
-    """One model with our DoRA and one with PEFT's, with the same A, B and m, none as at the start."""
+    """A model with our DoRA and one with PEFT's, with the same A, B and m, which differ from the initial ones."""
     from peft import LoraConfig
 
-    ours, names = beside_peft.loaded(folder, architecture)
-    theirs, _ = beside_peft.loaded(folder, architecture)
+    model, names = beside_peft.tiny_model(folder, architecture)
+    peft_base, _ = beside_peft.tiny_model(folder, architecture)
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, use_dora=True, target_modules=names)
-    wrapped = beside_peft.wrap(theirs, config)
+    peft_model = beside_peft.wrap(peft_base, config)
     draw = torch.Generator().manual_seed(0)
     for name in names:
-        layer = wrapped.base_model.model.get_submodule(name)
+        layer = peft_model.base_model.model.get_submodule(name)
         A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         m = layer.lora_magnitude_vector["default"].weight
         A.data.normal_(0, 0.3, generator=draw), B.data.normal_(0, 0.3, generator=draw)
         update = LowRankUpdate(beside_peft.copy(A), beside_peft.copy(B), ALPHA / RANK)
         m.data *= torch.empty_like(m).uniform_(0.5, 1.5, generator=draw)
         update.m = beside_peft.copy(m)
-        adapters.attach(ours, name, update, dropout)
-    return ours, wrapped
+        adapters.attach(model, name, update, dropout)
+    return model, peft_model
 
 
 def test_m_starts_as_the_norms_of_w0(architecture: str, tmp_path: Path) -> None:
-    """Ours from the method's own hook; PEFT's from ‖W0‖, as B is zero."""
+    """Our norms of W0 equal PEFT's initial m."""
     from peft import LoraConfig
 
     from autorank.modeling.layers import dora
 
-    ours, names = beside_peft.loaded(tmp_path, architecture)
-    theirs, _ = beside_peft.loaded(tmp_path, architecture)
-    wrapped = beside_peft.wrap(theirs, LoraConfig(r=RANK, use_dora=True, target_modules=names))
+    model, names = beside_peft.tiny_model(tmp_path, architecture)
+    peft_base, _ = beside_peft.tiny_model(tmp_path, architecture)
+    peft_model = beside_peft.wrap(peft_base, LoraConfig(r=RANK, use_dora=True, target_modules=names))
     for name in names:
-        magnitude = wrapped.base_model.model.get_submodule(name).lora_magnitude_vector["default"].weight
-        torch.testing.assert_close(dora.squared_row_norms(ours.get_submodule(name)).sqrt(), magnitude.data)
+        magnitude = peft_model.base_model.model.get_submodule(name).lora_magnitude_vector["default"].weight
+        torch.testing.assert_close(dora.squared_row_norms(model.get_submodule(name)).sqrt(), magnitude.data)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_logits_and_gradients_are_pefts(architecture: str, dropout: float, tmp_path: Path) -> None:
-    ours, theirs = pair(tmp_path, architecture, dropout)
+def test_logits_and_gradients_equal_pefts(architecture: str, dropout: float, tmp_path: Path) -> None:
+    our_model, peft_model = pair(tmp_path, architecture, dropout)
     ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
-    for model in (ours, theirs):
+    for model in (our_model, peft_model):
         model.train()
         torch.manual_seed(7)
         model.logits = model(input_ids=ids).logits
         model.logits.square().sum().backward()
-    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-5)
-    for name, layer in adapters.adapted(ours).items():
-        peft = theirs.base_model.model.get_submodule(name)
-        for parameter, their in (
-            (layer.update.A, peft.lora_A["default"].weight),
-            (layer.update.B, peft.lora_B["default"].weight),
-            (layer.update.m, peft.lora_magnitude_vector["default"].weight),
+    torch.testing.assert_close(our_model.logits, peft_model.logits, rtol=1e-4, atol=1e-5)
+    for name, layer in adapters.adapted(our_model).items():
+        peft_layer = peft_model.base_model.model.get_submodule(name)
+        for parameter, peft_parameter in (
+            (layer.update.A, peft_layer.lora_A["default"].weight),
+            (layer.update.B, peft_layer.lora_B["default"].weight),
+            (layer.update.m, peft_layer.lora_magnitude_vector["default"].weight),
         ):
             assert parameter is not None and parameter.grad is not None
-            torch.testing.assert_close(parameter.grad, their.grad, rtol=1e-3, atol=1e-4 * their.grad.abs().max().item())
-    ours.eval(), theirs.eval()
+            torch.testing.assert_close(
+                parameter.grad, peft_parameter.grad, rtol=1e-3, atol=1e-4 * peft_parameter.grad.abs().max().item()
+            )
+    our_model.eval(), peft_model.eval()
     with torch.no_grad():
-        torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            our_model(input_ids=ids).logits, peft_model(input_ids=ids).logits, rtol=1e-4, atol=1e-5
+        )
 
 
-def test_a_training_is_pefts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With weight decay and dropout, from our own initial values."""
+def test_training_equals_pefts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With weight decay and dropout, from our initial values."""
     from peft import LoraConfig
 
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     settings = {"rank": 2, "alpha": 8, "dropout": 0.2}
     config = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.2, "use_dora": True}
-    run, theirs = beside_peft.train(
+    run, peft_training = beside_peft.train(
         slow.write(tmp_path), "dora", settings, lambda names: LoraConfig(**config, target_modules=names)
     )
     for name, update in slow.updates(run).items():
-        peft = theirs.layers[name]
-        torch.testing.assert_close(update.A, peft.lora_A["default"].weight, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(update.B, peft.lora_B["default"].weight, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(update.m, peft.lora_magnitude_vector["default"].weight, rtol=1e-3, atol=1e-4)
+        peft_layer = peft_training.layers[name]
+        torch.testing.assert_close(update.A, peft_layer.lora_A["default"].weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.B, peft_layer.lora_B["default"].weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.m, peft_layer.lora_magnitude_vector["default"].weight, rtol=1e-3, atol=1e-4)
         assert update.B.abs().max() > 1e-3
 
 
 class Int8Linear(nn.Module):
-    """A layer that is only to be called: its weight is no matrix of numbers."""
+    """A layer that can only be called: its weight is stored as int8."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -118,31 +122,31 @@ class Int8Linear(nn.Module):
         return nn.functional.linear(x, self.weight.to(x.dtype) * self.step.to(x.dtype), self.bias.to(x.dtype))
 
 
-def full(quantized: Int8Linear) -> nn.Linear:
+def dequantized(quantized: Int8Linear) -> nn.Linear:
     layer = nn.Linear(quantized.in_features, quantized.out_features)
     layer.weight.data, layer.bias.data = quantized.weight.float() * quantized.step, quantized.bias.data
     return layer.requires_grad_(False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_layer_that_can_only_be_called(dtype: torch.dtype) -> None:
-    """A large bias must not round away what is seen of W0 in 16 bits."""
+def test_a_layer_whose_weight_cannot_be_read(dtype: torch.dtype) -> None:
+    """W0 is read by calling the layer; in 16 bits a large bias must not round it away."""
     torch.manual_seed(0)
     linear = nn.Linear(24, 10).requires_grad_(False)
     linear.bias.data *= 20
     quantized = Int8Linear(linear)
-    seen, read = (DoraLinear(layer, norms_of(layer)) for layer in (quantized, full(quantized)))
-    torch.testing.assert_close(seen.squares, read.squares)
+    from_calls, from_weights = (DoraLinear(layer, dora_update(layer)) for layer in (quantized, dequantized(quantized)))
+    torch.testing.assert_close(from_calls.squares, from_weights.squares)
     x = torch.randn(4, 24)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         tolerance = {"rtol": 2e-2, "atol": 2e-1} if dtype == torch.bfloat16 else {}
-        torch.testing.assert_close(seen(x).float(), read(x).float(), **tolerance)
-    torch.testing.assert_close(seen.delta_weight(), read.delta_weight(), rtol=1e-4, atol=1e-5)
-    whole = read.base.weight + read.delta_weight()  # type: ignore[operator]
-    torch.testing.assert_close(whole.norm(dim=1), read.update.m)
+        torch.testing.assert_close(from_calls(x).float(), from_weights(x).float(), **tolerance)
+    torch.testing.assert_close(from_calls.delta_weight(), from_weights.delta_weight(), rtol=1e-4, atol=1e-5)
+    merged = from_weights.base.weight + from_weights.delta_weight()  # type: ignore[operator]
+    torch.testing.assert_close(merged.norm(dim=1), from_weights.update.m)
 
 
-def norms_of(layer: nn.Module) -> LowRankUpdate:
+def dora_update(layer: nn.Module) -> LowRankUpdate:
     draw = torch.Generator().manual_seed(3)
     A, B = torch.randn(3, 24, generator=draw), torch.randn(10, 3, generator=draw)
     m = torch.rand(10, generator=draw) + 1
@@ -150,7 +154,7 @@ def norms_of(layer: nn.Module) -> LowRankUpdate:
 
 
 def test_the_update_alone_has_no_delta_weight() -> None:
-    update = norms_of(nn.Identity())
+    update = dora_update(nn.Identity())
     with pytest.raises(ValueError, match="factor m"):
         update.delta_weight()
     with pytest.raises(ValueError, match="factor m"):
@@ -159,7 +163,7 @@ def test_the_update_alone_has_no_delta_weight() -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
-    """A merged model and PEFT's own give our logits; some layers with norms and some without have no PEFT adapter."""
+    """The merged model and PEFT give our logits; PEFT cannot express DoRA on only some of the layers."""
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
@@ -176,19 +180,19 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     expected = trained.model(input_ids=ids).logits
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, trained, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
-    again, _ = adapter_file.load(file)
-    assert torch.equal(again.model(input_ids=ids).logits, expected)
+    restored, _ = adapter_file.load(file)
+    assert torch.equal(restored.model(input_ids=ids).logits, expected)
     write_merged(file, tmp_path / "merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
     write_peft(file, tmp_path / "peft")
-    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
-    plain.config.pad_token_id = 0
-    peft = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
-    torch.testing.assert_close(peft(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
-    adapters.adapted(again.model)[names[0]].update.m = None
-    adapters.adapted(again.model)[names[0]].squares = None
-    adapter_file.save(file, again, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
+    base.config.pad_token_id = 0
+    peft_model = PeftModel.from_pretrained(base, tmp_path / "peft").eval()
+    torch.testing.assert_close(peft_model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+    adapters.adapted(restored.model)[names[0]].update.m = None
+    adapters.adapted(restored.model)[names[0]].squares = None
+    adapter_file.save(file, restored, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
     with pytest.raises(AutorankError, match=r"uses DoRA, and .*--merge"):
         write_peft(file, tmp_path / "mixed")
 

@@ -1,4 +1,4 @@
-"""ElaLoRA against a plain reference in float64, and its rounds against examples done by hand."""
+"""ElaLoRA against a plain reference in float64, and its rounds against examples computed by hand."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_step_is_the_references(variant: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_equals_the_reference(variant: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, training = VARIANTS[variant]
-    wanted = slow.spec(bert, "elalora", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(wanted), SlowElaLoRA(wanted)
+    train_spec = slow.spec(bert, "elalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), SlowElaLoRA(train_spec)
     rounds: list[list[list[float]]] = []
 
-    def watched(scores: list[list[float]], *rest: int) -> Any:
+    def recorder(scores: list[list[float]], *limits: int) -> Any:
         rounds.append(scores)
-        return elastic(scores, *rest)
+        return elastic(scores, *limits)
 
-    monkeypatch.setattr("trainables.elalora.elastic", watched)
+    monkeypatch.setattr("trainables.elalora.elastic", recorder)
     for evaluation in slow.lockstep(run, reference):
-        assert evaluation.ranks == {name: len(own) for name, own in reference.triplets.items()}
+        assert evaluation.ranks == {name: len(triplets) for name, triplets in reference.triplets.items()}
         if evaluation.step - 1 in reference.moved:
             assert len(rounds) == len(reference.moved)
             highest = max(map(max, reference.scores.values()))
-            for ours, theirs in zip(rounds[-1], reference.scores.values(), strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-3 * highest)
+            for actual, expected in zip(rounds[-1], reference.scores.values(), strict=True):
+                torch.testing.assert_close(actual, expected, rtol=2e-3, atol=1e-3 * highest)
         if evaluation.step % 10 == 8:
             logits = reference.evaluate(slow.validation(run))
             torch.testing.assert_close(slow.evaluate(run).double(), logits, rtol=1e-4, atol=1e-5)
@@ -57,23 +57,23 @@ def test_every_step_is_the_references(variant: str, bert: Path, monkeypatch: pyt
         torch.testing.assert_close(update.B.double(), B, rtol=1e-3, atol=1e-4)
         e = torch.stack([triplet.e for triplet in reference.triplets[name]])
         torch.testing.assert_close(update.e.double(), e, rtol=1e-3, atol=1e-4)
-    total = int(wanted.settings["mean_rank"] * len(reference.layers) + 0.5)
+    total = int(train_spec.settings["mean_rank"] * len(reference.layers) + 0.5)
     assert sum(evaluation.ranks.values()) == total
-    assert len(rounds) == wanted.settings["rounds"] and max(reference.moved) < reference.fixed
-    if variant != "more to move than candidates":  # there every layer may lose one and gain one
+    assert len(rounds) == train_spec.settings["rounds"] and max(reference.moved) < reference.fixed
+    if variant != "more to move than candidates":  # in that variant every layer may lose one and gain one
         assert len(set(evaluation.ranks.values())) > 1
 
 
 def test_a_round_by_hand() -> None:
     scores = [[5.0, 1.0, 3.0], [9.0, 8.0], [0.5], [2.0, 7.0, 0.1]]
-    # candidates, two a layer at most and never the last triplet: 1 3 | 8 | none | 0.1 2
+    # candidates, at most two per layer and never its last triplet: 1 3 | 8 | none | 0.1 2
     assert elastic(scores, 1, 2) == ([[], [], [], [2]], [0, 1, 0, 0])
     assert elastic(scores, 2, 2) == ([[1], [], [], [2]], [1, 1, 0, 0])
     assert elastic(scores, 3, 2) == ([[1], [], [], [2, 0]], [1, 1, 0, 1])
-    # more than there are: every candidate's layer loses it and gains one
+    # more than the candidates: every candidate's layer loses it and gains one
     assert elastic(scores, 9, 2) == ([[1, 2], [1], [], [2, 0]], [2, 1, 0, 2])
     assert elastic(scores, 2, 1) == ([[1], [], [], [2]], [1, 1, 0, 0])
-    # of equal ones the earlier, to lose and to gain for
+    # of equal scores the earlier one loses or gains
     assert elastic([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], 1, 1) == ([[0], [], []], [0, 0, 1])
     assert elastic([[1.0, 1.0], [1.0, 1.0]], 1, 1) == ([[0], []], [1, 0])
 
@@ -97,25 +97,25 @@ def params(**settings: Any) -> tuple[int, int]:
 
 
 def test_adapter_params_by_hand() -> None:
-    """29 ranks move at most, from layers of 3840 to layers of 1536 parameters a rank, or back."""
+    """At most 29 ranks move, from layers with 3840 to layers with 1536 parameters per rank, or the reverse."""
     assert params() == (1_327_104 - 29 * 2304, 1_327_104 + 29 * 2304)
     assert params(mean_rank=1) == (165_888, 165_888)
-    # a layer gains two at most in a single round: 60 of 24 large layers are more than the 48 that those can gain
+    # a layer gains at most two per round: the 24 large layers can gain 48, fewer than 60
     assert params(rounds=1, moved=60, scheduler=False) == (1_327_104 - 48 * 2304, 1_327_104 + 48 * 2304)
 
 
 @pytest.mark.parametrize("settings", [{}, {"mean_rank": 2}, {"moved": 40, "candidates": 3}, {"mean_rank": 2.3}])
 def test_rounds_stay_within_adapter_params(settings: dict[str, Any]) -> None:
-    """Even if size alone decides."""
+    """Even if scores depend only on the size of a layer."""
     config = configure("elalora", settings).config
     assert isinstance(config, ElaLoRAConfig)
     sizes = [sum(shape) for shape in target_modules.shapes(roberta(), "all-linear").values()]
-    fewest, most = params(**settings)
+    lower, upper = params(**settings)
     for sign in (1, -1):
         ranks = start_ranks(config.mean_rank, len(sizes))
         for moved in config.moves():
             scores = [[float(sign * size)] * rank for size, rank in zip(sizes, ranks, strict=True)]
             lost, gains = elastic(scores, moved, config.candidates)
-            ranks = [rank - len(own) + gain for rank, own, gain in zip(ranks, lost, gains, strict=True)]
+            ranks = [rank - len(indices) + gain for rank, indices, gain in zip(ranks, lost, gains, strict=True)]
             total = sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
-            assert fewest <= total <= most
+            assert lower <= total <= upper

@@ -1,4 +1,4 @@
-"""EVA against PEFT's, on the same batches, and against the exact decomposition of the inputs."""
+"""EVA against PEFT's on the same batches, and against the exact decomposition of the inputs."""
 
 from __future__ import annotations
 
@@ -23,85 +23,85 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 SETTINGS = {"rank": 2, "alpha": 4.0, "svd_batch_size": 16}
 
 
-def started(folder: Path, **settings: Any) -> TrainingRun:
-    """A run whose updates are attached."""
+def start_run(folder: Path, **settings: Any) -> TrainingRun:
+    """A run with attached updates, before its first step."""
     run = TrainingRun(slow.spec(folder, "eva", SETTINGS | settings, steps=6))
     run._open(), run._start()
     return run
 
 
 def batches(run: TrainingRun) -> list[dict[str, Tensor]]:
-    """The decomposition's batches of an epoch, as the model gets them."""
-    found: list[dict[str, Tensor]] = []
+    """The batches of one epoch that the decomposition uses, padded."""
+    epoch: list[dict[str, Tensor]] = []
     assert run._context is not None
     for examples in eva.batches(run._context, run._method.config):
-        if len(found) * 16 >= len(run._data.train):
-            return found
+        if len(epoch) * 16 >= len(run._data.train):
+            return epoch
         lengths = run._data.train.lengths[examples]
         ordered = [examples[i] for i in eval_batches(lengths, 64)]
         assert len(ordered) == 1
         batch = collate(run._data.train, ordered[0], run._data.pad_id)
         batch.pop("labels")
-        found.append(batch)
+        epoch.append(batch)
     raise AssertionError("batches never end")
 
 
 @pytest.mark.parametrize(("rank", "rho"), [(2, 1.0), (2, 2.0), (3, 1.5), (1, 6.0)])
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
-def test_start_and_ranks_are_pefts(architecture: str, rank: int, rho: float, tmp_path: Path) -> None:
+def test_start_and_ranks_equal_pefts(architecture: str, rank: int, rho: float, tmp_path: Path) -> None:
     from peft import LoraConfig, initialize_lora_eva_weights
     from peft.tuners.lora.config import EvaConfig
 
     slow.write(tmp_path, architecture)
-    run = started(tmp_path, rank=rank, rho=rho)
-    plain = base_model.load(str(tmp_path / "model"), outputs=2)
-    plain.model.config.pad_token_id = run._data.pad_id
-    names = list(target_modules.find(plain.model, "all-linear"))
+    run = start_run(tmp_path, rank=rank, rho=rho)
+    base = base_model.load(str(tmp_path / "model"), outputs=2)
+    base.model.config.pad_token_id = run._data.pad_id
+    names = list(target_modules.find(base.model, "all-linear"))
     config = LoraConfig(
         r=rank, lora_alpha=4, target_modules=names, init_lora_weights="eva", eva_config=EvaConfig(rho=rho)
     )
-    wrapped = beside_peft.wrap(plain.model, config)
-    initialize_lora_eva_weights(wrapped, batches(run), gather_distributed_inputs=False, show_progress_bar=False)
-    layers = {name: wrapped.base_model.model.get_submodule(name) for name in names}
-    theirs = {name: layer for name, layer in layers.items() if hasattr(layer, "lora_A")}
-    ours = slow.updates(run)
-    assert {name: update.rank for name, update in ours.items()} == {
-        name: len(layer.lora_A["default"].weight) for name, layer in theirs.items()
+    peft_model = beside_peft.wrap(base.model, config)
+    initialize_lora_eva_weights(peft_model, batches(run), gather_distributed_inputs=False, show_progress_bar=False)
+    layers = {name: peft_model.base_model.model.get_submodule(name) for name in names}
+    peft_layers = {name: layer for name, layer in layers.items() if hasattr(layer, "lora_A")}
+    updates = slow.updates(run)
+    assert {name: update.rank for name, update in updates.items()} == {
+        name: len(layer.lora_A["default"].weight) for name, layer in peft_layers.items()
     }
-    assert sum(update.rank for update in ours.values()) == rank * len(names)
-    assert (len(ours) < len(names)) == (rank == 1 and architecture == "gpt2")  # layers of rank 0
-    for name, update in ours.items():
-        torch.testing.assert_close(update.A.detach(), theirs[name].lora_A["default"].weight, rtol=1e-3, atol=1e-4)
-        assert update.scale == pytest.approx(theirs[name].scaling["default"])
+    assert sum(update.rank for update in updates.values()) == rank * len(names)
+    assert (len(updates) < len(names)) == (rank == 1 and architecture == "gpt2")  # layers of rank 0
+    for name, update in updates.items():
+        torch.testing.assert_close(update.A.detach(), peft_layers[name].lora_A["default"].weight, rtol=1e-3, atol=1e-4)
+        assert update.scale == pytest.approx(peft_layers[name].scaling["default"])
         assert not update.B.any() and update.A.dtype == torch.float32
         torch.testing.assert_close(update.A @ update.A.T, torch.eye(update.rank), rtol=0, atol=1e-4)
 
 
 def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
-    """The exact decomposition of one pass's inputs, without their padding."""
-    run = started(slow.write(tmp_path))
-    plain = base_model.load(str(tmp_path / "model"), outputs=2)
+    """The exact decomposition of the inputs of one epoch, without padding."""
+    run = start_run(slow.write(tmp_path))
+    base = base_model.load(str(tmp_path / "model"), outputs=2)
     inputs: dict[str, list[Tensor]] = {name: [] for name in slow.updates(run)}
     mask = torch.empty(0)
     for name in inputs:
-        layer = plain.model.get_submodule(name)
+        layer = base.model.get_submodule(name)
         layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0][mask]))
-    plain.model.eval()
+    base.model.eval()
     with torch.no_grad():
         for batch in batches(run):
             mask = batch["attention_mask"].bool()
-            plain.model(**batch)
+            base.model(**batch)
     for name, update in slow.updates(run).items():
         x = torch.cat(inputs[name]).double()
         _, values, Vh = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-        if values[0] > 1.1 * values[1]:  # otherwise which one is first is anybody's
+        if values[0] > 1.1 * values[1]:  # otherwise their order is arbitrary
             assert abs(float(Vh[0] @ update.A[0].detach().double())) > 0.98, name
-        within = Vh[: update.rank + 2] @ update.A.double().T
-        assert (within.norm(dim=0) > 0.9).all(), name
+        coordinates = Vh[: update.rank + 2] @ update.A.double().T
+        assert (coordinates.norm(dim=0) > 0.9).all(), name
 
 
 def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
-    run = started(slow.write(tmp_path))
+    run = start_run(slow.write(tmp_path))
     assert run._context is not None
     assert torch.equal(run._context.generator.get_state(), torch.Generator().manual_seed(0).get_state())
     assert not [m for m in run._base.model.modules() if m._forward_hooks or m._forward_pre_hooks]
@@ -112,57 +112,60 @@ def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
     assert all(torch.equal(values, after[name]) for name, values in fresh.model.state_dict().items())
 
 
-def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = started(slow.write(tmp_path))
+def test_other_runs_reuse_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start_run(slow.write(tmp_path))
 
-    def never(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise AssertionError("decomposed again")
 
-    monkeypatch.setattr(eva, "directions", never)
-    again = started(tmp_path, alpha=8.0, learning_rate=1e-3)
+    monkeypatch.setattr(eva, "directions", fail)
+    second = start_run(tmp_path, alpha=8.0, learning_rate=1e-3)
     for name, update in slow.updates(first).items():
-        assert torch.equal(slow.updates(again)[name].A, update.A)
+        assert torch.equal(slow.updates(second)[name].A, update.A)
     with pytest.raises(AssertionError, match="decomposed again"):
-        started(tmp_path, rho=1.0)
+        start_run(tmp_path, rho=1.0)
 
 
-def test_a_step_may_pass_in_parts(tmp_path: Path) -> None:
-    """Where micro-batches are small for memory's sake: the start is the same."""
-    whole = started(slow.write(tmp_path))
-    wanted = slow.spec(tmp_path, "eva", SETTINGS, steps=6, accumulate=16)  # parts of 4, which have too few tokens alone
-    parts = TrainingRun(wanted)
-    parts._open(), parts._start()
-    ours, theirs = slow.updates(parts), slow.updates(whole)
-    assert list(ours) == list(theirs)
-    for name, update in ours.items():
-        torch.testing.assert_close(update.A, theirs[name].A, rtol=1e-4, atol=1e-5)
+def test_micro_batches_give_the_same_start(tmp_path: Path) -> None:
+    """Micro-batches that save memory do not change the initial updates."""
+    full_run = start_run(slow.write(tmp_path))
+    train_spec = slow.spec(tmp_path, "eva", SETTINGS, steps=6, accumulate=16)  # batches of 4: too few tokens alone
+    run = TrainingRun(train_spec)
+    run._open(), run._start()
+    updates, expected = slow.updates(run), slow.updates(full_run)
+    assert list(updates) == list(expected)
+    for name, update in updates.items():
+        torch.testing.assert_close(update.A, expected[name].A, rtol=1e-4, atol=1e-5)
 
 
-def test_an_end_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directions that never stay as they are: ranks from what there is."""
+def test_the_number_of_steps_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions that never converge: after `svd_steps` the ranks follow from the latest ones."""
     steps = []
-    passed = eva.pass_through
-    monkeypatch.setattr(eva, "pass_through", lambda *args: steps.append(1) or passed(*args))
-    run = started(slow.write(tmp_path), tau=1.0, svd_steps=4)
-    assert len(steps) == 1 + 4  # the first is to see which layers have the same input
+    original = eva.pass_through
+    monkeypatch.setattr(eva, "pass_through", lambda *args: steps.append(1) or original(*args))
+    run = start_run(slow.write(tmp_path), tau=1.0, svd_steps=4)
+    assert len(steps) == 1 + 4  # the first finds layers with the same input
     assert sum(update.rank for update in slow.updates(run).values()) == 2 * 18
 
 
 def test_positions_are_no_inputs(tmp_path: Path) -> None:
-    """DeBERTa's keys and queries pass twice through their layers: tokens, and then positions; PEFT takes neither."""
-    run = started(slow.write(tmp_path, "deberta-v2"))
+    """DeBERTa calls its key and query layers twice, with tokens and then with positions; only tokens count."""
+    run = start_run(slow.write(tmp_path, "deberta-v2"))
     assert run._context is not None
-    seen: dict[str, int] = {}
+    token_counts: dict[str, int] = {}
     run.release()
     examples = next(eva.batches(run._context, run._method.config))
-    see = {name: lambda x, name=name: seen.update({name: seen.get(name, 0) + len(x)}) for name in run._context.layers}
-    eva.pass_through(run._context, examples, see)
-    assert len(seen) == 18 and set(seen.values()) == {int(run._data.train.lengths[examples].sum())}
+    observers = {
+        name: lambda x, name=name: token_counts.update({name: token_counts.get(name, 0) + len(x)})
+        for name in run._context.layers
+    }
+    eva.pass_through(run._context, examples, observers)
+    assert len(token_counts) == 18 and set(token_counts.values()) == {int(run._data.train.lengths[examples].sum())}
 
 
 def test_too_few_tokens_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"cannot compute 32 directions: batches of 1 .*Raise svd_batch_size"):
-        started(slow.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
+        start_run(slow.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
 
 
 def test_ties_go_to_the_earlier_layer() -> None:
@@ -171,8 +174,8 @@ def test_ties_go_to_the_earlier_layer() -> None:
     assert eva.distribute(shares, 1) == {"a": 1, "b": 0, "c": 0}
 
 
-def brute(sizes: list[tuple[int, int]], rank: int, rho: float) -> tuple[int, int]:
-    """Fewest and most parameters of all ways to deal out the ranks."""
+def brute_force(sizes: list[tuple[int, int]], rank: int, rho: float) -> tuple[int, int]:
+    """Smallest and largest number of parameters of all distributions of the ranks."""
     from itertools import product
 
     highest = [min(round(rank * rho), inputs) for inputs, _ in sizes]
@@ -185,15 +188,15 @@ def brute(sizes: list[tuple[int, int]], rank: int, rho: float) -> tuple[int, int
 
 
 @pytest.mark.parametrize(("rank", "rho"), [(2, 1.0), (2, 2.0), (1, 2.6), (3, 1.5)])
-def test_bounds_are_those_of_all_ways(rank: int, rho: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_equal_those_of_all_distributions(rank: int, rho: float, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [(16, 16), (16, 32), (32, 16), (16, 16), (16, 8)]
     monkeypatch.setattr(eva, "shapes", lambda *_: dict(enumerate(sizes)))
     config = configure("eva", {"rank": rank, "rho": rho}).config
-    assert find("eva").adapter_params(config, nn.Module()) == brute(sizes, rank, rho)
+    assert find("eva").adapter_params(config, nn.Module()) == brute_force(sizes, rank, rho)
 
 
-def test_bounds_without_a_choice(tmp_path: Path) -> None:
-    """rho 1 is LoRA's count."""
+def test_bounds_at_rho_1_are_loras_count(tmp_path: Path) -> None:
+    """At rho 1 every layer has the same rank, as in LoRA."""
     model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
     config = configure("eva", {"rank": 3, "rho": 1, "targets": "all-linear"}).config
     lora = configure("lora", {"rank": 3, "targets": "all-linear"}).config

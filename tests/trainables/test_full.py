@@ -43,15 +43,15 @@ def test_sizes_of_published_models() -> None:
 
 @pytest.mark.parametrize(("architecture", "pooler"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
 def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: bool, tmp_path: Path) -> None:
-    loaded = base_model.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
-    rest = sum(p.numel() for name, p in loaded.model.named_parameters() if name not in loaded.head)
-    assert rest == params(loaded.model)[pooler]
-    assert params(base_model.meta_model(str(tmp_path / "model"))) == params(loaded.model)
+    base = base_model.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
+    base_params = sum(p.numel() for name, p in base.model.named_parameters() if name not in base.head)
+    assert base_params == params(base.model)[pooler]
+    assert params(base_model.meta_model(str(tmp_path / "model"))) == params(base.model)
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit"])
 def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
-    """AdamW with a linear warm-up and decay, gradients clipped at 1, biases and normalizations not decayed."""
+    """AdamW with linear warm-up and decay, gradients clipped at 1, no weight decay of biases and norms."""
     write_model(tmp_path / "model", dropout=0.0)
     (tmp_path / "data").mkdir()
     tiny.pairs_file(tmp_path / "data" / "train.jsonl", 32, seed=1)
@@ -63,40 +63,40 @@ def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
     )  # fmt: skip
     run = TrainingRun(spec, ModelCache("cpu", tmp_path / "probes"))
     run._open()
-    start = base_model.load(str(tmp_path / "model"), outputs=2)
-    start.reset(seed=0)
-    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2).eval()
-    plain.load_state_dict(start.model.state_dict())
+    fresh = base_model.load(str(tmp_path / "model"), outputs=2)
+    fresh.reset(seed=0)
+    reference = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2).eval()
+    reference.load_state_dict(fresh.model.state_dict())
     trained = {
         name: p
-        for name, p in plain.named_parameters()
+        for name, p in reference.named_parameters()
         if method == "full" or name.endswith("bias") or name.startswith("classifier")
     }
-    frozen = {name: p.detach().clone() for name, p in plain.named_parameters() if name not in trained}
+    frozen = {name: p.detach().clone() for name, p in reference.named_parameters() if name not in trained}
     for name in frozen:
-        plain.get_parameter(name).requires_grad_(False)
+        reference.get_parameter(name).requires_grad_(False)
     decayed = [p for name, p in trained.items() if not (name.endswith("bias") or "norm" in name.lower())]
-    others = [p for name, p in trained.items() if name.endswith("bias") or "norm" in name.lower()]
+    undecayed = [p for name, p in trained.items() if name.endswith("bias") or "norm" in name.lower()]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-2
+        [{"params": decayed, "weight_decay": 0.1}, {"params": undecayed, "weight_decay": 0.0}], lr=1e-2
     )
     warmup = run._phase.warmup_steps
     run._start()
     for step in range(STEPS):
         batch = collate(run._data.train, run._phase.batch(step), run._data.pad_id)
         labels = batch.pop("labels")
-        F.cross_entropy(plain(**batch).logits, labels).backward()
+        F.cross_entropy(reference(**batch).logits, labels).backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (step / warmup if step < warmup else (STEPS - step) / (STEPS - warmup))
         optimizer.step()
         optimizer.zero_grad()
         run._train_step()
-    ours = dict(run._base.model.named_parameters())
-    assert {name for name, p in ours.items() if p.requires_grad} == set(trained)
-    for name, parameter in plain.named_parameters():
-        if not name.endswith("key.bias"):  # softmax does not see it
-            torch.testing.assert_close(ours[name], parameter, rtol=1e-4, atol=1e-4)
-    assert all(torch.equal(ours[name], values) for name, values in frozen.items())
-    loaded = dict(start.model.named_parameters())
-    assert not [name for name in trained if torch.equal(ours[name], loaded[name])]
+    parameters = dict(run._base.model.named_parameters())
+    assert {name for name, p in parameters.items() if p.requires_grad} == set(trained)
+    for name, parameter in reference.named_parameters():
+        if not name.endswith("key.bias"):  # softmax does not depend on it
+            torch.testing.assert_close(parameters[name], parameter, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(parameters[name], values) for name, values in frozen.items())
+    initial = dict(fresh.model.named_parameters())
+    assert not [name for name in trained if torch.equal(parameters[name], initial[name])]

@@ -1,4 +1,4 @@
-"""GoRA's gradients, ranks and first values against float64 autograd and examples done by hand."""
+"""GoRA's gradients, ranks and initial values against float64 autograd and examples computed by hand."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def reference(run: TrainingRun, model: str, examples: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Layer name -> W and dL/dW, out x in, in float64, an example at a time."""
-    loaded = base_model.load(model, outputs=2)
-    loaded.reset(0)
-    plain: Any = loaded.model.double().eval()
+    """Layer name -> W and dL/dW, out x in, in float64, computed one example at a time."""
+    base = base_model.load(model, outputs=2)
+    base.reset(0)
+    network: Any = base.model.double().eval()
     chosen = torch.randperm(len(run._data.train), generator=torch.Generator().manual_seed(0))[:examples]
     weights = {}
-    for name in target_modules.find(plain, run.spec.settings["targets"]):
-        weights[name] = plain.get_parameter(f"{name}.weight").requires_grad_(True)
+    for name in target_modules.find(network, run.spec.settings["targets"]):
+        weights[name] = network.get_parameter(f"{name}.weight").requires_grad_(True)
     for example in chosen.tolist():
         batch = collate(run._data.train, np.array([example]), run._data.pad_id)
         labels = batch.pop("labels")
-        (F.cross_entropy(plain(**batch).logits, labels) / len(chosen)).backward()
-    turned = model.endswith("gpt2")
-    found = {}
+        (F.cross_entropy(network(**batch).logits, labels) / len(chosen)).backward()
+    transposed = model.endswith("gpt2")
+    gradients = {}
     for name, weight in weights.items():
         assert weight.grad is not None
-        found[name] = (weight.detach().T, weight.grad.T) if turned else (weight.detach(), weight.grad)
-    return found
+        gradients[name] = (weight.detach().T, weight.grad.T) if transposed else (weight.detach(), weight.grad)
+    return gradients
 
 
 @pytest.mark.parametrize(
@@ -60,36 +60,36 @@ def test_ranks_and_first_values(
 ) -> None:
     folder = slow.write(tmp_path, architecture)
     model = (folder / "model").rename(folder / architecture)
-    wanted = slow.spec(folder, "gora", settings, steps=2, **training)
-    run = TrainingRun(wanted.model_copy(update={"model": str(model)}))
+    train_spec = slow.spec(folder, "gora", settings, steps=2, **training)
+    run = TrainingRun(train_spec.model_copy(update={"model": str(model)}))
     run._open()
     run._start()
-    theirs = reference(run, str(model), min(settings["examples"], 91))
-    importance = {name: (W * G).abs().mean().item() for name, (W, G) in theirs.items()}
-    root = {name: math.sqrt(sum(W.shape)) for name, (W, _) in theirs.items()}
+    expected = reference(run, str(model), min(settings["examples"], 91))
+    importance = {name: (W * G).abs().mean().item() for name, (W, G) in expected.items()}
+    root = {name: math.sqrt(sum(W.shape)) for name, (W, _) in expected.items()}
     config = run._method.config
     assert isinstance(config, GoRAConfig)
-    given = {}
-    for name, (W, _) in theirs.items():
+    expected_ranks = {}
+    for name, (W, _) in expected.items():
         share = importance[name] / sum(importance.values())
         exact = config.reference_rank * sum(root.values()) * share
-        assert abs(exact % 1 - 0.5) > 1e-4  # else float32 may round it elsewhere
+        assert abs(exact % 1 - 0.5) > 1e-4  # otherwise float32 may round it differently
         rank = 0
         while (rank + 1) * root[name] <= math.floor(exact + 0.5):
             rank += 1
         limits = config.min_rank or config.reference_rank // 2, config.max_rank or 4 * config.reference_rank
-        given[name] = min(max(rank, limits[0]), limits[1], *W.shape)
+        expected_ranks[name] = min(max(rank, limits[0]), limits[1], *W.shape)
     updates = slow.updates(run)
-    assert {name: update.rank for name, update in updates.items()} == given
-    assert len(set(given.values())) > 2
+    assert {name: update.rank for name, update in updates.items()} == expected_ranks
+    assert len(set(expected_ranks.values())) > 2
     for name, update in updates.items():
         A = update.A.detach().double()
         assert A.abs().max() <= 1 / math.sqrt(A.shape[1])  # Kaiming-uniform as LoRA's
-        W, G = theirs[name]
+        W, G = expected[name]
         projection = A.T @ torch.linalg.inv(A @ A.T) @ A  # onto A's rows
-        step = config.gamma * math.sqrt(W.shape[1] / given[name])
-        found = update.delta_weight().detach().double()
-        torch.testing.assert_close(found, -step * G @ projection, rtol=1e-3, atol=1e-3 * step * G.abs().max().item())
+        step = config.gamma * math.sqrt(W.shape[1] / expected_ranks[name])
+        delta = update.delta_weight().detach().double()
+        torch.testing.assert_close(delta, -step * G @ projection, rtol=1e-3, atol=1e-3 * step * G.abs().max().item())
     assert run._context is not None
     layers = run._context.layers.values()
     assert not any(layer.weight.requires_grad or layer._forward_hooks for layer in layers)
@@ -97,7 +97,7 @@ def test_ranks_and_first_values(
 
 
 def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their parts add up to the whole; more workers than examples too."""
+    """The workers' gradients add up to those of one process, also with more workers than examples."""
     run = TrainingRun(slow.spec(slow.write(tmp_path), "gora", {}, steps=2))
     run._open()
     context = run._context
@@ -109,20 +109,20 @@ def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.Monk
         return weight_gradients(context, examples)
 
     for examples, count in ((40, 3), (2, 4)):
-        whole = part(examples)
+        expected = part(examples)
         with monkeypatch.context() as patch:
             patch.setattr(distributed, "sum_gradients", lambda parameters: None)
             patch.setattr(distributed, "count", lambda count=count: count)
-            added = {name: torch.zeros_like(G) for name, G in whole.items()}
+            total = {name: torch.zeros_like(G) for name, G in expected.items()}
             for rank in range(count):
                 patch.setattr(distributed, "rank", lambda rank=rank: rank)
                 for name, G in part(examples).items():
-                    added[name] += G
-        for name, G in whole.items():
-            torch.testing.assert_close(added[name], G, rtol=1e-4, atol=1e-6)
+                    total[name] += G
+        for name, G in expected.items():
+            torch.testing.assert_close(total[name], G, rtol=1e-4, atol=1e-6)
 
 
-def test_workers_on_a_model_of_which_nothing_trains_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_on_a_model_without_trained_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Language models have no head."""
     task = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
     model = texts.model("llama", tmp_path / "model")
@@ -135,7 +135,7 @@ def test_workers_on_a_model_of_which_nothing_trains_yet(tmp_path: Path, monkeypa
     assert all(G.isfinite().all() and G.any() for G in weight_gradients(run._context, 16).values())
 
 
-def test_the_first_step_goes_downhill(tmp_path: Path) -> None:
+def test_the_start_lowers_the_loss(tmp_path: Path) -> None:
     folder = slow.write(tmp_path)
     losses = {}
     for gamma in (0.0, 0.05):
@@ -151,10 +151,10 @@ def test_the_first_step_goes_downhill(tmp_path: Path) -> None:
 
 
 def test_ranks_by_hand() -> None:
-    """√(in + out) is 4, 4 and 8; the budget 8 · 16 = 128 goes 1/8, 3/8, 1/2: 4, 12 and 8."""
+    """√(in + out) is 4, 4 and 8; the budget 8 · 16 = 128 is split into 1/8, 3/8 and 1/2: ranks 4, 12 and 8."""
     sizes = {"a": (8, 8), "b": (4, 12), "c": (32, 32)}
     config = GoRAConfig()
-    assert ranks({"a": 1, "b": 3, "c": 4}, sizes, config) == {"a": 4, "b": 4, "c": 8}  # b: no more than its 4 inputs
+    assert ranks({"a": 1, "b": 3, "c": 4}, sizes, config) == {"a": 4, "b": 4, "c": 8}  # b: at most its 4 inputs
     assert ranks({"a": 0, "b": 0, "c": 4}, sizes, config) == {"a": 4, "b": 4, "c": 16}
     wide = {"a": (8, 8), "b": (8, 8), "c": (32, 32)}
     assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(max_rank=6)) == {"a": 4, "b": 6, "c": 6}
@@ -170,12 +170,12 @@ def test_the_share_is_rounded_and_the_quotient_is_not() -> None:
 
 
 @pytest.mark.parametrize("importance", [0.0, math.nan, math.inf])
-def test_gradients_of_no_use_are_refused(importance: float) -> None:
+def test_unusable_gradients_are_refused(importance: float) -> None:
     with pytest.raises(AutorankError, match="gora cannot compute ranks"):
         ranks({"a": importance}, {"a": (8, 8)}, GoRAConfig())
 
 
-def test_compressed_is_the_nearest() -> None:
+def test_compressed_is_the_best_approximation() -> None:
     generator = torch.Generator().manual_seed(0)
     G, A = torch.randn(7, 9, generator=generator), torch.randn(3, 9, generator=generator)
     nearest = torch.linalg.lstsq(A.double().T, G.double().T).solution.T
@@ -201,25 +201,25 @@ def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
     config = configure("gora", settings).config
     assert isinstance(config, GoRAConfig)
     sizes = target_modules.shapes(roberta(), "all-linear")
-    fewest, most = GoRA.adapter_params(config, roberta())
+    lower, upper = GoRA.adapter_params(config, roberta())
     totals = []
     for power in (-4.0, -2.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
-        for chosen in (1, 8, 12, 16, 18, 20, 24, 72):  # importance for some of the largest, or smallest
+        for count in (1, 8, 12, 16, 18, 20, 24, 72):  # importance is in so many of the largest, or smallest
             for sign in (1, -1):
-                favored = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:chosen]
-                drawn = {name: sum(sizes[name]) ** power if name in favored else 0.0 for name in sizes}
-                given = ranks(drawn, sizes, config)
-                totals.append(sum(rank * sum(sizes[name]) for name, rank in given.items()))
-    assert fewest <= min(totals) and max(totals) <= most
-    # the bounds are close: 72 layers of which a few are at the limit
-    assert min(totals) < 1.35 * fewest and max(totals) > 0.85 * most
+                favored = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:count]
+                importance = {name: sum(sizes[name]) ** power if name in favored else 0.0 for name in sizes}
+                layer_ranks = ranks(importance, sizes, config)
+                totals.append(sum(rank * sum(sizes[name]) for name, rank in layer_ranks.items()))
+    assert lower <= min(totals) and max(totals) <= upper
+    # the bounds are close: a few of the 72 layers reach the limit
+    assert min(totals) < 1.35 * lower and max(totals) > 0.85 * upper
 
 
 def test_adapter_params_by_hand() -> None:
-    """4 for all, and the budget gives so many of the 24 layers of 3840 a rank of 32, which costs 32 √3840 - ½ each."""
+    """At least 4 for all; the budget raises `count` of the 24 layers of 3840 to 32, at a cost of 32 √3840 - ½ each."""
     budget = 8 * (48 * math.sqrt(1536) + 24 * math.sqrt(3840))
-    chosen = budget / (32 * math.sqrt(3840) - 0.5)
-    most = 4 * 165_888 + math.ceil(chosen * 28 * 3840)
-    assert chosen < 24
-    assert GoRA.adapter_params(GoRAConfig(), roberta()) == (4 * 165_888, most)
+    count = budget / (32 * math.sqrt(3840) - 0.5)
+    upper = 4 * 165_888 + math.ceil(count * 28 * 3840)
+    assert count < 24
+    assert GoRA.adapter_params(GoRAConfig(), roberta()) == (4 * 165_888, upper)
     assert GoRA.adapter_params(GoRAConfig(min_rank=8, max_rank=8), roberta()) == (1_327_104, 1_327_104)

@@ -1,4 +1,4 @@
-"""Houlsby adapters: sizes and start. What they compute is in tests/modeling/layers/test_bottleneck.py."""
+"""Houlsby adapters: sizes and initial values. tests/modeling/layers/test_bottleneck.py tests what they compute."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_the_start_is_nearly_the_base(tmp_path: Path) -> None:
     model = run._base.model.eval()
     ids = torch.arange(4, 20).view(2, 8)
     with torch.no_grad():
-        plain = model(input_ids=ids).logits
+        base_logits = model(input_ids=ids).logits
         run._start()
-        ours = model(input_ids=ids).logits
-    found = adapters.bottlenecked(model)
-    assert list(found) == [
-        f"bert.encoder.layer.{i}.{place}" for i in range(tiny.LAYERS) for place in ("attention.output", "output")
+        adapted_logits = model(input_ids=ids).logits
+    layers = adapters.bottlenecked(model)
+    assert list(layers) == [
+        f"bert.encoder.layer.{i}.{suffix}" for i in range(tiny.LAYERS) for suffix in ("attention.output", "output")
     ]
-    assert all(place.bottleneck.activation == "silu" and not place.twice for place in found.values())
-    assert not torch.equal(ours, plain)
-    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-3)
+    assert all(layer.bottleneck.activation == "silu" and not layer.twice for layer in layers.values())
+    assert not torch.equal(adapted_logits, base_logits)
+    torch.testing.assert_close(adapted_logits, base_logits, rtol=0, atol=1e-3)

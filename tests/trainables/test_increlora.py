@@ -28,7 +28,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "fixed scale": ({"scale": "fixed", "alpha": 8}, {}),
     "micro-batches": ({}, {"accumulate": 2}),
     "weight decay": ({"orthogonality": 0.3, "published": True}, {"weight_decay": 0.1}),
-    # table 2
+    # ablations of the paper's table 2
     "nothing": ({"orthogonality": 0.0, "advance_learning": False, "schedule": "original"}, {}),
     "advance learning": ({"orthogonality": 0.0, "schedule": "original"}, {}),
     "orthogonality": ({"advance_learning": False, "schedule": "original", "components": 2, "mean_rank": 2.5}, {}),
@@ -38,35 +38,37 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[TrainingRun, SlowIncreLoRA]:
-    wanted = slow.spec(folder, "increlora", SETTINGS | settings, **{"steps": STEPS} | training)
-    return TrainingRun(wanted), SlowIncreLoRA(wanted)
+    train_spec = slow.spec(folder, "increlora", SETTINGS | settings, **{"steps": STEPS} | training)
+    return TrainingRun(train_spec), SlowIncreLoRA(train_spec)
 
 
 def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
     """Importance and its uncertainty, a difference of nearly equal numbers, to 5e-5 of the largest.
 
-    It is float32's rounding, which differs between CPUs: in double precision the reference is as far off. Without the
-    penalty A and B of components of e near zero have next to no gradient, and Adam makes steps of full size out of its
-    rounding.
+    The difference is float32 rounding, which varies between CPUs; a reference in double precision differs as much.
+    Without the penalty, A and B of components with e near zero have almost no gradient, and Adam turns its rounding
+    errors into steps of full size.
     """
     state = run._method.state_dict()
     slack = 1 if reference.gamma else 10
     for average in ("smoothed", "uncertainty"):
-        theirs = torch.tensor(list(getattr(reference, average).values()))
-        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-5, atol=slack * 5e-5 * float(theirs.max()))
+        expected = torch.tensor(list(getattr(reference, average).values()))
+        torch.testing.assert_close(
+            state[average].float(), expected, rtol=1e-5, atol=slack * 5e-5 * float(expected.max())
+        )
 
 
 def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
     for name, update in slow.updates(run).items():
-        for factor, theirs in reference.values(name).items():
-            ours = getattr(update, factor).detach().narrow(int(factor == "B"), 0, reference.ranks[name])
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    for name, theirs in reference.head.items():
-        torch.testing.assert_close(run._base.model.get_parameter(name), theirs, rtol=1e-4, atol=1e-5)
+        for factor, expected in reference.values(name).items():
+            actual = getattr(update, factor).detach().narrow(int(factor == "B"), 0, reference.ranks[name])
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    for name, expected in reference.head.items():
+        torch.testing.assert_close(run._base.model.get_parameter(name), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_step_is_the_references(variant: str, bert: Path) -> None:
+def test_every_step_equals_the_reference(variant: str, bert: Path) -> None:
     settings, training = VARIANTS[variant]
     run, reference = start(bert, settings, **training)
     for evaluation in slow.lockstep(run, reference, rtol=1e-6):
@@ -79,11 +81,11 @@ def test_every_step_is_the_references(variant: str, bert: Path) -> None:
     assert reference.total == reference.target
     assert {name: update.rank for name, update in slow.updates(run).items()} == reference.ranks
     assert len(reference.allocations) > 2
-    assert len(set(reference.ranks.values())) > 1  # there was something to choose
+    assert len(set(reference.ranks.values())) > 1  # the ranks differ between layers
 
 
 def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
-    """Scored over a window before each allocation alone, the same layers are chosen, by a margin of a tenth or more."""
+    """Scores over only a window before each allocation choose the same layers, and are within 10 % of the full ones."""
     sparse = {"score_window": None, "interval": 60, "first": 1, "components": 3, "top_h": 3, "learning_rate": 2e-3}
     run, reference = start(bert, sparse, steps=260)
     for evaluation in slow.lockstep(run, reference, rtol=1e-3):
@@ -91,8 +93,8 @@ def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
         if reference.allocations and reference.allocations[-1][0] == evaluation.step - 1:
             state = run._method.state_dict()
             for average in ("smoothed", "uncertainty"):
-                theirs = torch.tensor(list(getattr(reference, average).values()))
-                torch.testing.assert_close(state[average], theirs, rtol=0.1, atol=0)
+                expected = torch.tensor(list(getattr(reference, average).values()))
+                torch.testing.assert_close(state[average], expected, rtol=0.1, atol=0)
     assert [step for step, _ in reference.allocations] == [60, 120, 180, 240]
 
 
@@ -102,7 +104,7 @@ def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
         if evaluation.step == 9:  # what was activated after the step numbered 6 has moved from 1e-5
             break
     assert len(reference.allocations) == 1
-    for update in slow.updates(run).values():  # too small to be seen as they are
+    for update in slow.updates(run).values():  # make the reserves large enough to matter
         update.e.data[update.e.detach() == torch.tensor(1e-5)] = 1.0
     torch.testing.assert_close(slow.evaluate(run), reference.evaluate(slow.validation(run)), rtol=1e-4, atol=1e-5)
 
@@ -116,7 +118,7 @@ DEBERTA: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", DEBERTA)
 def test_layers_that_are_called_twice(variant: str, deberta: Path) -> None:
-    """DeBERTa puts the relative positions through the query and key projections too."""
+    """DeBERTa calls the query and key projections with the relative positions too."""
     run, reference = start(deberta, DEBERTA[variant])
     for evaluation in slow.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)

@@ -1,4 +1,4 @@
-"""LoRA-drop against plain re-computations."""
+"""LoRA-drop against plain computations."""
 
 from pathlib import Path
 from typing import Any
@@ -40,22 +40,24 @@ def run(folder: Path, **settings: Any) -> TrainingRun:
 
 
 def updates(training_run: TrainingRun, kind: str) -> list[int]:
-    """For each layer of a kind, a number for the update it holds."""
-    held = [layer.update for name, layer in adapters.adapted(training_run._base.model).items() if name.endswith(kind)]
-    return [held.index(update) for update in held]
+    """For each layer of a kind, the index of the first layer that has the same update."""
+    layer_updates = [
+        layer.update for name, layer in adapters.adapted(training_run._base.model).items() if name.endswith(kind)
+    ]
+    return [layer_updates.index(update) for update in layer_updates]
 
 
 @pytest.mark.parametrize(
-    ("threshold", "kept"),
+    ("threshold", "expected"),
     [(0.4, [2]), (0.5, [2]), (0.51, [0, 2]), (0.8, [0, 2]), (0.9, [0, 1, 2]), (0.95, [0, 1, 2, 3]), (1, [0, 1, 2, 3])],
 )
-def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, kept: list[int]) -> None:
-    """Of 10: 5, 3, then two of 1, of which the earlier goes first."""
-    assert select([3.0, 1.0, 5.0, 1.0], threshold) == kept
+def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, expected: list[int]) -> None:
+    """Shares of 10: 5, 3, and twice 1, of which the earlier layer is kept first."""
+    assert select([3.0, 1.0, 5.0, 1.0], threshold) == expected
 
 
 def test_the_ablation_keeps_as_many_of_the_least_important_layers() -> None:
-    assert select([3.0, 1.0, 5.0, 2.0], 0.7, least=True) == [1, 3]
+    assert select([3.0, 1.0, 5.0, 2.0], 0.7, smallest=True) == [1, 3]
 
 
 def test_importance_equals_a_plain_computation(workspace: Path) -> None:
@@ -64,13 +66,15 @@ def test_importance_equals_a_plain_computation(workspace: Path) -> None:
     assert context is not None
     examples = np.arange(0, 70, 3)
     for tokens in ("all", "first"):
-        ours = output_squares(context, examples, tokens)
+        importance = output_squares(context, examples, tokens)
         split = trained._data.train
-        expected = dict.fromkeys(ours, 0.0)
-        for example in examples:  # one at a time: no padding anywhere
+        expected = dict.fromkeys(importance, 0.0)
+        for example in examples:  # one at a time, so without padding
             inputs: dict[str, torch.Tensor] = {}
             handles = [
-                layer.register_forward_pre_hook(lambda _, args, name=name, kept=inputs: kept.update({name: args[0]}))
+                layer.register_forward_pre_hook(
+                    lambda _, args, name=name, inputs=inputs: inputs.update({name: args[0]})
+                )
                 for name, layer in adapters.adapted(model).items()
             ]
             batch = collate(split, np.array([example]), 0)
@@ -83,7 +87,7 @@ def test_importance_equals_a_plain_computation(workspace: Path) -> None:
                 delta = adapters.adapted(model)[name].update.delta_weight()
                 outputs = x[0] @ delta.T
                 expected[name] += float((outputs if tokens == "all" else outputs[:1]).double().square().sum())
-        assert ours == pytest.approx(expected, rel=1e-4)
+        assert importance == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_rest_of_a_kind_shares_one_update(workspace: Path) -> None:
@@ -92,18 +96,18 @@ def test_the_rest_of_a_kind_shares_one_update(workspace: Path) -> None:
     assert trained._base.model is not None
     size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
     counted = adapters.adapter_params(trained._base.model, trained._base.head)
-    assert counted == 2 * 2 * size  # a kept and a shared one, two kinds
+    assert counted == 2 * 2 * size  # a kept and a shared update for each of two kinds
 
 
 def test_ablations(workspace: Path) -> None:
     normal, inverse = run(workspace, threshold=0.01), run(workspace, threshold=0.01, ablation="inverse")
 
-    def alone(trained: TrainingRun) -> int:
-        held = updates(trained, "query")
-        return next(i for i, update in enumerate(held) if held.count(update) == 1)
+    def unshared(trained: TrainingRun) -> int:
+        indices = updates(trained, "query")
+        return next(i for i, update in enumerate(indices) if indices.count(update) == 1)
 
-    assert alone(normal) != alone(inverse)
-    assert alone(run(workspace, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
+    assert unshared(normal) != unshared(inverse)
+    assert unshared(run(workspace, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
     assert len(updates(run(workspace, threshold=0.01, ablation="no-sharing"), "query")) == 1
     assert len(set(updates(run(workspace, threshold=0.01, ablation="random"), "query"))) == 2
 
@@ -114,15 +118,17 @@ def test_one_probe_serves_every_threshold(workspace: Path, monkeypatch: pytest.M
     assert len(probes) == 1
     calls: list[int] = []
     monkeypatch.setattr(MethodPhases, "train_on", lambda self, *arguments: calls.append(1))
-    again, other = run(workspace, threshold=0.9), run(workspace, threshold=0.01, ablation="inverse")
-    assert not calls and other is not None
-    ours, theirs = adapters.tensors(first._base.model), adapters.tensors(again._base.model)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # as if there had been no cache
+    rerun, inverse = run(workspace, threshold=0.9), run(workspace, threshold=0.01, ablation="inverse")
+    assert not calls and inverse is not None
+    expected, actual = adapters.tensors(first._base.model), adapters.tensors(rerun._base.model)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)  # as if there had been no cache
     run(workspace, rank=3)  # another rank, another probe
     assert calls
 
 
-def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_run_equals_the_searchs_but_for_its_evaluation(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = run(workspace).spec
     search, final = (
         spec.model_copy(update={"task": spec.task.model_copy(update={"tune_split": 0.25, "final": final})})
@@ -134,8 +140,8 @@ def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(workspace: Path, mon
     monkeypatch.setattr(MethodPhases, "train_on", None)  # another probe would raise
     second = TrainingRun(final)
     next(second)
-    ours, theirs = adapters.tensors(first._base.model), adapters.tensors(second._base.model)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    expected, actual = adapters.tensors(first._base.model), adapters.tensors(second._base.model)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert (set(first._data.validation), set(second._data.validation)) == ({"tune"}, {"validation"})
 
     state = first.state_dict()
@@ -161,7 +167,7 @@ def test_warm_start_continues_from_the_probe(workspace: Path) -> None:
 def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, workspace: Path) -> None:
     trained = run(workspace, threshold=threshold, ablation=ablation)
     config = configure("lora-drop", trained.spec.settings).config
-    fewest, most = find("lora-drop").adapter_params(config, base_model.meta_model(str(workspace / "model")))
-    assert fewest <= adapters.adapter_params(trained._base.model, trained._base.head) <= most
+    lower, upper = find("lora-drop").adapter_params(config, base_model.meta_model(str(workspace / "model")))
+    assert lower <= adapters.adapter_params(trained._base.model, trained._base.head) <= upper
     if threshold == 1:
-        assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN
+        assert lower == upper == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN

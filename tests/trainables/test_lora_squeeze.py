@@ -34,22 +34,22 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def check_moments(run: TrainingRun, reference: SlowLoRASqueeze) -> None:
-    """Moments after a cut, but for the signs of singular vectors."""
+    """Compare the moments after a cut, up to the signs of singular vectors."""
     moments = run._phase.optimizer.state_dict()["moments"]
     for name, update in slow.updates(run).items():
         signs = (update.A * reference.A[name]).sum(1).sign().detach()
-        for factor, theirs, flip in (("A", reference.A, signs[:, None]), ("B", reference.B, signs)):
-            expected, actual = reference.optimizer.state[theirs[name]], moments[f"{name}.update.{factor}"]
+        for factor, parameters, flip in (("A", reference.A, signs[:, None]), ("B", reference.B, signs)):
+            expected, actual = reference.optimizer.state[parameters[name]], moments[f"{name}.update.{factor}"]
             for moment, sign in (("exp_avg", flip), ("exp_avg_sq", 1)):
                 largest = float(expected[moment].abs().max()) if expected[moment].numel() else 0.0
                 torch.testing.assert_close(actual[moment] * sign, expected[moment], rtol=1e-2, atol=1e-3 * largest)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_step_is_the_references(variant: str, bert: Path) -> None:
+def test_every_step_equals_the_reference(variant: str, bert: Path) -> None:
     settings, training = VARIANTS[variant]
-    wanted = slow.spec(bert, "lora-squeeze", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(wanted), SlowLoRASqueeze(wanted)
+    train_spec = slow.spec(bert, "lora-squeeze", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), SlowLoRASqueeze(train_spec)
     for evaluation in slow.lockstep(run, reference):
         assert evaluation.ranks == {name: len(A) for name, A in reference.A.items()}
         if evaluation.step - 1 in reference.cuts:
@@ -58,13 +58,13 @@ def test_every_step_is_the_references(variant: str, bert: Path) -> None:
             check_moments(run, reference)
     for name, update in slow.updates(run).items():
         torch.testing.assert_close(update.delta_weight(), reference.delta_weight(name), rtol=1e-2, atol=1e-4)
-    assert len(reference.cuts) == wanted.settings.get("stages", 3)
+    assert len(reference.cuts) == train_spec.settings.get("stages", 3)
     assert len(set(evaluation.ranks.values())) > 1
-    assert reference.weakest > 1e-3  # no ties
+    assert reference.smallest_gap > 1e-3  # no ties
 
 
-def test_moments_follow_what_gradients_become() -> None:
-    """Gradients of the new factors by autograd, of a function of ΔW, against combinations of those of the old ones."""
+def test_moments_are_transformed_like_gradients() -> None:
+    """Gradients of the new factors by autograd equal the combinations of the old factors' gradients."""
     draw = torch.Generator().manual_seed(0)
     A, B, G, P, Q = (torch.randn(*n, generator=draw).double() for n in ((4, 7), (5, 4), (5, 7), (2, 4), (4, 2)))
 
@@ -80,20 +80,20 @@ def test_moments_follow_what_gradients_become() -> None:
             combined.append(coefficients @ old[parameter] if dim == 0 else old[parameter] @ coefficients.T)
 
     RunContext.replace(SimpleNamespace(optimizer=Recorder()), update, P @ A, B @ Q)  # type: ignore[arg-type]
-    for ours, theirs in zip(combined, gradients(update), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(combined, gradients(update), strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_without_a_descent_training_equals_lora(bert: Path) -> None:
-    """Bit for bit: no update is factorized that is not cut."""
+def test_without_cuts_training_equals_lora(bert: Path) -> None:
+    """Bit for bit: an update that is not cut is not factorized."""
     runs = [
         TrainingRun(slow.spec(bert, method, settings, steps=12))
         for method, settings in (("lora", {"rank": 4}), ("lora-squeeze", {"mean_rank": 4, "source_rank": 4}))
     ]
     losses = [[evaluation.train_loss for evaluation in run] for run in runs]
     assert losses[0] == losses[1]
-    ours, theirs = (adapters.tensors(run._base.model) for run in runs)
-    assert all(torch.equal(values, theirs[name]) for name, values in ours.items())
+    expected, actual = (adapters.tensors(run._base.model) for run in runs)
+    assert all(torch.equal(values, actual[name]) for name, values in expected.items())
 
 
 def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
     cut = run._method._cut  # type: ignore[attr-defined]
     before: dict[str, torch.Tensor] = {}
 
-    def watched(*arguments: Any) -> None:
+    def checked_cut(*arguments: Any) -> None:
         before.update({name: update.delta_weight().detach() for name, update in slow.updates(run).items()})
         cut(*arguments)
         for name, update in slow.updates(run).items():
@@ -112,7 +112,7 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
             lengths = update.A.norm(dim=1), update.B.norm(dim=0)
             torch.testing.assert_close(*lengths)  # balanced
 
-    run._method._cut = watched  # type: ignore[attr-defined]
+    run._method._cut = checked_cut  # type: ignore[attr-defined]
     list(run)
     assert before
 
@@ -125,12 +125,12 @@ def test_the_components_kept_are_those_of_the_best_scores(score: str, bert: Path
     context = run._hooks.run
     measured: list[list[torch.Tensor]] = []
 
-    def watched(kind: str, parts: Spectrum, scores: Any = context.component_scores) -> list[torch.Tensor]:
+    def recorder(kind: str, parts: Spectrum, scores: Any = context.component_scores) -> list[torch.Tensor]:
         assert kind == score
         measured.append(scores(kind, parts))
         return measured[-1]
 
-    context.component_scores = watched
+    context.component_scores = recorder
     before = next(run).ranks
     last = list(run)[-1]
     sizes = {name: sum(layer.weight.shape) for name, layer in adapters.adapted(run._base.model).items()}
@@ -154,8 +154,8 @@ def test_a_layers_rank_is_at_most_its_width(bert: Path) -> None:
         assert layer.update.scale == pytest.approx(16 / 100)
     last = list(run)[-1]
     run.release()
-    fewest, most = find("lora-squeeze").adapter_params(configure("lora-squeeze", settings).config, run._base.model)
-    assert fewest <= last.adapter_params <= most < first.adapter_params
+    lower, upper = find("lora-squeeze").adapter_params(configure("lora-squeeze", settings).config, run._base.model)
+    assert lower <= last.adapter_params <= upper < first.adapter_params
 
 
 @pytest.mark.parametrize("components", [{4: 3, 9: 3}, {6: 4, 9: 2}, {2: 1, 3: 2, 8: 3}, {5: 6}])
@@ -177,11 +177,11 @@ def total_of(order: tuple[int, ...], budget: int) -> int:
 
 
 def test_bounds_of_a_large_model_are_quick_to_find() -> None:
-    """Seven billion parameters: 32 layers of 4,096 wide, with grouped heads."""
+    """A model of seven billion parameters: 32 layers with a width of 4,096 and grouped-query attention."""
     components = {8192: 64 * 64, 5120: 64 * 64, 15104: 96 * 64}
     budget = 16 * (64 * 8192 + 64 * 5120 + 96 * 15104)
-    fewest, most = prefix_bounds(components, budget)
-    assert budget - 15104 < fewest <= most <= budget
+    lower, upper = prefix_bounds(components, budget)
+    assert budget - 15104 < lower <= upper <= budget
 
 
 def test_a_budget_below_one_rank_is_refused(bert: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pfeiffer adapters: sizes and form. What they compute is in tests/modeling/layers/test_bottleneck.py."""
+"""Pfeiffer adapters: sizes and form. tests/modeling/layers/test_bottleneck.py tests what they compute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_sizes_on_base_models(size: int, total: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "place", "twice"),
+    ("architecture", "name_pattern", "twice"),
     [
         ("bert", "bert.encoder.layer.{}.output", True),
         ("deberta-v2", "deberta.encoder.layer.{}.output", True),
@@ -32,16 +32,16 @@ def test_sizes_on_base_models(size: int, total: int) -> None:
         ("gpt2", "transformer.h.{}.mlp.c_proj", False),
     ],
 )
-def test_form_by_architecture(architecture: str, place: str, twice: bool, tmp_path: Path) -> None:
-    """LayerNorm before the bottleneck too where it comes after the feed-forward layer; as it is elsewhere."""
+def test_form_by_architecture(architecture: str, name_pattern: str, twice: bool, tmp_path: Path) -> None:
+    """Models with a LayerNorm after the feed-forward layer apply it before the bottleneck too; others do not."""
     tiny.model(architecture, tmp_path / "model")
     (tmp_path / "data").mkdir()
     tiny.pairs_file(tmp_path / "data" / "train.jsonl", 16, seed=1)
     tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
     run = start(spec(tmp_path, "pfeiffer", steps=2), tmp_path)
     evaluations = list(run)
-    found = adapters.bottlenecked(run._base.model)
-    assert list(found) == [place.format(i) for i in range(tiny.LAYERS)]
-    assert all(at.twice == twice and at.bottleneck.activation == "relu" for at in found.values())
+    layers = adapters.bottlenecked(run._base.model)
+    assert list(layers) == [name_pattern.format(i) for i in range(tiny.LAYERS)]
+    assert all(layer.twice == twice and layer.bottleneck.activation == "relu" for layer in layers.values())
     (total, _) = find("pfeiffer").adapter_params(run._method.config, base_model.meta_model(str(tmp_path / "model")))
     assert [e.adapter_params for e in evaluations] == [total, total] and evaluations[-1].ranks == {}

@@ -18,7 +18,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables import beside_peft, slow
-from tests.trainables.test_dora import Int8Linear, full
+from tests.trainables.test_dora import Int8Linear, dequantized
 from trainables import pissa
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -27,38 +27,38 @@ RANK = 3
 
 
 def pair(folder: Path, architecture: str) -> tuple[nn.Module, Any]:
-    """One model with our PiSSA and one with PEFT's."""
+    """A model with our PiSSA and one with PEFT's."""
     from peft import LoraConfig
 
-    ours, names = beside_peft.loaded(folder, architecture)
-    theirs, _ = beside_peft.loaded(folder, architecture)
-    starts = pissa.principal({name: ours.get_submodule(name) for name in names}, RANK)
+    model, names = beside_peft.tiny_model(folder, architecture)
+    peft_base, _ = beside_peft.tiny_model(folder, architecture)
+    starts = pissa.principal({name: model.get_submodule(name) for name in names}, RANK)
     for name in names:
-        adapters.attach(ours, name, started(starts[f"{name}.A"], starts[f"{name}.B"]))
+        adapters.attach(model, name, pissa_update(starts[f"{name}.A"], starts[f"{name}.B"]))
     config = LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="pissa", target_modules=names)
-    return ours, beside_peft.wrap(theirs, config)
+    return model, beside_peft.wrap(peft_base, config)
 
 
-def started(A: Tensor, B: Tensor) -> LowRankUpdate:
+def pissa_update(A: Tensor, B: Tensor) -> LowRankUpdate:
     frozen = nn.Parameter(A.clone(), requires_grad=False), nn.Parameter(B.clone(), requires_grad=False)
     return LowRankUpdate(nn.Parameter(A.clone()), nn.Parameter(B.clone()), 1.0, start=frozen)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
 def test_initial_weights_equal_pefts(architecture: str, tmp_path: Path) -> None:
-    ours, theirs = pair(tmp_path, architecture)
-    plain, _ = beside_peft.loaded(tmp_path, architecture)
+    our_model, peft_model = pair(tmp_path, architecture)
+    base, _ = beside_peft.tiny_model(tmp_path, architecture)
     ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
     logits = []
-    for model in (ours, theirs):
+    for model in (our_model, peft_model):
         logits.append(model(input_ids=ids).logits)
         logits[-1].square().sum().backward()
-    assert torch.equal(logits[0], plain(input_ids=ids).logits)
+    assert torch.equal(logits[0], base(input_ids=ids).logits)
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
-    for name, layer in adapters.adapted(ours).items():
-        peft = theirs.base_model.model.get_submodule(name)
-        A, B = peft.lora_A["default"].weight, peft.lora_B["default"].weight
-        signs = (A * layer.update.A).sum(dim=1).sign().detach()  # of singular vectors they are anybody's
+    for name, layer in adapters.adapted(our_model).items():
+        peft_layer = peft_model.base_model.model.get_submodule(name)
+        A, B = peft_layer.lora_A["default"].weight, peft_layer.lora_B["default"].weight
+        signs = (A * layer.update.A).sum(dim=1).sign().detach()  # signs of singular vectors are arbitrary
         torch.testing.assert_close(layer.update.A, signs[:, None] * A, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(layer.update.B, signs * B, rtol=1e-4, atol=1e-5)
         for parameter, gradient in ((layer.update.A, signs[:, None] * A.grad), (layer.update.B, signs * B.grad)):
@@ -66,28 +66,28 @@ def test_initial_weights_equal_pefts(architecture: str, tmp_path: Path) -> None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
 
 
-def test_a_training_is_pefts(tmp_path: Path) -> None:
+def test_training_equals_pefts(tmp_path: Path) -> None:
     from peft import LoraConfig
 
     config = {"r": 2, "lora_alpha": 2, "init_lora_weights": "pissa"}
-    run, theirs = beside_peft.train(
+    run, peft_training = beside_peft.train(
         slow.write(tmp_path), "pissa", {"rank": 2}, lambda names: LoraConfig(**config, target_modules=names), False
     )
     for name, update in slow.updates(run).items():
-        peft = theirs.layers[name]
-        product = peft.lora_B["default"].weight @ peft.lora_A["default"].weight
+        peft_layer = peft_training.layers[name]
+        product = peft_layer.lora_B["default"].weight @ peft_layer.lora_A["default"].weight
         torch.testing.assert_close(update.B @ update.A, product, rtol=1e-3, atol=1e-4)
         assert (update.A - update.A0).abs().max() > 1e-3
         assert update.A0 is not None and update.A0.grad is None and not update.A0.requires_grad
 
 
 def test_directions_are_the_principal_ones() -> None:
-    """The best approximation of a rank (Eckart and Young): what is left has the other singular values."""
+    """The best approximation of a rank (Eckart and Young): the remainder has the other singular values."""
     torch.manual_seed(0)
     layers: dict[str, nn.Module] = {"wide": nn.Linear(20, 9), "tall": nn.Linear(9, 20)}
-    found = pissa.principal(layers, 4)
+    factors = pissa.principal(layers, 4)
     for name, layer in layers.items():
-        A, B, weight = found[f"{name}.A"], found[f"{name}.B"], layer.weight.detach()  # type: ignore[operator]
+        A, B, weight = factors[f"{name}.A"], factors[f"{name}.B"], layer.weight.detach()  # type: ignore[operator]
         values = torch.linalg.svdvals(weight)
         torch.testing.assert_close(torch.linalg.svdvals(weight - B @ A)[:5], values[4:9])
         torch.testing.assert_close(A @ A.T, values[:4].diag(), rtol=1e-4, atol=1e-5)
@@ -95,21 +95,21 @@ def test_directions_are_the_principal_ones() -> None:
         assert (A.gather(1, A.abs().argmax(1, keepdim=True)) > 0).all()
 
 
-def test_a_layer_that_can_only_be_called() -> None:
+def test_a_layer_whose_weight_cannot_be_read() -> None:
     torch.manual_seed(0)
     quantized = Int8Linear(nn.Linear(24, 10).requires_grad_(False))
-    seen, read = (pissa.principal({"x": layer}, 4) for layer in (quantized, full(quantized)))
-    for key in seen:
-        torch.testing.assert_close(seen[key], read[key], rtol=1e-4, atol=1e-4)
+    from_calls, from_weights = (pissa.principal({"x": layer}, 4) for layer in (quantized, dequantized(quantized)))
+    for key in from_calls:
+        torch.testing.assert_close(from_calls[key], from_weights[key], rtol=1e-4, atol=1e-4)
 
 
 def test_small_updates_survive_16_bits() -> None:
-    """A small step beside a large start: two products in 16 bits would be wrong by the start's rounding."""
+    """A small change of a large start: the difference of two products in 16 bits would be lost in rounding."""
     torch.manual_seed(0)
     layer = nn.Linear(64, 32).requires_grad_(False)
     layer.weight.data *= 30
-    found = pissa.principal({"x": layer}, RANK)
-    adapted = AdaptedLinear(layer, started(found["x.A"], found["x.B"]))
+    factors = pissa.principal({"x": layer}, RANK)
+    adapted = AdaptedLinear(layer, pissa_update(factors["x.A"], factors["x.B"]))
     x = torch.randn(16, 64)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(adapted(x), layer(x))
@@ -119,9 +119,9 @@ def test_small_updates_survive_16_bits() -> None:
     torch.testing.assert_close(moved, x @ adapted.delta_weight().T, rtol=2e-2, atol=1e-4)
 
 
-def test_an_update_with_a_start_cannot_be_changed_otherwise() -> None:
+def test_the_rank_of_an_update_with_a_start_is_fixed() -> None:
     draw = torch.Generator().manual_seed(0)
-    update = started(torch.randn(2, 5, generator=draw), torch.randn(4, 2, generator=draw))
+    update = pissa_update(torch.randn(2, 5, generator=draw), torch.randn(4, 2, generator=draw))
     with pytest.raises(ValueError, match="start"):
         update.keep(torch.tensor([0]))
     with pytest.raises(ValueError, match="start"):
@@ -149,19 +149,19 @@ def test_merged(tmp_path: Path) -> None:
     torch.testing.assert_close(run._base.model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of any rank up to the directions that are kept."""
+def test_other_runs_reuse_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of any rank up to the number of cached directions."""
     slow.write(tmp_path)
     first = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
 
-    def never(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise AssertionError("decomposed again")
 
-    monkeypatch.setattr(pissa, "principal", never)
-    again = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
-    assert [e.train_loss for e in again] == [e.train_loss for e in first]
-    other = next(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 5, "learning_rate": 1e-3}, steps=3)))
-    assert set(other.ranks.values()) == {5}
+    monkeypatch.setattr(pissa, "principal", fail)
+    rerun = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
+    assert [e.train_loss for e in rerun] == [e.train_loss for e in first]
+    higher_rank = next(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 5, "learning_rate": 1e-3}, steps=3)))
+    assert set(higher_rank.ranks.values()) == {5}
 
 
 def test_rank_above_the_matrix_rank_is_refused(tmp_path: Path) -> None:
@@ -178,16 +178,16 @@ def test_parameters_in_closed_form(tmp_path: Path) -> None:
 
 
 def test_large_layers_have_a_randomised_svd_that_is_as_good() -> None:
-    """On a weight with a decaying spectrum; the seed is fixed, and the process's random numbers go on as before."""
+    """On a weight with a decaying spectrum; the seed is fixed, and the process's random state does not change."""
     draw = torch.Generator().manual_seed(3)
-    left, right = (torch.linalg.qr(torch.randn(size, 1100, generator=draw))[0] for size in (1300, 1100))
+    left_vectors, right_vectors = (torch.linalg.qr(torch.randn(size, 1100, generator=draw))[0] for size in (1300, 1100))
     values = 1 / torch.arange(1, 1101) ** 0.5
     layer = nn.Linear(1100, 1300)
-    layer.weight.data = left @ (values[:, None] * right.T)
+    layer.weight.data = left_vectors @ (values[:, None] * right_vectors.T)
     state = torch.get_rng_state()
-    starts, again = (pissa.principal({"layer": layer}, 8) for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), state) and torch.equal(starts["layer.A"], again["layer.A"])
+    starts, repeated = (pissa.principal({"layer": layer}, 8) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(starts["layer.A"], repeated["layer.A"])
     assert starts["layer.A"].shape == (8, 1100)
-    exact = left[:, :8] @ (values[:8, None] * right.T[:8])
+    exact = left_vectors[:, :8] @ (values[:8, None] * right_vectors.T[:8])
     torch.testing.assert_close(starts["layer.B"] @ starts["layer.A"], exact, rtol=0, atol=2e-4)
     torch.testing.assert_close(starts["layer.A"].norm(dim=1).square(), values[:8], rtol=1e-3, atol=0)

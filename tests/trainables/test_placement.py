@@ -1,16 +1,16 @@
-"""Every method on a CUDA device that computes nothing: tensors are on one device, and no step waits for it."""
+"""Every method on a simulated CUDA device: all tensors are on the device, and no step waits for it."""
 
 from __future__ import annotations
 
 from tests.trainables.cases import METHODS
-from tests.trainables.placement import each_model, needs_compiler, trained
+from tests.trainables.placement import each_model, fake_cuda_results, needs_compiler
 
 pytestmark = needs_compiler
 
 
 @each_model
 def test_every_method_trains_on_the_gpu(model: str) -> None:
-    lines = trained(model)
+    lines = fake_cuda_results(model)
     assert list(lines) == list(METHODS)
     assert {name for name, line in lines.items() if line == "refused"} == (
         {"bitfit"} if model == "tiny-llama" else set()

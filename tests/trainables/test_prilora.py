@@ -1,4 +1,4 @@
-"""What PRILoRA prunes in training, against sorting."""
+"""The weights that PRILoRA prunes in training, compared with sorting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables.prilora_runs import Inputs, norms, opened, write
+from tests.trainables.prilora_runs import Inputs, norms, open_run, write
 from tests.trainables.trained import cached_in
 
 
@@ -34,51 +34,51 @@ def zeros(run: TrainingRun) -> dict[str, Tensor]:
     return {name: layer.update.A.detach() == 0 for name, layer in adapters.adapted(run._base.model).items()}
 
 
-def follow(run: TrainingRun) -> Iterator[tuple[Evaluation, dict[str, Tensor], dict[str, Tensor]]]:
-    """The run's evaluations, with where A was zero before the step and where it is after."""
+def evaluations_with_zeros(run: TrainingRun) -> Iterator[tuple[Evaluation, dict[str, Tensor], dict[str, Tensor]]]:
+    """The run's evaluations, each with the zeros of A before and after its step."""
     before = zeros(run)
     for evaluation in run:
         yield evaluation, before, zeros(run)
         before = zeros(run)
 
 
-def half(zero: dict[str, Tensor]) -> bool:
+def half_pruned(zero: dict[str, Tensor]) -> bool:
     return all((mask.sum(1) == mask.shape[1] // 2).all() for mask in zero.values())
 
 
 def test_pruned_weights_have_the_smallest_magnitude_times_norm(workspace: Path) -> None:
-    """Of the values that the optimizer leaves, as seen by a second run that is not pruned at that step."""
-    run, unpruned = opened(workspace, {"interval": 4}), opened(workspace, {"interval": 5})
+    """The values before pruning come from a second run that is not pruned at that step."""
+    run, unpruned = open_run(workspace, {"interval": 4}), open_run(workspace, {"interval": 5})
     for _ in range(3):
         next(run), next(unpruned)
     assert not any(mask.any() for mask in zeros(run).values())
     next(run), next(unpruned)
-    free = adapters.adapted(unpruned._base.model)
+    unpruned_layers = adapters.adapted(unpruned._base.model)
     for name, zero in zeros(run).items():
-        A = free[name].update.A.detach()
+        A = unpruned_layers[name].update.A.detach()
         lowest = (A.abs() * norms(run)[name]).argsort(dim=1)[:, : A.shape[1] // 2]
         assert torch.equal(zero, torch.zeros_like(zero).scatter(1, lowest, True))
         assert torch.equal(adapters.adapted(run._base.model)[name].update.A.detach(), A * ~zero)
 
 
 def test_pruned_entries_grow_again_until_the_next_pruning(workspace: Path) -> None:
-    run = opened(workspace, {"interval": 4, "regrow": True})
-    found = {}
-    for evaluation, before, after in follow(run):
-        found[evaluation.step] = half(after)
+    run = open_run(workspace, {"interval": 4, "regrow": True})
+    halved = {}
+    for evaluation, before, after in evaluations_with_zeros(run):
+        halved[evaluation.step] = half_pruned(after)
         if evaluation.step in (5, 9):  # the step after a pruning
             grown = [name for name in after if (before[name] & ~after[name]).any()]
             assert len(grown) == len(after)
         layers = adapters.adapted(run._base.model)
-        held = sum(after[name].numel() for name in layers)
+        entries = sum(after[name].numel() for name in layers)
         B = sum(int(layer.update.B.count_nonzero()) for layer in layers.values())
-        # what has grown again takes part in training alone
-        assert evaluation.nonzero_params == (held if evaluation.step < 4 else held // 2) + B
-    assert found == {step: step in (4, 8) for step in range(1, 11)}
+        # regrown entries are used in training only
+        assert evaluation.nonzero_params == (entries if evaluation.step < 4 else entries // 2) + B
+    assert halved == {step: step in (4, 8) for step in range(1, 11)}
 
 
 def test_regrown_weights_are_masked_in_evaluations(workspace: Path) -> None:
-    run = opened(workspace, {"interval": 4}, steps=6)
+    run = open_run(workspace, {"interval": 4}, steps=6)
     list(run)
     x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
     update = next(iter(adapters.adapted(run._base.model).values())).update
@@ -89,34 +89,34 @@ def test_regrown_weights_are_masked_in_evaluations(workspace: Path) -> None:
 
 
 def test_pruned_entries_stay_zero_if_they_may_not_grow(workspace: Path) -> None:
-    run = opened(workspace, {"interval": 4, "regrow": False, "ema": 0.0})
+    run = open_run(workspace, {"interval": 4, "regrow": False, "ema": 0.0})
     changed = set()
-    for evaluation, before, after in follow(run):
-        assert half(after) == (evaluation.step >= 4)
+    for evaluation, before, after in evaluations_with_zeros(run):
+        assert half_pruned(after) == (evaluation.step >= 4)
         if any(not torch.equal(before[name], after[name]) for name in after):
             changed.add(evaluation.step)
     assert 4 in changed and changed <= {4, 8}
 
 
 @pytest.mark.parametrize("pruned", ["B", "both"])
-def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, workspace: Path) -> None:
-    """n̄ of B's input from the layer's tokens and A; the values that are pruned are those of a run that is not."""
+def test_b_is_pruned_by_the_norm_of_the_output_of_a(pruned: str, workspace: Path) -> None:
+    """n̄ of B's input comes from the layer's tokens and A; a second run gives the values before pruning."""
     settings = {"mean_rank": 4, "slope": 0, "ema": 0.5, "pruned": pruned}
-    run, unpruned = (opened(workspace, settings | {"interval": interval}, steps=5) for interval in (3, 4))
+    run, unpruned = (open_run(workspace, settings | {"interval": interval}, steps=5) for interval in (3, 4))
     inputs, layers, expected = Inputs(run), adapters.adapted(run._base.model), {}
     for _ in range(3):
         A = {name: layer.update.A.detach().clone() for name, layer in layers.items()}
         next(run), next(unpruned)
-        taken, inputs.taken = inputs.taken, defaultdict(list)
+        token_inputs, inputs.token_inputs = inputs.token_inputs, defaultdict(list)
         for name in layers:
-            now = (torch.stack(taken[name]).double() @ A[name].T.double()).square().mean(0).sqrt()
-            expected[name] = 0.5 * expected[name] + 0.5 * now if name in expected else now
-    free = adapters.adapted(unpruned._base.model)
+            current = (torch.stack(token_inputs[name]).double() @ A[name].T.double()).square().mean(0).sqrt()
+            expected[name] = 0.5 * expected[name] + 0.5 * current if name in expected else current
+    unpruned_layers = adapters.adapted(unpruned._base.model)
     widths = [layer.update.A.shape[1] for layer in layers.values()] * (pruned == "both") + [4] * len(layers)
     norms = run._method.state_dict()["norms"].split(widths)[-len(layers) :]
     for (name, layer), norm in zip(layers.items(), norms, strict=True):
         torch.testing.assert_close(norm.double(), expected[name], rtol=1e-4, atol=1e-6)
-        B = free[name].update.B.detach()
+        B = unpruned_layers[name].update.B.detach()
         lowest = (B.abs() * norm).argsort(dim=1)[:, :2]
         pruned_B = B.scatter(1, lowest, 0.0)  # layers with hooks round differently
         torch.testing.assert_close(layer.update.B.detach(), pruned_B, rtol=0, atol=1e-6)
@@ -125,7 +125,7 @@ def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, workspace: Path) -
 
 
 def test_b_has_its_zeros_in_evaluations_and_exports(workspace: Path, tmp_path: Path) -> None:
-    run = opened(workspace, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
+    run = open_run(workspace, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
     evaluations = list(run)
     for update in (layer.update for layer in adapters.adapted(run._base.model).values()):
         assert update.mask_B is not None and (update.B.detach() != 0)[update.mask_B == 0].any()
@@ -141,24 +141,24 @@ def test_b_has_its_zeros_in_evaluations_and_exports(workspace: Path, tmp_path: P
 
 def test_random_pruning_depends_on_the_seed_and_resumes(workspace: Path) -> None:
     settings = {"interval": 2, "importance": "random"}
-    run, again = opened(workspace, settings, steps=6), opened(workspace, settings, steps=6)
-    found = []
+    run, rerun = open_run(workspace, settings, steps=6), open_run(workspace, settings, steps=6)
+    history = []
     for evaluation in run:
-        found.append({name: zero for name, zero in zeros(run).items()})
+        history.append({name: zero for name, zero in zeros(run).items()})
         if evaluation.step == 3:
             state = run.state_dict()
     resumed = TrainingRun(run.spec, ModelCache("cpu"))
     resumed.load_state_dict(state)
-    list(again), list(resumed)
-    assert half(found[1]) and half(found[5])  # after steps 2 and 6
-    assert any(not torch.equal(found[1][name], found[5][name]) for name in found[1])
-    for other in (again, resumed):
-        assert all(torch.equal(zero, found[5][name]) for name, zero in zeros(other).items())
+    list(rerun), list(resumed)
+    assert half_pruned(history[1]) and half_pruned(history[5])  # after steps 2 and 6
+    assert any(not torch.equal(history[1][name], history[5][name]) for name in history[1])
+    for repeated in (rerun, resumed):
+        assert all(torch.equal(zero, history[5][name]) for name, zero in zeros(repeated).items())
     assert run._method.state_dict()["norms"] is None
 
 
-def test_no_pruning_leaves_the_run_alone(workspace: Path) -> None:
-    run = opened(workspace, {"pruning": 0.0, "interval": 400})
+def test_without_pruning_nothing_is_masked_or_hooked(workspace: Path) -> None:
+    run = open_run(workspace, {"pruning": 0.0, "interval": 400})
     evaluations = list(run)
     assert not any(mask.any() for mask in zeros(run).values())
     assert evaluations[-1].nonzero_params == evaluations[-1].adapter_params
@@ -167,19 +167,19 @@ def test_no_pruning_leaves_the_run_alone(workspace: Path) -> None:
 
 
 def test_the_exported_adapter_has_exactly_the_zeros(workspace: Path, tmp_path: Path) -> None:
-    run = opened(workspace, {"slope": 1.0})
+    run = open_run(workspace, {"slope": 1.0})
     list(run)
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
-    ours = load_file(tmp_path / "adapter.safetensors")
-    theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    stored = load_file(tmp_path / "adapter.safetensors")
+    exported = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     final = {
         name: layer.update.mask_A == 0
         for name, layer in adapters.adapted(run._base.model).items()
         if layer.update.mask_A is not None
     }
-    assert len(final) == 6 * (tiny.LAYERS - 1) and half(final)  # the first layer has rank 0
+    assert len(final) == 6 * (tiny.LAYERS - 1) and half_pruned(final)  # the first layer has rank 0
     for name, zero in final.items():
-        assert torch.equal(ours[f"{name}.update.A"] == 0, zero)
-        assert torch.equal(theirs[f"base_model.model.{name}.lora_A.weight"] == 0, zero)
-    assert sum("lora_A" in name for name in theirs) == len(final)
+        assert torch.equal(stored[f"{name}.update.A"] == 0, zero)
+        assert torch.equal(exported[f"base_model.model.{name}.lora_A.weight"] == 0, zero)
+    assert sum("lora_A" in name for name in exported) == len(final)

@@ -1,4 +1,4 @@
-"""PRILoRA's norms of a layer's inputs, n̄, against hidden states seen by hooks."""
+"""PRILoRA's norms of a layer's inputs, n̄, against hidden states recorded by hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables.prilora_runs import Inputs, norms, opened, write
+from tests.trainables.prilora_runs import Inputs, norms, open_run, write
 from tests.trainables.trained import cached_in
 
 
@@ -28,8 +28,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def check_norms(run: TrainingRun, ema: float) -> None:
     inputs, expected = Inputs(run), {}
     for evaluation in run:
-        for name, now in inputs.norms().items():
-            expected[name] = ema * expected[name] + (1 - ema) * now if name in expected else now
+        for name, current in inputs.norms().items():
+            expected[name] = ema * expected[name] + (1 - ema) * current if name in expected else current
         for name, norm in norms(run).items():
             close = torch.allclose(norm.double(), expected[name], rtol=1e-4, atol=1e-6)
             assert close, f"{name}, step {evaluation.step}: {norm} is not {expected[name]}"
@@ -39,13 +39,13 @@ def check_norms(run: TrainingRun, ema: float) -> None:
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
 def test_the_inputs_norms(architecture: str, accumulate: int, workspace: Path) -> None:
-    """Padding is left out, dropout of the update's input too; the last step of an epoch is smaller."""
-    run = opened(workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
+    """Norms leave out padding and the dropout of the update's input; the last step of an epoch is smaller."""
+    run = open_run(workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
     check_norms(run, 0.7)
 
 
 def test_positions_are_no_tokens(workspace: Path) -> None:
-    """An example as long as DeBERTa's table of relative positions, alone: both pass as 1 x 16 x hidden."""
+    """One example as long as DeBERTa's table of relative positions: both have the shape 1 x 16 x hidden."""
     from transformers import DebertaV2Config, DebertaV2Model
 
     folder = workspace / "buckets"
@@ -57,14 +57,14 @@ def test_positions_are_no_tokens(workspace: Path) -> None:
     for split in ("train", "validation"):
         rows = [{"left": "w1 w2 w3 w4 w5 w6", "right": "w1 w2 w3 w4 w5 w6 w7", "label": i % 2} for i in range(8)]
         (workspace / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = opened(workspace, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
+    run = open_run(workspace, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
     assert set(run._data.train.lengths) == {16}
     check_norms(run, 0.9)
 
 
 def test_repeated_example_of_an_idle_worker_is_not_counted(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three workers on a batch of two: the third runs the first example again, so as not to keep the others waiting."""
-    added: list[Tensor] = []
+    """Three workers on a batch of two: the third repeats the first example, so that the others need not wait."""
+    summands: list[Tensor] = []
 
     def first_step(count: int, rank: int) -> TrainingRun:
         monkeypatch.setattr(distributed, "count", lambda: count)
@@ -73,16 +73,16 @@ def test_repeated_example_of_an_idle_worker_is_not_counted(workspace: Path, monk
         monkeypatch.setattr(distributed, "sum_", lambda values: values)
         monkeypatch.setattr(distributed, "gather", lambda value: [value])
         monkeypatch.setattr(distributed, "own_share", lambda items: items)  # each evaluates everything
-        run = opened(workspace, {"interval": 2}, steps=3, batch_size=2)
+        run = open_run(workspace, {"interval": 2}, steps=3, batch_size=2)
         assert run._context is not None
-        run._context.sum = lambda values: added.append(values.clone()) or values  # type: ignore[func-returns-value]
+        run._context.sum = lambda values: summands.append(values.clone()) or values  # type: ignore[func-returns-value]
         next(run)
         return run
 
     run = first_step(1, 0)
-    added.clear()
+    summands.clear()
     for rank in range(3):
         first_step(3, rank)
-    together = sum(added)
-    ours = (together[:-1] / together[-1]).sqrt()
-    torch.testing.assert_close(ours, run._method.state_dict()["norms"], rtol=1e-4, atol=1e-6)
+    total = sum(summands)
+    actual = (total[:-1] / total[-1]).sqrt()
+    torch.testing.assert_close(actual, run._method.state_dict()["norms"], rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""PRILoRA's ranks by hand, and what it prunes against sorting."""
+"""PRILoRA's ranks against examples computed by hand, and its masks against sorting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.prilora import PRILoRAConfig, linear, masks, ranks
         (5, 2, 1, [0, 1, 2, 3, 4]),
         (5, 2, -1, [4, 3, 2, 1, 0]),
         (1, 3, 0.5, [3]),
-        (3, 3, 0.5, [1, 3, 5]),  # 1.5, 3, 4.5 are rounded to 2, 3, 5, of which the earlier gives one back
+        (3, 3, 0.5, [1, 3, 5]),  # 1.5, 3, 4.5 round to 2, 3, 5, one too many: the earlier layer loses it
         (4, 0.5, 0, [0, 0, 1, 1]),  # all rounded up to 1
         (4, 0.25, 1, [0, 0, 0, 1]),  # 0, 1/6, 1/3, 1/2
     ],
@@ -37,19 +37,19 @@ def test_the_total_is_exact_and_ranks_stay_near_the_line() -> None:
     for layers in (1, 2, 3, 6, 7, 12, 24, 25):
         for mean in (0.3, 0.5, 1, 1.25, 2, 2.5, 3.7, 8, 17.3):
             for slope in (-1, -0.7, -0.5, -0.1, 0, 0.2, 0.5, 0.99, 1):
-                made = linear(layers, mean, slope)
-                about = f"{layers} layers, mean {mean}, slope {slope}: {made}"
-                assert sum(made) == int(layers * mean + 0.5), about
+                layer_ranks = linear(layers, mean, slope)
+                message = f"{layers} layers, mean {mean}, slope {slope}: {layer_ranks}"
+                assert sum(layer_ranks) == int(layers * mean + 0.5), message
                 rises = 2 * slope * mean / (layers - 1) if layers > 1 else 0
                 line = [mean - (slope * mean if layers > 1 else 0) + i * rises for i in range(layers)]
-                assert all(abs(r - exact) < 1 and r >= 0 for r, exact in zip(made, line, strict=True)), about
-                assert made == sorted(made, reverse=slope < 0) or slope == 0, about
+                assert all(abs(r - exact) < 1 and r >= 0 for r, exact in zip(layer_ranks, line, strict=True)), message
+                assert layer_ranks == sorted(layer_ranks, reverse=slope < 0) or slope == 0, message
 
 
 def config(**settings: Any) -> PRILoRAConfig:
-    made = configure("prilora", settings).config
-    assert isinstance(made, PRILoRAConfig)
-    return made
+    prilora_config = configure("prilora", settings).config
+    assert isinstance(prilora_config, PRILoRAConfig)
+    return prilora_config
 
 
 def test_all_matrices_of_a_layer_have_its_rank() -> None:
@@ -66,7 +66,7 @@ def test_the_whole_budget_in_the_last_layers() -> None:
     assert ranks(names, config(last_layers=20)) == ranks(names, config())
 
 
-# What is kept
+# Masks
 
 
 @pytest.mark.parametrize("scope", ["row", "matrix", "global"])
@@ -74,10 +74,10 @@ def test_the_whole_budget_in_the_last_layers() -> None:
 def test_masks_keep_the_same_as_sorting(scope: str, pruning: float) -> None:
     draw = torch.Generator().manual_seed(0)
     importance = [torch.rand(rank, width, generator=draw) * (1 + rank) for rank, width in ((3, 10), (1, 7), (4, 10))]
-    found = masks(importance, config(scope=scope, pruning=pruning))
-    assert [mask.shape for mask in found] == [values.shape for values in importance]
+    actual = masks(importance, config(scope=scope, pruning=pruning))
+    assert [mask.shape for mask in actual] == [values.shape for values in importance]
     groups: dict[Any, list[tuple[float, bool]]] = defaultdict(list)
-    for m, (values, mask) in enumerate(zip(importance, found, strict=True)):
+    for m, (values, mask) in enumerate(zip(importance, actual, strict=True)):
         for row in range(len(values)):
             group = {"row": (m, row), "matrix": m, "global": 0}[scope]
             groups[group] += zip(values[row].tolist(), mask[row].tolist(), strict=True)

@@ -16,38 +16,40 @@ from tests.trainables import beside_peft, slow
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def test_a_training_is_pefts(tmp_path: Path) -> None:
+def test_training_equals_pefts(tmp_path: Path) -> None:
     from peft import LoraConfig
 
     config = {"r": 3, "lora_alpha": 8, "lora_dropout": 0.2, "use_rslora": True}
     settings = {"rank": 3, "alpha": 8, "dropout": 0.2}
-    run, theirs = beside_peft.train(
+    run, peft_training = beside_peft.train(
         slow.write(tmp_path), "rslora", settings, lambda names: LoraConfig(**config, target_modules=names)
     )
     for name, update in slow.updates(run).items():
-        assert update.scale == 8 / 3**0.5 == theirs.layers[name].scaling["default"]
-        torch.testing.assert_close(update.A, theirs.layers[name].lora_A["default"].weight, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(update.B, theirs.layers[name].lora_B["default"].weight, rtol=1e-3, atol=1e-4)
+        assert update.scale == 8 / 3**0.5 == peft_training.layers[name].scaling["default"]
+        torch.testing.assert_close(update.A, peft_training.layers[name].lora_A["default"].weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.B, peft_training.layers[name].lora_B["default"].weight, rtol=1e-3, atol=1e-4)
 
 
-def test_a_rank_maps_layers_have_their_own_scale(tmp_path: Path) -> None:
+def test_layers_of_a_rank_map_have_their_own_scale(tmp_path: Path) -> None:
     from autorank.training.run import TrainingRun
 
     slow.write(tmp_path)
-    names = list(slow.updates(beside_started(tmp_path, TrainingRun, {"rank": 1})))
-    given = {name: 1 + i % 3 for i, name in enumerate(names)}
-    (tmp_path / "ranks.json").write_text(json.dumps(given))
-    ours = slow.updates(beside_started(tmp_path, TrainingRun, {"retrain": str(tmp_path / "ranks.json")}))
-    assert {name: update.scale for name, update in ours.items()} == {name: 16 / r**0.5 for name, r in given.items()}
+    names = list(slow.updates(started_run(tmp_path, TrainingRun, {"rank": 1})))
+    rank_map = {name: 1 + i % 3 for i, name in enumerate(names)}
+    (tmp_path / "ranks.json").write_text(json.dumps(rank_map))
+    updates = slow.updates(started_run(tmp_path, TrainingRun, {"retrain": str(tmp_path / "ranks.json")}))
+    assert {name: update.scale for name, update in updates.items()} == {
+        name: 16 / r**0.5 for name, r in rank_map.items()
+    }
 
 
-def beside_started(folder: Path, kind: type, settings: dict[str, object]) -> object:
-    run = kind(slow.spec(folder, "rslora", settings, steps=2))
+def started_run(folder: Path, run_class: type, settings: dict[str, object]) -> object:
+    run = run_class(slow.spec(folder, "rslora", settings, steps=2))
     run._open(), run._start()
     return run
 
 
-def test_parameters_are_loras(tmp_path: Path) -> None:
+def test_parameters_equal_loras(tmp_path: Path) -> None:
     model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
-    ours, lora = (configure(name, {"rank": 3, "targets": "all-linear"}).config for name in ("rslora", "lora"))
-    assert find("rslora").adapter_params(ours, model) == find("lora").adapter_params(lora, model)
+    rslora, lora = (configure(name, {"rank": 3, "targets": "all-linear"}).config for name in ("rslora", "lora"))
+    assert find("rslora").adapter_params(rslora, model) == find("lora").adapter_params(lora, model)

@@ -1,4 +1,4 @@
-"""SoRA: the proximal step against a twin without one, the penalty and the thresholds by hand."""
+"""SoRA: the proximal step against an equal run without one; the penalty and the thresholds by hand."""
 
 from __future__ import annotations
 
@@ -36,43 +36,43 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def opened(workspace: Path, settings: dict[str, Any] | None = None, **training: Any) -> TrainingRun:
-    """A run before its first step, its updates attached; it evaluates after every step."""
+def open_run(workspace: Path, settings: dict[str, Any] | None = None, **training: Any) -> TrainingRun:
+    """A run with attached updates, before its first step; it evaluates after every step."""
     common = {"steps": 6, "batch_size": 8, "eval_every": 1, "precision": "fp32", "warmup_ratio": 0.0}
-    wanted = TrainSpec(
+    train_spec = TrainSpec(
         task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
         model=str(workspace / "bert"),
         method="sora",
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
         training=TrainingSpec(**common | training),
     )
-    run = TrainingRun(wanted, ModelCache("cpu"))
+    run = TrainingRun(train_spec, ModelCache("cpu"))
     run._open()
     run._start()
     return run
 
 
 def gates(run: TrainingRun) -> Tensor:
-    """All of them, one layer after the other."""
-    found = [layer.update.e for layer in adapters.adapted(run._base.model).values()]
-    return torch.cat([e.detach() for e in found if e is not None])
+    """All gates, layer by layer."""
+    gate_vectors = [layer.update.e for layer in adapters.adapted(run._base.model).values()]
+    return torch.cat([e.detach() for e in gate_vectors if e is not None])
 
 
 def test_gates_start_normal_and_the_update_zero(workspace: Path) -> None:
-    drawn = gates(opened(workspace, {"rank": 500}))
-    assert len(drawn) == 500 * 2 * tiny.LAYERS
-    assert abs(drawn.mean()) < 0.1 and drawn.std().item() == pytest.approx(1, abs=0.05)
-    for layer in adapters.adapted(opened(workspace)._base.model).values():
+    initial = gates(open_run(workspace, {"rank": 500}))
+    assert len(initial) == 500 * 2 * tiny.LAYERS
+    assert abs(initial.mean()) < 0.1 and initial.std().item() == pytest.approx(1, abs=0.05)
+    for layer in adapters.adapted(open_run(workspace)._base.model).values():
         assert layer.update.scale == 4 and not layer.update.B.any() and layer.update.rank == 4
 
 
 def test_after_a_step_gates_shrink_by_the_threshold(workspace: Path) -> None:
-    """Whatever the learning rate; gates that are not shrunk are a twin's."""
-    free, run = (opened(workspace, {"threshold": threshold}) for threshold in (0.0, 0.3))
-    before = gates(free)
-    next(free), next(run)
-    moved = gates(free)
-    assert ((moved - before).abs() > 1e-3).any()  # the penalty alone moves them at a first step
+    """The learning rate does not matter; a twin run without a threshold gives the gates before they shrink."""
+    twin, run = (open_run(workspace, {"threshold": threshold}) for threshold in (0.0, 0.3))
+    before = gates(twin)
+    next(twin), next(run)
+    moved = gates(twin)
+    assert ((moved - before).abs() > 1e-3).any()  # in the first step only the penalty moves them
     by_hand = [g - 0.3 if g > 0.3 else g + 0.3 if g < -0.3 else 0.0 for g in moved.tolist()]
     torch.testing.assert_close(gates(run), torch.tensor(by_hand))
     zero = gates(run) == 0
@@ -82,32 +82,32 @@ def test_after_a_step_gates_shrink_by_the_threshold(workspace: Path) -> None:
 
 
 def test_only_gates_are_without_weight_decay(workspace: Path) -> None:
-    groups = opened(workspace, weight_decay=0.1)._phase.optimizer.groups
-    free = {name for group in groups for name in group["names"] if group["weight_decay"] == 0}
-    assert {name for name in free if ".update." in name} == {
+    groups = open_run(workspace, weight_decay=0.1)._phase.optimizer.groups
+    undecayed = {name for group in groups for name in group["names"] if group["weight_decay"] == 0}
+    assert {name for name in undecayed if ".update." in name} == {
         name for group in groups for name in group["names"] if name.endswith("update.e")
     }
     assert any(name.endswith("update.A") for group in groups if group["weight_decay"] == 0.1 for name in group["names"])
 
 
 def test_the_penalty_is_the_gates_mean_magnitude(workspace: Path) -> None:
-    run = opened(workspace, {"sparse_lambda": 5.0})
+    run = open_run(workspace, {"sparse_lambda": 5.0})
     assert run._context is not None
     penalty = run._method.penalty(run._context)
     assert penalty is not None
-    every = gates(run)
-    assert penalty.item() == pytest.approx(5 * sum(abs(g) for g in every.tolist()) / len(every), rel=1e-6)
+    all_gates = gates(run)
+    assert penalty.item() == pytest.approx(5 * sum(abs(g) for g in all_gates.tolist()) / len(all_gates), rel=1e-6)
     penalty.backward()
     first = next(iter(adapters.adapted(run._base.model).values())).update.e
     assert first is not None
-    torch.testing.assert_close(first.grad, 5 / len(every) * first.detach().sign())
-    none = opened(workspace, {"sparse_lambda": 0.0})
-    assert none._context is not None and none._method.penalty(none._context) is None
+    torch.testing.assert_close(first.grad, 5 / len(all_gates) * first.detach().sign())
+    unpenalized = open_run(workspace, {"sparse_lambda": 0.0})
+    assert unpenalized._context is not None and unpenalized._method.penalty(unpenalized._context) is None
 
 
 def test_a_zero_gate_may_come_back(workspace: Path) -> None:
-    """It counts again then; until then its component is in no count and no evaluation, but held."""
-    run = opened(workspace, {"threshold": 1e-3, "sparse_lambda": 0.0}, steps=8)
+    """A component with a zero gate is left out of counts and evaluations, but is not removed."""
+    run = open_run(workspace, {"threshold": 1e-3, "sparse_lambda": 0.0}, steps=8)
     layers = list(adapters.adapted(run._base.model).values())
     for layer in layers:
         assert layer.update.e is not None
@@ -120,27 +120,27 @@ def test_a_zero_gate_may_come_back(workspace: Path) -> None:
 
 
 def test_thresholds_follow_each_other(workspace: Path) -> None:
-    run = opened(workspace, {"threshold": 0.1, "schedule": (0.2, 0.3), "first": 0.4}, steps=10)
+    run = open_run(workspace, {"threshold": 0.1, "schedule": (0.2, 0.3), "first": 0.4}, steps=10)
     assert run._context is not None
     method: Any = run._method
-    found = []
+    thresholds = []
     for run._context.step in range(10):
-        found.append(method._threshold(run._context))
-    assert found == [0.1] * 4 + [0.2] * 3 + [0.3] * 3
-    alone = opened(workspace, {"threshold": 0.1}, steps=10)
-    assert alone._context is not None
-    alone._context.step = 9
-    assert alone._method._threshold(alone._context) == 0.1  # type: ignore[attr-defined]
+        thresholds.append(method._threshold(run._context))
+    assert thresholds == [0.1] * 4 + [0.2] * 3 + [0.3] * 3
+    constant = open_run(workspace, {"threshold": 0.1}, steps=10)
+    assert constant._context is not None
+    constant._context.step = 9
+    assert constant._method._threshold(constant._context) == 0.1  # type: ignore[attr-defined]
 
 
 def test_more_thresholds_than_steps_are_refused(workspace: Path) -> None:
     with pytest.raises(AutorankError, match=r"^sora's schedule has 5 thresholds.* 6 steps\. Train longer"):
-        opened(workspace, {"schedule": (0.1,) * 5})
-    opened(workspace, {"schedule": (0.1,) * 4})
+        open_run(workspace, {"schedule": (0.1,) * 5})
+    open_run(workspace, {"schedule": (0.1,) * 4})
 
 
 def test_a_run_may_lose_all_components(workspace: Path, tmp_path: Path) -> None:
-    run = opened(workspace, {"threshold": 10.0}, steps=2)
+    run = open_run(workspace, {"threshold": 10.0}, steps=2)
     for evaluation in run:
         assert set(evaluation.ranks.values()) == {0}
         assert evaluation.adapter_params == evaluation.nonzero_params == 0
@@ -153,18 +153,18 @@ def test_a_run_may_lose_all_components(workspace: Path, tmp_path: Path) -> None:
 
 def test_normalization_layers_are_trained_and_counted_if_set(workspace: Path, tmp_path: Path) -> None:
     settings = {"layer_norms": True, "threshold": 0.05, "rank": 4, "targets": "query,value"}
-    run = opened(workspace, settings)
+    run = open_run(workspace, settings)
     model = run._base.model
     names = set(normalizations(model))
     assert names == {
-        f"bert.encoder.layer.{i}.{place}.LayerNorm.{part}"
+        f"bert.encoder.layer.{i}.{module}.LayerNorm.{part}"
         for i in range(tiny.LAYERS)
-        for place in ("attention.output", "output")
+        for module in ("attention.output", "output")
         for part in ("weight", "bias")
     }
-    loaded = {name: model.get_parameter(name).detach().clone() for name in names}
+    initial = {name: model.get_parameter(name).detach().clone() for name in names}
     last = list(run)[-1]
-    assert all(not torch.equal(model.get_parameter(name), loaded[name]) for name in names)
+    assert all(not torch.equal(model.get_parameter(name), initial[name]) for name in names)
     norms = 4 * tiny.LAYERS * tiny.HIDDEN
     assert last.adapter_params == norms + 2 * tiny.HIDDEN * sum(last.ranks.values())
     config = configure("sora", settings).config
@@ -173,9 +173,9 @@ def test_normalization_layers_are_trained_and_counted_if_set(workspace: Path, tm
     batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
-    plain = AutoModelForSequenceClassification.from_pretrained(workspace / "bert", num_labels=2)
-    theirs = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
-    torch.testing.assert_close(theirs(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
+    base = AutoModelForSequenceClassification.from_pretrained(workspace / "bert", num_labels=2)
+    peft_model = PeftModel.from_pretrained(base, tmp_path / "peft").eval()
+    torch.testing.assert_close(peft_model(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
     run.release()
-    assert all(torch.equal(model.get_parameter(name), loaded[name]) for name in names)
+    assert all(torch.equal(model.get_parameter(name), initial[name]) for name in names)
     assert not any(model.get_parameter(name).requires_grad for name in names)

@@ -1,4 +1,4 @@
-"""Tied-LoRA: who shares what, and what that counts."""
+"""Tied-LoRA: which layers share which factors, and how shared parameters are counted."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from tests import tiny
 
 ATTENTION = "encoder.layer.{}.attention.self.{}"
-LONE = "layer.1.attention.self.query,value"  # one query layer, all value layers
+ONE_QUERY = "layer.1.attention.self.query,value"  # one query layer, all value layers
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
+def base(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
     folder: Path = tmp_path_factory.mktemp("tied")
     return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
-def prepare(loaded: base_model.BaseModel, given: str) -> dict[str, LowRankUpdate]:
-    """Layer name -> its update, fresh."""
-    loaded.reset(seed=0)
+def prepare(base: base_model.BaseModel, targets: str) -> dict[str, LowRankUpdate]:
+    """Layer name -> its new update."""
+    base.reset(seed=0)
     run: Any = SimpleNamespace(
-        model=loaded.model, layers=target_modules.find(loaded.model, given), device=torch.device("cpu"),
+        model=base.model, layers=target_modules.find(base.model, targets), device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    configure("tied-lora", {"rank": 3, "alpha": 6, "targets": given}).prepare(run)
-    return {name.removeprefix("bert."): layer.update for name, layer in adapters.adapted(loaded.model).items()}
+    configure("tied-lora", {"rank": 3, "alpha": 6, "targets": targets}).prepare(run)
+    return {name.removeprefix("bert."): layer.update for name, layer in adapters.adapted(base.model).items()}
 
 
-def test_query_and_value(loaded: base_model.BaseModel) -> None:
-    updates = prepare(loaded, "query,value")
+def test_query_and_value(base: base_model.BaseModel) -> None:
+    updates = prepare(base, "query,value")
     assert len(updates) == 2 * tiny.LAYERS
     query, value = ([updates[ATTENTION.format(i, kind)] for i in range(tiny.LAYERS)] for kind in ("query", "value"))
-    every = query + value
-    assert len({id(update.A) for update in every}) == 1
+    all_updates = query + value
+    assert len({id(update.A) for update in all_updates}) == 1
     assert [len({id(update.B) for update in kind}) for kind in (query, value)] == [1, 1]
     assert query[0].B is not value[0].B
     assert [a.e is b.e for a, b in zip(query, value, strict=True)] == [True] * tiny.LAYERS
-    assert len({id(update.e) for update in every}) == tiny.LAYERS
-    assert len({id(update.u) for update in every}) == 2 * tiny.LAYERS
-    assert all(p.requires_grad for update in every for p in update.parameters())
+    assert len({id(update.e) for update in all_updates}) == tiny.LAYERS
+    assert len({id(update.u) for update in all_updates}) == 2 * tiny.LAYERS
+    assert all(p.requires_grad for update in all_updates for p in update.parameters())
 
 
-def test_several_widths_have_an_A_each(loaded: base_model.BaseModel) -> None:
-    updates = prepare(loaded, "all-linear")
-    downs = {id(update.A): update.A.shape for update in updates.values()}
-    assert sorted(downs.values()) == [(3, tiny.HIDDEN), (3, 2 * tiny.HIDDEN)]
-    assert len({id(update.B) for update in updates.values()}) == 6  # a kind each
+def test_each_input_width_has_its_own_A(base: base_model.BaseModel) -> None:
+    updates = prepare(base, "all-linear")
+    shapes = {id(update.A): update.A.shape for update in updates.values()}
+    assert sorted(shapes.values()) == [(3, tiny.HIDDEN), (3, 2 * tiny.HIDDEN)]
+    assert len({id(update.B) for update in updates.values()}) == 6  # one for each kind of layer
     assert len({id(update.e) for update in updates.values()}) == 2 * tiny.LAYERS
     wide = [update for name, update in updates.items() if name.endswith(".output.dense") and "attention" not in name]
     assert all(update.A.shape[1] == 2 * tiny.HIDDEN for update in wide)
 
 
-def test_the_update_is_its_formula_and_starts_as_loras(loaded: base_model.BaseModel) -> None:
-    updates = prepare(loaded, "all-linear").values()
+def test_the_update_is_its_formula_and_starts_as_loras(base: base_model.BaseModel) -> None:
+    updates = prepare(base, "all-linear").values()
     for update in updates:
         assert update.e is not None and update.u is not None and update.scale == 2
         assert (update.e == 1).all() and (update.u == 1).all() and not update.B.any()
@@ -74,40 +74,40 @@ def test_the_update_is_its_formula_and_starts_as_loras(loaded: base_model.BaseMo
         torch.testing.assert_close(update.delta_weight(), expected)
 
 
-@pytest.mark.parametrize("given", ["query,value", "all-linear", LONE, "layer.1.attention.self.query"])
-def test_counted_parameters_equal_the_closed_formula(given: str, loaded: base_model.BaseModel) -> None:
-    """A B that one layer alone uses takes up its e and u, unless another layer needs that e."""
-    prepare(loaded, given)
-    config = configure("tied-lora", {"rank": 3, "targets": given}).config
+@pytest.mark.parametrize("targets", ["query,value", "all-linear", ONE_QUERY, "layer.1.attention.self.query"])
+def test_counted_parameters_equal_the_closed_formula(targets: str, base: base_model.BaseModel) -> None:
+    """A B of a single layer absorbs its e and u, unless another layer needs that e."""
+    prepare(base, targets)
+    config = configure("tied-lora", {"rank": 3, "targets": targets}).config
     with torch.device("meta"):
-        plain = type(loaded.model)(loaded.model.config)
-    counted = adapters.adapter_params(loaded.model, loaded.head)
-    assert find("tied-lora").adapter_params(config, plain) == (counted, counted)
+        meta_model = type(base.model)(base.model.config)
+    counted = adapters.adapter_params(base.model, base.head)
+    assert find("tied-lora").adapter_params(config, meta_model) == (counted, counted)
     h, layers = tiny.HIDDEN, tiny.LAYERS
     by_hand = {
         "query,value": 3 * h + 2 * 3 * h + layers * 3 + 2 * layers * h,
-        LONE: 3 * h + 2 * 3 * h + layers * 3 + layers * h,
+        ONE_QUERY: 3 * h + 2 * 3 * h + layers * 3 + layers * h,
         "layer.1.attention.self.query": 3 * h + 3 * h,
     }
-    assert counted == by_hand.get(given, counted)
+    assert counted == by_hand.get(targets, counted)
 
 
-def test_all_layers_move_what_they_share(loaded: base_model.BaseModel) -> None:
-    """A's gradient is the sum of what each layer alone would give it."""
-    updates = prepare(loaded, "query,value")
+def test_a_shared_factor_gets_the_gradients_of_all_layers(base: base_model.BaseModel) -> None:
+    """The gradient of the shared A is the sum of the gradients of each layer with a separate A."""
+    updates = prepare(base, "query,value")
     for update in updates.values():
         update.B.data.normal_()
-    model, batch = loaded.model.eval(), {"input_ids": torch.arange(4, 18).view(2, 7)}
+    model, batch = base.model.eval(), {"input_ids": torch.arange(4, 18).view(2, 7)}
     model(**batch).logits.square().sum().backward()
     shared = next(iter(updates.values())).A.grad
     assert shared is not None
-    alone = torch.zeros_like(shared)
+    summed = torch.zeros_like(shared)
     for update in updates.values():
-        own, tied = nn.Parameter(update.A.detach().clone()), update.A
-        update.A = own
+        untied, tied = nn.Parameter(update.A.detach().clone()), update.A
+        update.A = untied
         model.zero_grad()
         model(**batch).logits.square().sum().backward()
-        assert own.grad is not None and own.grad.any()
-        alone += own.grad
+        assert untied.grad is not None and untied.grad.any()
+        summed += untied.grad
         update.A = tied
-    torch.testing.assert_close(alone, shared, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(summed, shared, rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Adapter parameters of the papers' models, from their configurations alone."""
+"""Adapter parameters on the papers' models, from their configurations only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_lora_of_query_and_value(model: nn.Module) -> None:
 
 
 def test_variants_of_lora(model: nn.Module) -> None:
-    """DoRA has a norm for each of 768 rows of 24 layers; EVA may give 16 to half of the layers, all of one size."""
+    """DoRA adds a norm for each of 768 rows of 24 layers; EVA may give half of the layers, all of one size, rank 16."""
     assert params("dora", model) == (294_912 + 24 * 768,) * 2
     for name in ("rslora", "pissa", "eva"):
         assert params(name, model) == (294_912, 294_912)
@@ -75,7 +75,7 @@ def test_variants_of_lora(model: nn.Module) -> None:
 
 
 def test_a_mean_rank_of_one(model: nn.Module) -> None:
-    """IncreLoRA has nothing to give then, AdaLoRA nothing to take away if it starts there."""
+    """IncreLoRA has no ranks to add then, and AdaLoRA none to remove if it starts there."""
     assert params("increlora", model, mean_rank=1) == (UNIT, UNIT)
     assert params("adalora", model, mean_rank=1, start_ratio=1) == (UNIT, UNIT)
     assert params("prilora", model, mean_rank=1, slope=0) == (UNIT, UNIT)
@@ -85,19 +85,19 @@ def test_prilora_from_4_to_12(model: nn.Module) -> None:
     assert params("prilora", model, mean_rank=8, slope=0.5) == (1_327_104, 1_327_104)
     assert params("prilora", model, mean_rank=8, slope=-0.5) == (1_327_104, 1_327_104)
     assert params("prilora", model, mean_rank=8, slope=0, last_layers=4) == (1_327_104, 1_327_104)
-    given = ranks(target_modules.shapes(model, "all-linear"), PRILoRAConfig())
-    assert list(given.values()) == [rank for rank in (4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12) for _ in range(6)]
+    layer_ranks = ranks(target_modules.shapes(model, "all-linear"), PRILoRAConfig())
+    assert list(layer_ranks.values()) == [rank for rank in (4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12) for _ in range(6)]
 
 
 def greedy(sizes: list[int], budget: int, top_h: int, components: int) -> int:
     """Parameters if the first layers of `sizes` are chosen at every allocation, a rank at a time."""
-    given = [1 for _ in sizes]
-    while sum(given) < budget:
+    layer_ranks = [1 for _ in sizes]
+    while sum(layer_ranks) < budget:
         for layer in range(min(top_h, len(sizes))):
             for _ in range(components):
-                if sum(given) < budget:
-                    given[layer] += 1
-    return sum(size for size, rank in zip(sizes, given, strict=True) for _ in range(rank))
+                if sum(layer_ranks) < budget:
+                    layer_ranks[layer] += 1
+    return sum(size for size, rank in zip(sizes, layer_ranks, strict=True) for _ in range(rank))
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def greedy(sizes: list[int], budget: int, top_h: int, components: int) -> int:
         ({"mean_rank": 3, "top_h": 100}, 1),
     ],
 )
-def test_the_ends_of_increloras_range(settings: dict[str, Any], components: int, model: nn.Module) -> None:
-    fewest, most = params("increlora", model, **settings)
+def test_the_bounds_of_increlora(settings: dict[str, Any], components: int, model: nn.Module) -> None:
+    lower, upper = params("increlora", model, **settings)
     sizes = sorted(sum(shape) for shape in target_modules.shapes(model, "all-linear").values())
-    asked = {"mean_rank": 8, "top_h": 10} | settings
-    budget = int(72 * asked["mean_rank"] + 0.5)
-    assert fewest == greedy(sizes, budget, asked["top_h"], components)
-    assert most == greedy(sizes[::-1], budget, asked["top_h"], components)
-    assert fewest <= budget / 72 * UNIT <= most
+    full_settings = {"mean_rank": 8, "top_h": 10} | settings
+    budget = int(72 * full_settings["mean_rank"] + 0.5)
+    assert lower == greedy(sizes, budget, full_settings["top_h"], components)
+    assert upper == greedy(sizes[::-1], budget, full_settings["top_h"], components)
+    assert lower <= budget / 72 * UNIT <= upper
 
 
 def test_increloras_range_at_mean_rank_8(model: nn.Module) -> None:
@@ -126,18 +126,18 @@ def test_increloras_range_at_mean_rank_8(model: nn.Module) -> None:
 
 
 def test_adaloras_range_at_mean_rank_8(model: nn.Module) -> None:
-    """576 of 12 a layer: 48 attention layers are just enough; 24 feed-forward layers hold 288."""
+    """576 triplets, at most 12 per layer: 48 attention layers hold them all, 24 feed-forward layers hold 288."""
     assert params("adalora", model, mean_rank=8) == (576 * 1536, 288 * 3840 + 288 * 1536)
 
 
 @pytest.mark.parametrize(("ablation", "total"), [("none", 172_032), ("no-sharing", 147_456)])
 def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Module) -> None:
-    """Six of twelve a kind, and one that the others of the kind share."""
-    one = 8 * (768 + 768)
-    fewest, most = params("lora-drop", model, threshold=0.5, ablation=ablation)
+    """Six of twelve layers of each kind keep an update; the other layers of the kind share one."""
+    layer_params = 8 * (768 + 768)
+    lower, upper = params("lora-drop", model, threshold=0.5, ablation=ablation)
     shared = 2 if ablation == "none" else 0
-    assert most == total == (12 + shared) * one
-    assert fewest == (2 + shared) * one
+    assert upper == total == (12 + shared) * layer_params
+    assert lower == (2 + shared) * layer_params
     assert params("lora-drop", model, threshold=1.0, ablation=ablation) == (294_912, 294_912)
     kinds = groups(target_modules.shapes(model, "query,value"))
     assert [len(members) for members in kinds.values()] == [12, 12]
@@ -148,17 +148,17 @@ def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Modul
     [
         ("vera", 24 * (512 + 768)),  # 30,720
         ("tied-lora", 56 * 768 + 2 * 768 * 56 + 12 * (56 + 2 * 768)),  # 148,128
-        ("sora", 12 * 8 * 13_824),  # 1,327,104 before a gate is zero
+        ("sora", 12 * 8 * 13_824),  # 1,327,104 while no gate is zero
         ("sparse-adapter", 294_912),  # zeros included
     ],
 )
 def test_attached_parameters_equal_the_closed_form(method: str, total: int) -> None:
-    """Shared and frozen factors, e and u: counted on the model that they are attached to."""
+    """Counted on a model with attached updates that have shared and frozen factors, e and u."""
     with torch.device("meta"):
         model = roberta()
     model.requires_grad_(False)
     config: Any = configure(method, {}).config
-    fewest, most = params(method, model)
+    lower, upper = params(method, model)
     run: Any = SimpleNamespace(
         model=model,
         layers=target_modules.find(model, config.targets),
@@ -173,5 +173,5 @@ def test_attached_parameters_equal_the_closed_form(method: str, total: int) -> N
     )
     run.gradients = lambda _: {name: torch.empty_like(p) for name, p in model.named_parameters()}
     configure(method, {}).prepare(run)
-    assert most == total == adapters.adapter_params(model)
-    assert fewest == (0 if method == "sora" else total)
+    assert upper == total == adapters.adapter_params(model)
+    assert lower == (0 if method == "sora" else total)

@@ -20,57 +20,59 @@ SETTINGS = {"rank": 6, "d_initial": 0.1, "projection_seed": 3}
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
+def base(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
     folder: Path = tmp_path_factory.mktemp("vera")
     return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
 @pytest.fixture(params=["query,value", "all-linear"])
-def prepared(loaded: base_model.BaseModel, request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, list[str]]:
-    """The model with our updates, the same model without any, and the adapted layers."""
-    loaded.reset(seed=0)
-    plain = copy.deepcopy(loaded.model)
-    layers = target_modules.find(loaded.model, request.param)
-    run: Any = SimpleNamespace(model=loaded.model, layers=layers, device=torch.device("cpu"))
+def models_and_layers(
+    base: base_model.BaseModel, request: pytest.FixtureRequest
+) -> tuple[nn.Module, nn.Module, list[str]]:
+    """The model with our updates, the same model without updates, and the names of the adapted layers."""
+    base.reset(seed=0)
+    unadapted = copy.deepcopy(base.model)
+    layers = target_modules.find(base.model, request.param)
+    run: Any = SimpleNamespace(model=base.model, layers=layers, device=torch.device("cpu"))
     configure("vera", SETTINGS | {"targets": request.param}).prepare(run)
-    return loaded.model.eval(), plain.eval(), list(layers)
+    return base.model.eval(), unadapted.eval(), list(layers)
 
 
 def test_peft_has_the_same_projections_logits_and_gradients(
-    prepared: tuple[nn.Module, nn.Module, list[str]],
+    models_and_layers: tuple[nn.Module, nn.Module, list[str]],
 ) -> None:
     from peft import VeraConfig, get_peft_model
 
-    model, plain, layers = prepared
+    model, unadapted, layers = models_and_layers
     config = VeraConfig(r=6, d_initial=0.1, projection_prng_key=3, target_modules=layers)
-    theirs: Any = get_peft_model(plain, config).eval()
-    ours = adapters.adapted(model)
+    peft_model: Any = get_peft_model(unadapted, config).eval()
+    adapted_layers = adapters.adapted(model)
     draw = torch.Generator().manual_seed(1)
     pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
-    for name, layer in ours.items():
-        update, other = layer.update, theirs.base_model.model.get_submodule(name)
+    for name, layer in adapted_layers.items():
+        update, peft_layer = layer.update, peft_model.base_model.model.get_submodule(name)
         inner, out = target_modules.features(layer.base)
         assert update.e is not None and update.u is not None
-        assert torch.equal(update.A, other.vera_A["default"][:, :inner])
-        assert torch.equal(update.B, other.vera_B["default"][:out])
-        vectors = [(update.e, other.vera_lambda_d["default"]), (update.u, other.vera_lambda_b["default"])]
-        assert all(torch.equal(here, there) for here, there in vectors)  # 0.1 and zero
+        assert torch.equal(update.A, peft_layer.vera_A["default"][:, :inner])
+        assert torch.equal(update.B, peft_layer.vera_B["default"][:out])
+        vectors = [(update.e, peft_layer.vera_lambda_d["default"]), (update.u, peft_layer.vera_lambda_b["default"])]
+        assert all(torch.equal(parameter, peft_parameter) for parameter, peft_parameter in vectors)  # 0.1 and zero
         pairs += vectors
-    for here, there in pairs:
-        values = torch.randn(here.shape, generator=draw)
-        here.data.copy_(values), there.data.copy_(values)
+    for parameter, peft_parameter in pairs:
+        values = torch.randn(parameter.shape, generator=draw)
+        parameter.data.copy_(values), peft_parameter.data.copy_(values)
     batch = {"input_ids": torch.randint(4, 60, (3, 7), generator=draw)}
-    logits = [m(**batch).logits for m in (model, theirs)]
+    logits = [m(**batch).logits for m in (model, peft_model)]
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
     for values in logits:
         values.square().sum().backward()
-    for here, there in pairs:
-        assert here.grad is not None and here.grad.any()
-        torch.testing.assert_close(here.grad, there.grad, rtol=1e-4, atol=1e-5)
+    for parameter, peft_parameter in pairs:
+        assert parameter.grad is not None and parameter.grad.any()
+        torch.testing.assert_close(parameter.grad, peft_parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_vectors_train_and_count(prepared: tuple[nn.Module, nn.Module, list[str]]) -> None:
-    model, _, layers = prepared
+def test_only_the_vectors_train_and_count(models_and_layers: tuple[nn.Module, nn.Module, list[str]]) -> None:
+    model, _, layers = models_and_layers
     updates = {name: layer.update for name, layer in adapters.adapted(model).items()}
     assert list(updates) == layers
     trained = {name for name, p in model.named_parameters() if p.requires_grad and ".update." in name}
@@ -83,8 +85,8 @@ def test_only_the_vectors_train_and_count(prepared: tuple[nn.Module, nn.Module, 
     assert len({id(update.B) for update in updates.values()}) == len({u.B.shape for u in updates.values()})
 
 
-def test_the_update_is_its_formula(prepared: tuple[nn.Module, nn.Module, list[str]]) -> None:
-    model, _, _ = prepared
+def test_the_update_is_its_formula(models_and_layers: tuple[nn.Module, nn.Module, list[str]]) -> None:
+    model, _, _ = models_and_layers
     for layer in adapters.adapted(model).values():
         update = layer.update
         assert update.e is not None and update.u is not None

@@ -1,4 +1,4 @@
-"""Runs of the conformance suite's cases, what they leave behind, and how two of them are compared."""
+"""Runs of the conformance suite's cases: how to start, record and compare them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEVICE = "cpu"  # where the conformance suite trains
 
 
 def write_model(folder: Path, dropout: float) -> None:
-    """A tiny model whose attention is not flat, so that gradients are above rounding everywhere."""
+    """Write a tiny model with uneven attention, so that all gradients are above rounding errors."""
     tiny.model("bert", folder)
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
@@ -49,14 +49,14 @@ def write_model(folder: Path, dropout: float) -> None:
 
 @contextmanager
 def cached_in(folder: Path) -> Iterator[Path]:
-    """Within it the folder has a cache of its own."""
+    """Context in which the cache is in `folder`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
         yield folder
 
 
 def write_pairs(folder: Path, train: int, validation: int = 10) -> None:
-    """So many examples."""
+    """Write so many examples for training and validation."""
     folder.mkdir()
     tiny.pairs_file(folder / "train.jsonl", train, seed=1)
     tiny.pairs_file(folder / "validation.jsonl", validation, seed=2)
@@ -66,7 +66,7 @@ Jobs = Callable[[Path], dict[str, Callable[[], dict[str, Any]]]]
 
 
 def _work(rank: int, jobs: Jobs, folder: Path) -> None:
-    """One of the workers: all jobs, each in a process group of its own, their results or errors in files."""
+    """One worker: run each job in a separate process group, and write its result or error to a file."""
     torch.set_num_threads(1)
     for name, job in jobs(folder).items():
         dist.init_process_group("gloo", f"file://{folder / name}.group", datetime.timedelta(seconds=60), WORKERS, rank)
@@ -79,30 +79,30 @@ def _work(rank: int, jobs: Jobs, folder: Path) -> None:
 
 
 def on_workers(jobs: Jobs, folder: Path, seconds: float) -> None:
-    """Run the named jobs of `jobs(folder)` in WORKERS processes, as groups over gloo; what takes longer is killed."""
+    """Run the named jobs of `jobs(folder)` in WORKERS processes over gloo; kill them after `seconds`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        started = mp.spawn(_work, (jobs, folder), WORKERS, join=False)
+        workers = mp.spawn(_work, (jobs, folder), WORKERS, join=False)
         deadline = time.monotonic() + seconds
         try:
-            while not started.join(timeout=5) and time.monotonic() < deadline:
+            while not workers.join(timeout=5) and time.monotonic() < deadline:
                 pass
-        except Exception as error:  # a worker's death fails the tests whose results it did not leave
+        except Exception as error:  # tests fail if their results are missing
             print(error)
-        for process in started.processes:
+        for process in workers.processes:
             process.kill()
 
 
 def results(folder: Path, name: str) -> list[dict[str, Any]]:
-    """What each worker left of a job, none of them an `error`."""
-    found = [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(WORKERS)]
-    assert [result.get("error") for result in found] == [None] * WORKERS
-    return found
+    """The result of a job from each worker; none of them is an `error`."""
+    worker_results = [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(WORKERS)]
+    assert [result.get("error") for result in worker_results] == [None] * WORKERS
+    return worker_results
 
 
 def spec(
-    workspace: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
+    workspace: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **training_options: Any
 ) -> TrainSpec:
     common: dict[str, Any] = {"learning_rate": 1e-2}
     if issubclass(methods.find(name).Config, TargetedConfig):
@@ -113,7 +113,7 @@ def spec(
         model=str(workspace / model),
         method=name,
         settings=common | METHODS[name].settings | (settings or {}),
-        training=TrainingSpec(**training | given),
+        training=TrainingSpec(**training | training_options),
     )
 
 
@@ -122,8 +122,8 @@ def cache(probes: Path | None = None) -> ModelCache:
     return ModelCache(DEVICE, probes)
 
 
-def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, cache(probes))
+def start(train_spec: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(train_spec, cache(probes))
 
 
 def until(run: TrainingRun, step: int) -> list[Evaluation]:
@@ -135,27 +135,27 @@ def weights(run: TrainingRun) -> dict[str, Tensor]:
 
 
 def functional(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the keys' biases, which softmax does not see: Adam makes the rounding in their gradients large."""
+    """Without the key biases, which do not change softmax: Adam amplifies the rounding errors in their gradients."""
     return {name: value for name, value in values.items() if not name.endswith("key.bias")}
 
 
 def full_state(run: TrainingRun) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
+    """The state on which the remaining run depends."""
     return {key: value for key, value in run.state_dict().items() if key != "seconds"}
 
 
-def same(ours: Any, theirs: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two states are equal, bit for bit."""
-    if isinstance(ours, Tensor):
-        return ours.dtype == theirs.dtype and torch.equal(ours.cpu(), theirs.cpu())
-    if isinstance(ours, dict):
-        return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in ours)
-    if isinstance(ours, list | tuple):
-        return len(ours) == len(theirs) and all(same(*pair) for pair in zip(ours, theirs, strict=True))
-    return bool(ours == theirs)
+    if isinstance(first, Tensor):
+        return first.dtype == second.dtype and torch.equal(first.cpu(), second.cpu())
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(same(*pair) for pair in zip(first, second, strict=True))
+    return bool(first == second)
 
 
-def untimed(evaluations: list[Evaluation]) -> list[Evaluation]:
+def without_seconds(evaluations: list[Evaluation]) -> list[Evaluation]:
     return [replace(evaluation, seconds=0.0) for evaluation in evaluations]
 
 
@@ -174,11 +174,14 @@ def logits(run: TrainingRun) -> Tensor:
 
 @dataclass
 class Trained:
-    """A whole run, and what it left at each of the case's stops.
+    """A finished run, and what was recorded at each of the case's stops.
 
     Attributes:
-        held: Steps done -> components there are, those for training alone included.
-        penalties: Numbers of the steps at which the penalty was asked for.
+        adapters: Number of finished steps -> adapter file.
+        logits: Number of finished steps -> logits of the validation examples.
+        states: Number of finished steps -> file with the run's state.
+        components: Number of finished steps -> number of components, those for training only included.
+        penalties: Steps at which the penalty was computed.
     """
 
     run: TrainingRun
@@ -187,7 +190,7 @@ class Trained:
     adapters: dict[int, Path]
     logits: dict[int, Tensor]
     states: dict[int, Path]
-    held: dict[int, int]
+    components: dict[int, int]
     penalties: list[int]
 
 
@@ -206,11 +209,11 @@ def train(name: str, workspace: Path) -> Trained:
             result.states[step] = workspace / f"{name}-{step}.pt"
             torch.save(run.state_dict(), result.states[step])
             updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
-            result.held[step] = sum(update.components for update in updates)
+            result.components[step] = sum(update.components for update in updates)
     return result
 
 
-def hooked(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """Those with hooks on them."""
+def with_hooks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The modules that have hooks."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return [module for module in modules if any(getattr(module, kind) for kind in kinds)]

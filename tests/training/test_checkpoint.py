@@ -1,4 +1,4 @@
-"""A checkpoint is read with torch's safe loader, whatever its evaluations hold."""
+"""A checkpoint is read with torch's safe loader, whatever its evaluations contain."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Run:
 
 
 @pytest.mark.parametrize("predictions", [b"", b"\x00packed\xff"])
-def test_evaluations_come_back(predictions: bytes, tmp_path: Path) -> None:
+def test_evaluations_are_restored(predictions: bytes, tmp_path: Path) -> None:
     run, evaluation = cast(TrainingRun, Run()), replace(EVALUATION, predictions=predictions)
     checkpoint.save(tmp_path / "run.pt", run, [evaluation])
-    (again,) = checkpoint.load(tmp_path / "run.pt", run)
-    assert again == evaluation and again.predictions == predictions
+    (restored,) = checkpoint.load(tmp_path / "run.pt", run)
+    assert restored == evaluation and restored.predictions == predictions
     assert run.state == {"step": 1}  # type: ignore[attr-defined]
 
 

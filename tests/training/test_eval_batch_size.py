@@ -1,4 +1,4 @@
-"""Evaluation on a device that runs out of memory when we say so: the same numbers, from smaller batches."""
+"""Evaluation on a device with a simulated memory limit: the same numbers, from smaller batches."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from autorank.training.run import TrainingRun
 from tests import texts, tiny
 
 
-def limited(most: int, sizes: list[int]) -> Any:
-    """A pass that takes at most so many examples."""
+def limited_pass(max_examples: int, sizes: list[int]) -> Any:
+    """A forward pass that runs out of memory above `max_examples` examples."""
 
     def run(examples: np.ndarray) -> list[int]:
         sizes.append(len(examples))
-        if len(examples) > most:
+        if len(examples) > max_examples:
             raise torch.OutOfMemoryError("out of memory")
         return [int(example) for example in examples]
 
@@ -35,24 +35,24 @@ def limited(most: int, sizes: list[int]) -> Any:
 def test_batches_are_halved_until_they_fit() -> None:
     batch_size, sizes = EvalBatchSize(), list[int]()
     batches = [np.arange(8), np.arange(8, 16), np.arange(16, 19)]
-    found = [pair for pair in batch_size.map(batches, limited(3, sizes))]
-    assert [example for _, result in found for example in result] == list(range(19))
-    assert all(list(examples) == result for examples, result in found)
+    results = [pair for pair in batch_size.map(batches, limited_pass(3, sizes))]
+    assert [example for _, result in results for example in result] == list(range(19))
+    assert all(list(examples) == result for examples, result in results)
     assert sizes == [8, 4] + 8 * [2] + [2, 1] and batch_size.limit == 2
     sizes.clear()
-    list(batch_size.map(batches, limited(3, sizes)))
-    assert max(sizes) == 2  # it is remembered
+    list(batch_size.map(batches, limited_pass(3, sizes)))
+    assert max(sizes) == 2  # the limit is remembered
 
 
 class Output:
-    """What a pass gives."""
+    """The output of a forward pass."""
 
 
 def test_outputs_of_a_batch_are_freed_before_the_next_pass() -> None:
     batch_size, outputs = EvalBatchSize(), list[Any]()
 
     def run(examples: np.ndarray) -> Output:
-        assert [one() for one in outputs] == [None] * len(outputs)
+        assert [reference() for reference in outputs] == [None] * len(outputs)
         output = Output()
         outputs.append(weakref.ref(output))
         return output
@@ -65,7 +65,7 @@ def test_outputs_of_a_batch_are_freed_before_the_next_pass() -> None:
 
 def test_a_single_example_that_is_too_much() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        list(EvalBatchSize().map([np.arange(4)], limited(0, [])))
+        list(EvalBatchSize().map([np.arange(4)], limited_pass(0, [])))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def wanted(task: str, workspace: Path) -> TrainSpec:
+def train_spec(task: str, workspace: Path) -> TrainSpec:
     return TrainSpec(
         task=TaskSpec(**{"name": task, "data": workspace / task} | TASKS[task]),
         model=str(workspace / ("llama" if task == "texts" else "bert")),
@@ -102,9 +102,9 @@ def wanted(task: str, workspace: Path) -> TrainSpec:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_evaluation_fits(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same scores, whatever fits; the next run of the model cache does not run out of memory any more."""
-    spec = wanted(task, workspace)
-    plain = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
+    """The same scores, whatever fits; the next run with the same model cache does not run out of memory again."""
+    spec = train_spec(task, workspace)
+    expected = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
     model_cache = ModelCache("cpu")
     refused: list[int] = []
     for _ in range(2):
@@ -112,42 +112,41 @@ def test_evaluation_fits(task: str, workspace: Path, monkeypatch: pytest.MonkeyP
         run._open()
         run._base.model.register_forward_pre_hook(limit(5, refused), with_kwargs=True)
         run._start()
-        found = [evaluation.metrics for evaluation in run]
-        assert found == [
-            pytest.approx(metrics, rel=1e-6) for metrics in plain
-        ]  # products of other sizes are rounded otherwise
+        actual = [evaluation.metrics for evaluation in run]
+        # matrix products of other sizes round differently
+        assert actual == [pytest.approx(metrics, rel=1e-6) for metrics in expected]
         run.release()
-    assert refused and max(refused) > 5 and refused == sorted(set(refused), reverse=True)  # each size but once
+    assert refused and max(refused) > 5 and refused == sorted(set(refused), reverse=True)  # each size only once
 
 
 @pytest.mark.parametrize("task", ["pairs", "questions"])
 def test_evaluation_holds_one_batch_at_a_time(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is scored, or a method looks on."""
-    run = TrainingRun(wanted(task, workspace), ModelCache("cpu"))
+    """In evaluations, and when a method observes batches."""
+    run = TrainingRun(train_spec(task, workspace), ModelCache("cpu"))
     run._open()
-    given: list[Any] = []
+    outputs: list[Any] = []
 
     def before(model: object, args: object) -> None:
-        assert [one() for one in given] == [None] * len(given)
+        assert [reference() for reference in outputs] == [None] * len(outputs)
 
     def after(model: object, args: object, output: Any) -> None:
-        given.extend(weakref.ref(values) for values in (output, *output.values()))
+        outputs.extend(weakref.ref(values) for values in (output, *output.values()))
 
     run._base.model.register_forward_pre_hook(before)
     run._base.model.register_forward_hook(after)
     for module in ("objectives.labels", "objectives.spans", "method_phases"):
         monkeypatch.setattr(f"autorank.training.{module}.EVAL_BATCH", 4)
     run._objective.evaluate(run._phase, run._data.validation)
-    count = len(given)
+    count = len(outputs)
     assert run._context is not None
     run._context.observe(np.arange(20), lambda batch: None)
-    assert count > 4 and len(given) > count + 4
+    assert count > 4 and len(outputs) > count + 4
 
 
-def limit(most: int, refused: list[int]) -> Any:
-    def before(model: Any, args: object, given: dict[str, Any]) -> None:
-        size = len(given["input_ids"] if "input_ids" in given else given["decoder_input_ids"])
-        if size > most:
+def limit(max_examples: int, refused: list[int]) -> Any:
+    def before(model: Any, args: object, inputs: dict[str, Any]) -> None:
+        size = len(inputs["input_ids"] if "input_ids" in inputs else inputs["decoder_input_ids"])
+        if size > max_examples:
             refused.append(size)
             raise torch.OutOfMemoryError("out of memory")
 
@@ -159,14 +158,14 @@ def test_prompts_decoded_together_fit_into_the_free_memory(monkeypatch: pytest.M
     config.get_text_config = lambda: config
     device, free = torch.device("cuda:0"), {"bytes": 0}
     monkeypatch.setattr("autorank.training.gpu.free_memory", lambda _: free["bytes"])
-    a_prompt = 128 * 16 * 2 * 8 * 64 * 4  # tokens, layers, keys and values, heads, their width, bytes
+    prompt_bytes = 128 * 16 * 2 * 8 * 64 * 4  # tokens, layers, keys and values, heads, their width, bytes
     for prompts, expected in ((1, 1), (2, 1), (3, 1), (4, 2), (70, 32), (300, 128), (10**6, 256)):
-        free["bytes"] = prompts * a_prompt
+        free["bytes"] = prompts * prompt_bytes
         assert decoding_batch(config, 128, device) == expected
     assert decoding_batch(config, 128, torch.device("cpu")) == 32
     del config.num_key_value_heads
     assert decoding_batch(config, 128, device) == 256
-    free["bytes"] = 8 * a_prompt
+    free["bytes"] = 8 * prompt_bytes
     assert decoding_batch(config, 128, device) == 1  # four times as many heads
 
 

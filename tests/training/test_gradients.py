@@ -1,4 +1,4 @@
-"""RunContext.gradients: against single examples, and shared out over workers."""
+"""RunContext.gradients equals the sum over single examples, on one worker and split over several."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def opened(workspace: Path, **training: int) -> TrainingRun:
-    wanted = TrainSpec(
+def open_run(workspace: Path, **training: int) -> TrainingRun:
+    train_spec = TrainSpec(
         task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
         model=str(workspace / "model"),
-        method="sora",  # its gates are not zero, and B can be made so
+        method="sora",  # its gates are nonzero, and B is set to nonzero values below
         settings={"rank": 2},
         training=TrainingSpec(**{"steps": 4, "batch_size": 4, "precision": "fp32"} | training),
     )
-    run = TrainingRun(wanted, ModelCache("cpu"))
+    run = TrainingRun(train_spec, ModelCache("cpu"))
     run._open()
     run._start()
     for name, parameter in run._base.model.named_parameters():
@@ -50,44 +50,44 @@ def opened(workspace: Path, **training: int) -> TrainingRun:
     return run
 
 
-def one_by_one(run: TrainingRun) -> dict[str, Tensor]:
+def gradients_one_by_one(run: TrainingRun) -> dict[str, Tensor]:
     model = run._base.model.eval()
     for example in EXAMPLES:
         batch = collate(run._data.train, np.array([example]), run._data.pad_id)
         labels = batch.pop("labels")
         F.cross_entropy(model(**batch).logits, labels).backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
     for parameter in model.parameters():
         parameter.grad = None
-    return found
+    return gradients
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_are_the_sum_over_examples(accumulate: int, workspace: Path) -> None:
-    run = opened(workspace, accumulate=accumulate)
+    run = open_run(workspace, accumulate=accumulate)
     assert run._context is not None
-    expected = one_by_one(run)
-    found = run._context.gradients(EXAMPLES)
+    expected = gradients_one_by_one(run)
+    actual = run._context.gradients(EXAMPLES)
     trained = {name: p for name, p in run._base.model.named_parameters() if p.requires_grad}
-    assert set(found) == set(trained) and any(".update.A" in name for name in found) and "classifier.weight" in found
+    assert set(actual) == set(trained) and any(".update.A" in name for name in actual) and "classifier.weight" in actual
     assert all(parameter.grad is None for parameter in trained.values())
     assert all(gradient.any() for gradient in expected.values())
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_workers_share_the_examples_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More workers than examples too; their parts add up to the whole."""
-    run = opened(workspace)
+def test_workers_split_the_examples(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with more workers than examples; the workers' gradients add up to those of one worker."""
+    run = open_run(workspace)
     assert run._context is not None
-    whole = run._context.gradients(EXAMPLES)
+    expected = run._context.gradients(EXAMPLES)
     monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)
     for count in (3, len(EXAMPLES) + 2):
         monkeypatch.setattr(distributed, "count", lambda count=count: count)
-        added = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
+        sums = {name: torch.zeros_like(gradient) for name, gradient in expected.items()}
         for rank in range(count):
             monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
             for name, gradient in run._context.gradients(EXAMPLES).items():
-                added[name] += gradient
-        for name, gradient in whole.items():
-            torch.testing.assert_close(added[name], gradient, rtol=1e-4, atol=1e-5)
+                sums[name] += gradient
+        for name, gradient in expected.items():
+            torch.testing.assert_close(sums[name], gradient, rtol=1e-4, atol=1e-5)

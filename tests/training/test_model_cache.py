@@ -1,4 +1,4 @@
-"""Names of a base model's content, by which what was computed with it is found again."""
+"""Fingerprints of a base model's content, by which cached results are found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
     return Path(tiny.model("bert", tmp_path / "bert"))
 
 
-def test_copies_have_one_name_whatever_their_place_and_times(folder: Path, tmp_path: Path) -> None:
+def test_copies_have_one_fingerprint_whatever_their_path_and_times(folder: Path, tmp_path: Path) -> None:
     cache, copy = ModelCache(), tmp_path / "copy"
     shutil.copytree(folder, copy)
     os.utime(copy / "config.json", (1, 1))
@@ -26,7 +26,7 @@ def test_copies_have_one_name_whatever_their_place_and_times(folder: Path, tmp_p
     assert cache.fingerprint("owner/name") == "owner/name"
 
 
-def test_other_weights_at_the_same_place_have_another_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_at_the_same_path_have_another_fingerprint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autorank.training.model_cache.SAMPLE", 1024)
     cache, weights = ModelCache(), folder / "model.safetensors"
     before = cache.fingerprint(str(folder))
@@ -37,21 +37,21 @@ def test_other_weights_at_the_same_place_have_another_name(folder: Path, monkeyp
     assert cache.fingerprint(str(folder)) != before
 
 
-def test_on_a_node_that_was_sent_the_model_its_copy_is_read(
+def test_a_node_reads_the_copy_of_the_model_that_it_was_sent(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written once, however many processes the node has; another model has another copy."""
+    """The copy is written once, however many processes the node has; another model gets another copy."""
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    there = str(folder / "absent")
+    model_path = str(folder / "absent")
     files = {file.name: np.fromfile(file, np.uint8) for file in folder.iterdir()}
     caches = [ModelCache(), ModelCache()]
     times = []
     for cache in caches:
-        cache.keep(None, there, None, files)  # type: ignore[arg-type]
-        assert cache.fingerprint(there) == ModelCache().fingerprint(str(folder))
+        cache.keep(None, model_path, None, files)  # type: ignore[arg-type]
+        assert cache.fingerprint(model_path) == ModelCache().fingerprint(str(folder))
         times.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")})
     assert times[0] == times[1] and len(times[0]) == 1
-    other = ModelCache()
-    other.keep(None, there, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
+    changed = ModelCache()
+    changed.keep(None, model_path, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
-    assert other.fingerprint(there) != caches[0].fingerprint(there)
+    assert changed.fingerprint(model_path) != caches[0].fingerprint(model_path)

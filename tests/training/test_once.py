@@ -1,4 +1,4 @@
-"""Two workers, over gloo on the loopback, whose devices round differently: they start alike all the same."""
+"""Two workers (gloo on the loopback) whose devices round differently still start with the same values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autorank.training.run import TrainingRun
 from tests.trainables.trained import cached_in, on_workers, results, spec, write_model, write_pairs
 
 CPU = torch.device("cpu")
-# method -> what it computes before training, on one worker only or of what all have
+# case -> module and function of its computation before training
 COMPUTED = {
     "eva": ("trainables.eva", "directions"),
     "pissa": ("trainables.pissa", "principal"),
@@ -29,41 +29,43 @@ COMPUTED = {
 }
 
 
-def otherwise(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The computation on a device that gives other numbers: half of them, layers in reverse order."""
+def with_other_rounding(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """The computation as on a device that rounds differently: half of each value, layers in reverse order."""
 
-    def found(*args: Any) -> Any:
-        made = compute(*args)
-        if isinstance(made, Tensor):
-            return made / 2
-        return dict(zip(made, [values / 2 for values in reversed(made.values())], strict=True))
+    def halved(*args: Any) -> Any:
+        result = compute(*args)
+        if isinstance(result, Tensor):
+            return result / 2
+        return dict(zip(result, [values / 2 for values in reversed(result.values())], strict=True))
 
-    return found
+    return halved
 
 
 def train(folder: Path, name: str, cached: bool = False) -> dict[str, Any]:
-    """A run on workers of which the second computes `otherwise`, and each has a cache of its own.
+    """A run on workers of which the second computes `with_other_rounding`, and each has its own cache.
 
-    cached: the second worker has left a result of its own in its cache.
+    cached: the cache of the second worker contains its own result.
     """
     module, function = COMPUTED[name]
     method, rank = name.removesuffix("-start"), distributed.rank()
-    wanted = spec(folder, method, {"targets": "attention"}, steps=4)
+    train_spec = spec(folder, method, {"targets": "attention"}, steps=4)
     probes = folder / f"{name}-{cached}-{rank}"
     with pytest.MonkeyPatch.context() as patch:
         if rank:
-            patch.setattr(f"{module}.{function}", otherwise(getattr(__import__(module, fromlist="x"), function)))
+            patch.setattr(
+                f"{module}.{function}", with_other_rounding(getattr(__import__(module, fromlist="x"), function))
+            )
         if rank and cached:
-            with alone():
-                next(TrainingRun(wanted, ModelCache(CPU, probes)))
-        run = TrainingRun(wanted, ModelCache(CPU, probes))
+            with single_worker():
+                next(TrainingRun(train_spec, ModelCache(CPU, probes)))
+        run = TrainingRun(train_spec, ModelCache(CPU, probes))
         evaluations = list(run)
     tensors = {name: p.detach().clone() for name, p in run._base.model.named_parameters() if p.requires_grad}
     return {"ranks": evaluations[-1].ranks, "tensors": tensors}
 
 
-def alone() -> Any:
-    """As if there were one worker."""
+def single_worker() -> Any:
+    """A context without other workers."""
     patch = pytest.MonkeyPatch()
     patch.setattr(dist, "is_initialized", lambda: False)
     return _Undo(patch)
@@ -80,11 +82,11 @@ class _Undo:
 
 
 def second_worker(folder: Path) -> dict[str, Any]:
-    """What the second worker gets of several tensors, and of an error."""
-    ours = float(distributed.rank() + 1)
-    made = {"a": torch.full((2, 3), ours), "b": torch.tensor(ours, dtype=torch.float64), "none": torch.zeros(0, 4)}
+    """The values of the first worker as received by each worker, and errors raised in it."""
+    value = float(distributed.rank() + 1)
+    tensors = {"a": torch.full((2, 3), value), "b": torch.tensor(value, dtype=torch.float64), "none": torch.zeros(0, 4)}
     calls: list[int] = []
-    found = distributed.once(lambda: calls.append(1) or made, CPU)
+    received = distributed.once(lambda: calls.append(1) or tensors, CPU)
 
     def fail() -> dict[str, Tensor]:
         raise AutorankError("too few tokens")
@@ -92,47 +94,47 @@ def second_worker(folder: Path) -> dict[str, Any]:
     with pytest.raises(AutorankError, match="too few tokens"):
         distributed.once(fail, CPU)
 
-    class Held(Exception):
-        """Of a class that other processes do not know."""
+    class LocalError(Exception):
+        """A class that other processes cannot import."""
 
     def refuse() -> dict[str, Tensor]:
-        raise Held("out of handles")
+        raise LocalError("out of handles")
 
-    for make, said in ((refuse, "Held: out of handles"), (nothing_left, "Twofold: 3 of 4 left")):
-        with pytest.raises(RuntimeError, match=said):
+    for make, message in ((refuse, "LocalError: out of handles"), (nothing_left, "TwoArgumentError: 3 of 4 left")):
+        with pytest.raises(RuntimeError, match=message):
             distributed.once(make, CPU)
-    return {"found": found, "calls": len(calls)}
+    return {"found": received, "calls": len(calls)}
 
 
-class Twofold(Exception):
-    """Goes into a pickle, but does not come out of it."""
+class TwoArgumentError(Exception):
+    """Can be pickled, but not unpickled."""
 
-    def __init__(self, left: int, of: int) -> None:
-        super().__init__(f"{left} of {of} left")
+    def __init__(self, remaining: int, total: int) -> None:
+        super().__init__(f"{remaining} of {total} left")
 
 
 def nothing_left() -> dict[str, Tensor]:
-    raise Twofold(3, 4)
+    raise TwoArgumentError(3, 4)
 
 
 def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
-    found = {name: partial(train, folder, name) for name in COMPUTED}
-    found |= {f"{name}-cached": partial(train, folder, name, True) for name in ("eva", "pissa", "lora-drop")}
-    return found | {"told": partial(second_worker, folder)}
+    named_jobs = {name: partial(train, folder, name) for name in COMPUTED}
+    named_jobs |= {f"{name}-cached": partial(train, folder, name, True) for name in ("eva", "pissa", "lora-drop")}
+    return named_jobs | {"told": partial(second_worker, folder)}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("once")
-    write_model(made / "model", dropout=0.0)
-    write_pairs(made / "data", 32)
-    with cached_in(made):
-        on_workers(jobs, made, seconds=300)
-        yield made
+    directory = tmp_path_factory.mktemp("once")
+    write_model(directory / "model", dropout=0.0)
+    write_pairs(directory / "data", 32)
+    with cached_in(directory):
+        on_workers(jobs, directory, seconds=300)
+        yield directory
 
 
 @pytest.mark.parametrize("name", [*COMPUTED, "eva-cached", "pissa-cached", "lora-drop-cached"])
-def test_workers_start_alike_and_stay_so(name: str, folder: Path) -> None:
+def test_workers_start_and_stay_identical(name: str, folder: Path) -> None:
     first, second = results(folder, name)
     assert first["ranks"] == second["ranks"] and list(first["tensors"]) == list(second["tensors"])
     assert all(torch.equal(values, second["tensors"][name]) for name, values in first["tensors"].items())

@@ -1,4 +1,4 @@
-"""The loop. What holds for every method is in trainables/test_conformance.py: resuming, warm reuse, accumulation."""
+"""The training loop. Resuming, model reuse and accumulation are tested per method in trainables/test_conformance.py."""
 
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("run")
-    tiny.model("bert", made / "model")
-    (made / "data").mkdir()
-    tiny.pairs_file(made / "data" / "train.jsonl", 90, seed=1)
-    tiny.pairs_file(made / "data" / "validation.jsonl", 40, seed=2)
-    return made
+    directory = tmp_path_factory.mktemp("run")
+    tiny.model("bert", directory / "model")
+    (directory / "data").mkdir()
+    tiny.pairs_file(directory / "data" / "train.jsonl", 90, seed=1)
+    tiny.pairs_file(directory / "data" / "validation.jsonl", 40, seed=2)
+    return directory
 
 
 def spec(folder: Path, method: str = "lora", settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
@@ -43,26 +43,26 @@ def test_another_specs_state_is_refused(folder: Path) -> None:
         TrainingRun(spec(folder, settings={"rank": 3})).load_state_dict(first.state_dict())
 
 
-def test_a_state_from_before_an_option_was_invented(folder: Path) -> None:
-    """A search that an older version began goes on with its trials."""
+def test_a_state_from_before_an_option_was_introduced(folder: Path) -> None:
+    """A search that was started by an older version can resume its trials."""
     first = TrainingRun(spec(folder))
     next(first)
     state = first.state_dict()
     for part, later in (("training", ("quantize", "gradient_checkpointing")), ("task", ("prompt", "chat", "metric"))):
         for name in later:
             del state["spec"][part][name]
-    again = TrainingRun(spec(folder))
-    again.load_state_dict(state)
-    assert next(again) and again.step == 12
+    resumed = TrainingRun(spec(folder))
+    resumed.load_state_dict(state)
+    assert next(resumed) and resumed.step == 12
 
 
 def test_a_run_may_resume_with_smaller_micro_batches(folder: Path) -> None:
     settings = {"dropout": 0.0}
-    whole = TrainingRun(spec(folder, settings=settings))
-    next(whole)
-    again = TrainingRun(spec(folder, settings=settings, accumulate=4))
-    again.load_state_dict(whole.state_dict())
-    assert next(again).train_loss == pytest.approx(next(whole).train_loss, rel=0.02)  # the model has dropout
+    uninterrupted = TrainingRun(spec(folder, settings=settings))
+    next(uninterrupted)
+    resumed = TrainingRun(spec(folder, settings=settings, accumulate=4))
+    resumed.load_state_dict(uninterrupted.state_dict())
+    assert next(resumed).train_loss == pytest.approx(next(uninterrupted).train_loss, rel=0.02)  # the model has dropout
 
 
 def test_a_run_leaves_the_processes_random_numbers_alone(folder: Path) -> None:
@@ -80,8 +80,8 @@ def test_evaluations_fall_at_epochs_and_at_the_end(folder: Path) -> None:
 
 
 def test_training_beats_chance(folder: Path) -> None:
-    wanted = spec(folder, settings={"targets": "all-linear", "rank": 8}, epochs=30, seed=5)
-    evaluations = list(TrainingRun(wanted))
+    train_spec = spec(folder, settings={"targets": "all-linear", "rank": 8}, epochs=30, seed=5)
+    evaluations = list(TrainingRun(train_spec))
     assert evaluations[-1].train_loss < evaluations[0].train_loss - 0.1
     assert evaluations[-1].score > 0.75  # a head alone stays at chance
 
@@ -109,16 +109,16 @@ def test_fp16_needs_a_gpu(folder: Path) -> None:
 
 
 def test_a_slice_scores_what_its_adapter_scores_when_it_is_cut(folder: Path, tmp_path: Path) -> None:
-    """It has as many components as fit; the run goes on as if it had never been cut."""
-    run, other = TrainingRun(spec(folder)), TrainingRun(spec(folder))
-    whole, _ = next(run), next(other)
+    """The slice has as many components as fit; the run continues as if it had not been cut."""
+    run, uncut = TrainingRun(spec(folder)), TrainingRun(spec(folder))
+    evaluation, _ = next(run), next(uncut)
     component = 2 * tiny.HIDDEN
-    sizes = [4 * component + 5, component - 1, whole.adapter_params]
-    piece, empty, full = run.with_slices(whole, sizes).slices
+    sizes = [4 * component + 5, component - 1, evaluation.adapter_params]
+    piece, empty, full = run.with_slices(evaluation, sizes).slices
     assert (piece.adapter_params, sum(piece.ranks.values())) == (4 * component, 4)
-    assert empty.adapter_params == 0 and full.score == whole.score
+    assert empty.adapter_params == 0 and full.score == evaluation.score
     run.save_adapter(tmp_path / "a.safetensors")
-    assert next(run).train_loss == next(other).train_loss
+    assert next(run).train_loss == next(uncut).train_loss
     cut, _ = adapter_file.load(tmp_path / "a.safetensors")
     spectrum.cut(cut.model, piece.kept)
     run._base.model, model = cut.model, run._base.model

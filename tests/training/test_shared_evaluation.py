@@ -28,12 +28,12 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def evaluated(folder: Path, task: str) -> dict[str, Any]:
+def evaluate(folder: Path, task: str) -> dict[str, Any]:
     """Evaluate an adapter with random factors, and a slice of it."""
-    given = TASKS[task]
+    task_settings = TASKS[task]
     spec = TrainSpec(
-        task=TaskSpec(**{"name": task} | given | {"data": folder / given.get("data", task)}),
-        model=str(folder / ("llama" if "prompt" in given else "bert")),
+        task=TaskSpec(**{"name": task} | task_settings | {"data": folder / task_settings.get("data", task)}),
+        model=str(folder / ("llama" if "prompt" in task_settings else "bert")),
         method="lora",
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "all-linear"},
         training=TrainingSpec(steps=6, batch_size=4, eval_every=3, precision="fp32"),
@@ -43,14 +43,16 @@ def evaluated(folder: Path, task: str) -> dict[str, Any]:
     draw = torch.Generator().manual_seed(0)
     for layer in adapters.adapted(run._base.model).values():
         layer.update.B.data.normal_(std=0.5, generator=draw)
-    passed: list[int] = []
-    run._base.model.register_forward_pre_hook(lambda *call: passed.append(len(call[2]["input_ids"])), with_kwargs=True)
+    batch_sizes: list[int] = []
+    run._base.model.register_forward_pre_hook(
+        lambda *call: batch_sizes.append(len(call[2]["input_ids"])), with_kwargs=True
+    )
     with pytest.MonkeyPatch.context() as patch:
         for module in (generation, labels, spans, forward_passes):
             patch.setattr(module, "EVAL_BATCH", 3)
         patch.setattr("autorank.training.eval_batch_size.DECODED", 3)
         scores = run._objective.evaluate(run._phase, run._data.validation)
-        passes = sum(passed)
+        passes = sum(batch_sizes)
         loss = run._phase.mean_loss(run._data.validation)
         piece, _ = run._slices.at(1000)
     assert scores.outcomes is not None
@@ -58,27 +60,27 @@ def evaluated(folder: Path, task: str) -> dict[str, Any]:
 
 
 def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
-    return {task: partial(evaluated, folder, task) for task in TASKS}
+    return {task: partial(evaluate, folder, task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("shared")
-    (made / "pairs").mkdir()
+    directory = tmp_path_factory.mktemp("shared")
+    (directory / "pairs").mkdir()
     for split, size in (("train", 24), ("validation", 20)):
-        tiny.pairs_file(made / "pairs" / f"{split}.jsonl", size, seed=size)
-    tiny.questions_folder(made / "questions", 24)
-    tiny.model("bert", made / "bert")
-    texts.data(made / "texts")
-    texts.model("llama", made / "llama")
-    with cached_in(made):
-        on_workers(jobs, made, seconds=300)
-        yield made
+        tiny.pairs_file(directory / "pairs" / f"{split}.jsonl", size, seed=size)
+    tiny.questions_folder(directory / "questions", 24)
+    tiny.model("bert", directory / "bert")
+    texts.data(directory / "texts")
+    texts.model("llama", directory / "llama")
+    with cached_in(directory):
+        on_workers(jobs, directory, seconds=300)
+        yield directory
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_workers_share_an_evaluation(task: str, folder: Path) -> None:
-    alone, workers = evaluated(folder, task), results(folder, task)
+    alone, workers = evaluate(folder, task), results(folder, task)
     for worker in workers:
         assert worker["values"] == alone["values"]
         assert worker["passes"] < 0.8 * alone["passes"]

@@ -1,4 +1,4 @@
-"""Steps that the gradient scaler skips, as in fp16: what a method does at certain steps is put off, never left out."""
+"""Steps that the gradient scaler skips, as in fp16: what a method does at certain steps is postponed, never omitted."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def scaled(run: TrainingRun, skipped: Collection[int]) -> TrainingRun:
-    """The run with a gradient scaler, whose gradients overflow at these steps."""
+def with_scaler(run: TrainingRun, skipped: Collection[int]) -> TrainingRun:
+    """The run with a gradient scaler; gradients overflow at the steps in `skipped`."""
     opened = run._open
 
     def open_() -> None:
@@ -52,34 +52,34 @@ def scaled(run: TrainingRun, skipped: Collection[int]) -> TrainingRun:
             return loss(batch) * (math.inf if context.step in skipped else 1.0)
 
         phase.loss = overflowing  # type: ignore[method-assign]
-        phase.step = finite(phase.step)  # type: ignore[method-assign]
+        phase.step = finite_losses(phase.step)  # type: ignore[method-assign]
 
     run._open = open_  # type: ignore[method-assign]
     return run
 
 
-def finite(step: Any) -> Any:
-    """The losses of skipped steps are infinite here, which no run survives."""
+def finite_losses(step: Any) -> Any:
+    """A step whose infinite loss of a skipped step is replaced, since it would end the run."""
     return lambda *args: step(*args).nan_to_num(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(autouse=True)
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_divergence_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autorank.training.optimization.loop.CHECK_EVERY", 10**9)
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_skipped_steps_leave_no_allocation_out(method: str, workspace: Path) -> None:
+def test_skipped_steps_omit_no_allocation(method: str, workspace: Path) -> None:
     """With every step skipped at which the method acts, its ranks still add up to what they should in the end."""
     total = METHODS[method].total
-    run = scaled(start(spec(workspace, method, accumulate=2)), ACTS[method])
+    run = with_scaler(start(spec(workspace, method, accumulate=2)), ACTS[method])
     evaluations = list(run)
     assert len(evaluations) == STEPS
     if total is not None:
         assert sum(evaluations[-1].ranks.values()) == total(STEPS)
     for step in ACTS[method]:
         late = evaluations[step + 1]
-        before, then, after = (sum(each.ranks.values()) for each in evaluations[step - 1 : step + 2])
+        before, then, after = (sum(evaluation.ranks.values()) for evaluation in evaluations[step - 1 : step + 2])
         if method in ("increlora", "adalora", "lora-squeeze"):
             assert before == then and (after > then if method == "increlora" else after < then or then == 18)
         if method == "elalora":
@@ -88,13 +88,13 @@ def test_skipped_steps_leave_no_allocation_out(method: str, workspace: Path) -> 
 
 @pytest.mark.parametrize("method", ACTS)
 def test_a_run_stopped_after_a_skipped_step_resumes_bit_for_bit(method: str, workspace: Path) -> None:
-    wanted = spec(workspace, method)
-    whole, first = (scaled(start(wanted), ACTS[method]) for _ in range(2))
+    train_spec = spec(workspace, method)
+    uninterrupted, stopped = (with_scaler(start(train_spec), ACTS[method]) for _ in range(2))
     skipped = ACTS[method][-1]
-    expected = [next(whole) for _ in range(STEPS)]
-    while first.step < skipped + 1:
-        next(first)
-    again = scaled(start(wanted), ACTS[method])
-    again.load_state_dict(first.state_dict())
-    assert [each.ranks for each in again] == [each.ranks for each in expected[skipped + 1 :]]
-    assert same(full_state(again), full_state(whole))
+    expected = [next(uninterrupted) for _ in range(STEPS)]
+    while stopped.step < skipped + 1:
+        next(stopped)
+    resumed = with_scaler(start(train_spec), ACTS[method])
+    resumed.load_state_dict(stopped.state_dict())
+    assert [evaluation.ranks for evaluation in resumed] == [evaluation.ranks for evaluation in expected[skipped + 1 :]]
+    assert same(full_state(resumed), full_state(uninterrupted))

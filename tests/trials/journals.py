@@ -1,4 +1,4 @@
-"""A journal to write to, for tests of it."""
+"""Constants and helpers for tests of the journal."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ REFERENCE = (1000.0, 0.5)
 
 CONFIG = {"learning_rate": 1e-3, "rank": 4, "alpha": 16, "target_modules": ["query", "value"]}
 
-DRAWN = {
+SAMPLED = {
     "learning_rate": (1e-3, FloatDistribution(1e-4, 1e-2, log=True)),
     "rank": (4, IntDistribution(1, 8)),
     "shape": ("step", CategoricalDistribution(["step", "smooth"])),
 }
 
 
-def begun(journal, **values):
-    return journal.begin("lora-drop", CONFIG, DRAWN, **values).number
+def begin_trial(journal, **values):
+    return journal.begin("lora-drop", CONFIG, SAMPLED, **values).number
 
 
-def optuna_s(folder):
+def optuna_study(folder):
     """The study as Optuna itself reads it."""
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))))
 
 
-def size(folder):
+def journal_size(folder):
     return (folder / JOURNAL).stat().st_size

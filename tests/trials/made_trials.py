@@ -13,7 +13,7 @@ from autorank.trials.front import NO_LIMITS, front
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
-START = 1_700_000_000.0  # of trial 0; every other 100 s after the one before
+START = 1_700_000_000.0  # of trial 0; each later trial starts 100 s after the one before
 KINDS = (
     "attention.self.query",
     "attention.self.key",
@@ -25,15 +25,15 @@ KINDS = (
 
 
 def search(*methods: str, baseline: bool = False, **values: Any) -> SearchSpec:
-    """A search of these methods, LoRA-drop if none is named."""
+    """Return a search of these methods, by default of LoRA-drop."""
     space = {"rank": {"type": "int", "low": 1, "high": 8}}
     entries = tuple(MethodSpec(method=method, space=space) for method in methods or ("lora-drop",))
-    known = {"name": "first", "task": TaskSpec(name="demo"), "methods": entries}
-    return SearchSpec(**known | ({"baseline": MethodSpec(method="lora", space=space)} if baseline else {}) | values)
+    defaults = {"name": "first", "task": TaskSpec(name="demo"), "methods": entries}
+    return SearchSpec(**defaults | ({"baseline": MethodSpec(method="lora", space=space)} if baseline else {}) | values)
 
 
 def evaluation(step: int, params: int, score: float, **values: Any) -> Evaluation:
-    known = {
+    defaults = {
         "step": step,
         "epoch": step / 10,
         "score": score,
@@ -47,18 +47,18 @@ def evaluation(step: int, params: int, score: float, **values: Any) -> Evaluatio
         "seconds": float(step),
         "peak_memory": 0,
     }
-    return Evaluation(**known | values)
+    return Evaluation(**defaults | values)
 
 
 def sliced(step: int, params: int, score: float, *slices: tuple[int, float], **values: Any) -> Evaluation:
     """An evaluation with slices of these (params, score); the i-th keeps i components of its first layer."""
-    whole = evaluation(step, params, score, **values)
-    names = list(whole.ranks)
+    unsliced = evaluation(step, params, score, **values)
+    names = list(unsliced.ranks)
     pieces = (
         Slice(size, result, {"accuracy": result}, {name: 2**i - 1 if name == names[0] else 0 for name in names})
         for i, (size, result) in enumerate(slices, start=1)
     )
-    return replace(whole, slices=tuple(pieces))
+    return replace(unsliced, slices=tuple(pieces))
 
 
 def trial(
@@ -69,14 +69,14 @@ def trial(
         point if isinstance(point, Evaluation) else evaluation(10 * i, *point)
         for i, point in enumerate(points, start=1)
     )
-    known = {
+    defaults = {
         "method": "lora-drop",
         "settings": {"learning_rate": 1e-3 * (number + 1), "rank": 8},
         "seconds": evaluations[-1].seconds if evaluations else 0.0,
         "started": START + 100 * number,
         "ended": START + 100 * number + 60 if state != "running" else 0.0,
     }
-    return TrialRecord(number=number, state=state, evaluations=evaluations, **known | values)
+    return TrialRecord(number=number, state=state, evaluations=evaluations, **defaults | values)
 
 
 def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS) -> Snapshot:

@@ -21,7 +21,7 @@ LABELS = rng.integers(0, 2, EXAMPLES)
 
 
 def model(accuracy: float, shift: int = 0, labels: np.ndarray = LABELS) -> Outcomes:
-    """Right on the easiest share of the examples; `shift` rotates which are easy."""
+    """Return a model that is right on the easiest share of the examples; `shift` rotates which are easy."""
     right = np.roll(DIFFICULTY, shift).argsort().argsort() < accuracy * EXAMPLES
     return Outcomes("accuracy", np.where(right, labels, 1 - labels)[:, None], labels[:, None], (EXAMPLES,))
 
@@ -35,7 +35,7 @@ def search_with_predictions(
     return replace(snapshot(trials), folder=folder, **values)
 
 
-def small(folder: Path) -> Snapshot:
+def small_search(folder: Path) -> Snapshot:
     """Two points of the methods, a third near the front, and two of the baseline."""
     trials = [
         trial(0, (100, 0.8)), trial(1, (40, 0.6)), trial(2, (50, 0.7), baseline=True),

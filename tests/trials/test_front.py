@@ -11,14 +11,14 @@ from autorank.trials.front import candidates, front, gain, hypervolume, knee, no
 from tests.trials.made_trials import evaluation, sliced, trial
 
 
-def places(points):
+def point_values(points):
     return [(p.trial, p.step, p.adapter_params, p.score) for p in points]
 
 
 def test_front_is_taken_over_all_evaluations():
     # trial 0's first evaluation beats its last; trial 1 shrinks and its middle evaluation is on the front
     trials = [trial(0, (100, 0.7), (100, 0.6)), trial(1, (300, 0.8), (200, 0.75), (50, 0.2))]
-    assert places(front(trials)) == [
+    assert point_values(front(trials)) == [
         (1, 30, 50, 0.2),
         (0, 10, 100, 0.7),
         (1, 20, 200, 0.75),
@@ -29,14 +29,14 @@ def test_front_is_taken_over_all_evaluations():
 def test_every_slice_is_a_candidate():
     curve = sliced(10, 1000, 0.9, (10, 0.5), (100, 0.85))
     trials = [trial(0, curve), trial(1, (200, 0.86), (50, 0.6))]
-    assert places(front(trials)) == [
+    assert point_values(front(trials)) == [
         (0, 10, 10, 0.5), (1, 20, 50, 0.6), (0, 10, 100, 0.85), (1, 10, 200, 0.86), (0, 10, 1000, 0.9),
     ]  # fmt: skip
-    piece, whole = front(trials)[2], front(trials)[-1]
+    piece, unsliced = front(trials)[2], front(trials)[-1]
     assert (piece.kept, piece.cut_from, piece.nonzero_params) == (curve.slices[1].kept, 1000, 100)
-    assert (piece.metrics, piece.settings, piece.seconds) == ({"accuracy": 0.85}, whole.settings, whole.seconds)
-    assert (whole.kept, whole.cut_from) == (None, None)
-    assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and whole.label == "trial 0, step 10"
+    assert (piece.metrics, piece.settings, piece.seconds) == ({"accuracy": 0.85}, unsliced.settings, unsliced.seconds)
+    assert (unsliced.kept, unsliced.cut_from) == (None, None)
+    assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and unsliced.label == "trial 0, step 10"
 
 
 def test_a_whole_adapter_is_preferred_to_an_equal_slice():
@@ -49,23 +49,23 @@ def test_gain_is_over_the_curve_of_the_baseline():
     assert gain(front(trials)[0], front(trials, baseline=True)) == pytest.approx(0.05)
 
 
-def test_dominated_points_go():
+def test_dominated_points_are_removed():
     trials = [trial(0, (100, 0.7)), trial(1, (100, 0.6)), trial(2, (150, 0.7)), trial(3, (200, 0.65))]
-    assert places(front(trials)) == [(0, 10, 100, 0.7)]
+    assert point_values(front(trials)) == [(0, 10, 100, 0.7)]
 
 
 def test_the_earliest_of_equal_points_stays():
     trials = [trial(0, (200, 0.9)), trial(1, (100, 0.5), (100, 0.5)), trial(2, (100, 0.5))]
-    assert places(front(trials)) == [(1, 10, 100, 0.5), (0, 10, 200, 0.9)]
+    assert point_values(front(trials)) == [(1, 10, 100, 0.5), (0, 10, 200, 0.9)]
 
 
-def test_failed_and_running_trials_count_with_what_is_finite():
+def test_failed_and_running_trials_count_with_their_finite_scores():
     failed = trial(0, (100, 0.7), (100, math.nan), (100, -math.inf), state="failed", reason="diverged")
     running = trial(1, (50, 0.6), state="running")
-    assert places(front([failed, running])) == [(1, 10, 50, 0.6), (0, 10, 100, 0.7)]
+    assert point_values(front([failed, running])) == [(1, 10, 50, 0.6), (0, 10, 100, 0.7)]
 
 
-def test_no_trials_no_front():
+def test_without_trials_the_front_is_empty():
     assert front([]) == []
     assert front([trial(0, (100, math.nan))]) == []
     assert hypervolume([], (100, 0.5)) == 0
@@ -117,10 +117,10 @@ def test_front_without_a_bend_has_its_knee_at_its_best_score(scores):
     assert [p.knee for p in points] == [False] * (len(scores) - 1) + [True]
 
 
-def test_the_baseline_s_front_is_its_own():
+def test_the_baseline_has_a_separate_front():
     trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), (5, 0.2), baseline=True, method="lora"), trial(2, (50, 0.6))]
-    assert places(front(trials)) == [(2, 10, 50, 0.6), (0, 10, 100, 0.7)]
-    assert places(front(trials, baseline=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
+    assert point_values(front(trials)) == [(2, 10, 50, 0.6), (0, 10, 100, 0.7)]
+    assert point_values(front(trials, baseline=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
     assert [p.method for p in front(trials, baseline=True)] == ["lora", "lora"]
     assert len(candidates(trials)) == 4
 
@@ -134,7 +134,7 @@ def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
 
 
 @pytest.mark.parametrize(
-    "third, values, kept",
+    "third, values, expected",
     [
         (None, {}, [(0, 10)]),
         ("nonzero_params", {"nonzero_params": 10}, [(1, 10), (0, 10)]),
@@ -143,33 +143,33 @@ def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
         ("memory", {"peak_memory": 2, "seconds": 0.0, "nonzero_params": 0}, [(0, 10)]),  # as much
     ],
 )
-def test_third_objective_keeps_points_that_are_worse_in_the_others(third, values, kept):
+def test_third_objective_keeps_points_that_are_worse_in_the_others(third, values, expected):
     better = trial(0, evaluation(10, 100, 0.9, peak_memory=2))
     worse = trial(1, evaluation(10, 100, 0.8, **{"peak_memory": 2} | values))
     points = front([better, worse], ObjectivesSpec(third=third))
-    assert [(p.trial, p.step) for p in points] == kept
+    assert [(p.trial, p.step) for p in points] == expected
 
 
 def test_the_earliest_of_points_equal_in_three_objectives_stays():
     objectives = ObjectivesSpec(third="memory")
     equal = [trial(i, evaluation(10, 100, 0.9, peak_memory=5)) for i in range(3)]
     lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))
-    assert places(front(equal, objectives)) == [(0, 10, 100, 0.9)]
-    assert places(front([*equal, lighter], objectives)) == [(3, 10, 100, 0.9)]
+    assert point_values(front(equal, objectives)) == [(0, 10, 100, 0.9)]
+    assert point_values(front([*equal, lighter], objectives)) == [(3, 10, 100, 0.9)]
 
 
 def test_front_agrees_with_the_definition():
     scattered = [((i * 37) % 997, ((i * 61) % 499) / 499) for i in range(500)]
-    every = candidates([trial(i, *scattered[10 * i : 10 * i + 10]) for i in range(50)])
-    kept = {
+    points = candidates([trial(i, *scattered[10 * i : 10 * i + 10]) for i in range(50)])
+    expected = {
         (p.adapter_params, p.score)
-        for p in every
+        for p in points
         if not any(
             q.adapter_params <= p.adapter_params
             and q.score >= p.score
             and (q.adapter_params, q.score) != (p.adapter_params, p.score)
-            for q in every
+            for q in points
         )
     }
-    found = [(p.adapter_params, p.score) for p in non_dominated(every)]
-    assert set(found) == kept and len(found) == len(kept) and found == sorted(found)
+    actual = [(p.adapter_params, p.score) for p in non_dominated(points)]
+    assert set(actual) == expected and len(actual) == len(expected) and actual == sorted(actual)

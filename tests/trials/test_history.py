@@ -1,4 +1,4 @@
-"""How fronts grow, against fronts taken from scratch."""
+"""How fronts grow, against fronts computed from scratch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def test_history_follows_the_order_in_which_trials_end():
 def test_a_history_that_grows_is_the_one_from_scratch(third):
     draw = random.Random(7)
     objectives = ObjectivesSpec(third=third, max_params=900)
-    made = [
+    trials = [
         trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), baseline=i % 5 == 3,
               state=draw.choice(["complete", "pruned", "failed"]), ended=START + draw.randrange(10_000))
         for i in range(40)
     ]  # fmt: skip
-    order = sorted(made, key=lambda t: (t.ended, t.number))
+    order = sorted(trials, key=lambda t: (t.ended, t.number))
     growing = History((1000, 0.2), objectives)
     for count in (0, 1, 2, 2, 17, 39, 40):
-        over = {t.number for t in order[:count]}
-        there = [t if t.number in over else trial(t.number, (1, 1.0), state="running") for t in made]
-        steps = growing.update(there)
-        assert steps == History((1000, 0.2), objectives).update(there) and len(steps) == count
+        ended = {t.number for t in order[:count]}
+        current_trials = [t if t.number in ended else trial(t.number, (1, 1.0), state="running") for t in trials]
+        steps = growing.update(current_trials)
+        assert steps == History((1000, 0.2), objectives).update(current_trials) and len(steps) == count
         for past, after in enumerate(steps):
             points = front(sorted(order[: past + 1], key=lambda t: t.number), objectives)
             assert [(p.adapter_params, p.score) for p in after.points] == [(p.adapter_params, p.score) for p in points]

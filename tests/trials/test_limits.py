@@ -1,4 +1,4 @@
-"""trials/limits: which points may be on a front."""
+"""Limits: which points may be on a front."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_larger_training_is_within_the_limit_with_its_slices():
     "limits, params",
     [
         ({}, [10, 100, 1000]),
-        ({"max_params": 100}, [10, 100]),  # as many are within
+        ({"max_params": 100}, [10, 100]),  # the limit itself is allowed
         ({"max_params": 99}, [10]),
         ({"min_score": 0.7}, [100, 1000]),
         ({"min_score": 0.71}, [1000]),
@@ -40,8 +40,8 @@ def test_limits(limits, params):
 
 
 def test_the_excess_over_limits():
-    (looked,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
-    assert excesses(looked, NO_LIMITS) == {}
-    assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
+    (point,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
+    assert excesses(point, NO_LIMITS) == {}
+    assert excesses(point, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
         {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
     )

@@ -1,4 +1,4 @@
-"""Where runs lie, and which adapters stay."""
+"""Folders of runs, and which adapters are kept."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from autorank.trials.snapshot import Snapshot
 from tests.trials.made_trials import sliced, trial
 
 
-def test_a_run_lies_in_the_folder_of_runs(tmp_path):
+def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path):
     assert run_folder(tmp_path, "mrpc-1.a") == tmp_path / "mrpc-1.a"
 
 
 @pytest.mark.parametrize("name", ["..", "../other", ".", "a/b", "/etc", ""])
-def test_a_name_that_leads_out_is_refused(tmp_path, name):
+def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path, name):
     with pytest.raises(AutorankError, match="would not be in"):
         run_folder(tmp_path / "runs", name)
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path):
+def test_a_link_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path):
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "mine").symlink_to(tmp_path / "elsewhere")
@@ -55,9 +55,9 @@ def test_only_adapters_of_front_points_stay_on_disk(tmp_path):
         checkpoint_path(tmp_path, number).touch()
     (tmp_path / "trials" / "0" / ".step-30.safetensors.123").touch()  # left by a killed process
     delete_unneeded(tmp_path, Snapshot(trials, front(trials), front(trials, baseline=True)))
-    left = sorted(path for path in (tmp_path / "trials").rglob("*") if path.is_file())
-    kept = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
-    assert left == sorted([*kept, checkpoint_path(tmp_path, 2)])
+    remaining = sorted(path for path in (tmp_path / "trials").rglob("*") if path.is_file())
+    expected = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
+    assert remaining == sorted([*expected, checkpoint_path(tmp_path, 2)])
     assert not (tmp_path / "trials" / "1").exists()
 
 
@@ -72,115 +72,115 @@ def test_an_adapter_stays_while_a_slice_of_it_is_on_a_front(tmp_path):
         assert [file.exists() for file in files[:2]] == [count == 2] * 2
 
 
-def test_a_trial_that_ends_with_nothing_left_leaves_no_folder(tmp_path):
-    """Its only adapter went while it was running; thousands of empty folders would make each look longer."""
+def test_the_folder_of_an_ended_trial_without_adapters_is_deleted(tmp_path):
+    """Its only adapter was deleted while it was running; thousands of empty folders would make listings slow."""
     best = trial(0, (50, 0.9))
-    home = adapter_path(tmp_path, 1, 10).parent
-    home.mkdir(parents=True)
+    trial_folder = adapter_path(tmp_path, 1, 10).parent
+    trial_folder.mkdir(parents=True)
     adapter_path(tmp_path, 1, 10).touch()
     for state in ("running", "complete"):
         trials = [best, trial(1, (100, 0.5), state=state)]
         delete_unneeded(tmp_path, Snapshot(trials, front(trials), []))
-        assert home.exists() == (state == "running")
+        assert trial_folder.exists() == (state == "running")
 
 
-def test_object_storage_is_swept_and_the_front_collected(tmp_path):
-    place = storage_folder("memory://bucket/runs", "search-1")
+def test_adapters_of_the_front_are_downloaded_and_unneeded_files_deleted_from_object_storage(tmp_path):
+    storage = storage_folder("memory://bucket/runs", "search-1")
     trials = [trial(0, (100, 0.7), (100, 0.8)), trial(1, (200, 0.7)), trial(2, (50, 0.6), state="running")]
     for number, step in ((0, 10), (0, 20), (1, 10), (2, 10)):
-        adapter_path(place, number, step).parent.mkdir(parents=True, exist_ok=True)
-        adapter_path(place, number, step).write_bytes(f"{number} {step}".encode())
-        checkpoint_path(place, number).write_bytes(b"")
-    seen = Snapshot(trials, front(trials), ())
-    download_adapters(tmp_path, place, seen)
-    delete_unneeded(place, seen)
+        adapter_path(storage, number, step).parent.mkdir(parents=True, exist_ok=True)
+        adapter_path(storage, number, step).write_bytes(f"{number} {step}".encode())
+        checkpoint_path(storage, number).write_bytes(b"")
+    snapshot = Snapshot(trials, front(trials), ())
+    download_adapters(tmp_path, storage, snapshot)
+    delete_unneeded(storage, snapshot)
     assert adapter_path(tmp_path, 0, 20).read_bytes() == b"0 20"
     assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")) == [
         "trials/0/step-20.safetensors", "trials/2/step-10.safetensors"
     ]  # fmt: skip
-    left = {str(file).removeprefix(f"{place}/") for file in place.glob("trials/*/*")}
-    assert left == {"trials/0/step-20.safetensors", "trials/2/step-10.safetensors", "trials/2/run.pt"}
-    remove(place)
-    assert not place.exists()
+    remaining = {str(file).removeprefix(f"{storage}/") for file in storage.glob("trials/*/*")}
+    assert remaining == {"trials/0/step-20.safetensors", "trials/2/step-10.safetensors", "trials/2/run.pt"}
+    remove(storage)
+    assert not storage.exists()
 
 
-def test_files_written_since_the_last_listing_are_collected(tmp_path, monkeypatch):
-    """From object storage that remembers its listings, as s3fs does, while others write there."""
+def test_files_written_since_the_last_listing_are_downloaded(tmp_path, monkeypatch):
+    """With a client that caches its listings, as s3fs does, while other processes write to the object storage."""
     listings = {}
     ls, exists = MemoryFileSystem.ls, MemoryFileSystem.exists
 
-    def remembered(fs, path, detail=True, **_):
-        found = listings.setdefault(fs._strip_protocol(path), ls(fs, path, detail=True))
-        return found if detail else sorted(each["name"] for each in found)
+    def cached_ls(fs, path, detail=True, **_):
+        listing = listings.setdefault(fs._strip_protocol(path), ls(fs, path, detail=True))
+        return listing if detail else sorted(entry["name"] for entry in listing)
 
-    def listed(fs, path, **_):
+    def cached_exists(fs, path, **_):
         path = fs._strip_protocol(path)
-        beside = listings.get(fs._parent(path))
-        return exists(fs, path) if beside is None else any(each["name"] == path for each in beside)
+        siblings = listings.get(fs._parent(path))
+        return exists(fs, path) if siblings is None else any(entry["name"] == path for entry in siblings)
 
-    monkeypatch.setattr(MemoryFileSystem, "ls", remembered)
-    monkeypatch.setattr(MemoryFileSystem, "exists", listed)
+    monkeypatch.setattr(MemoryFileSystem, "ls", cached_ls)
+    monkeypatch.setattr(MemoryFileSystem, "exists", cached_exists)
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda fs, path=None: listings.clear())
-    place = storage_folder("memory://bucket/lists", "search-1")
+    storage = storage_folder("memory://bucket/lists", "search-1")
     running = trial(0, (100, 0.7), (90, 0.8), state="running")
-    for seen in (replace(running, evaluations=running.evaluations[:1]), running):
-        MemoryFileSystem().pipe_file(adapter_path(place, 0, seen.step).path, b"%d" % seen.step)
-        snapshot = Snapshot([seen], front([seen]), ())
-        download_adapters(tmp_path, place, snapshot)
-        assert adapter_path(tmp_path, 0, seen.step).read_text() == f"{seen.step}"
-        delete_unneeded(place, snapshot)
+    for record in (replace(running, evaluations=running.evaluations[:1]), running):
+        MemoryFileSystem().pipe_file(adapter_path(storage, 0, record.step).path, b"%d" % record.step)
+        snapshot = Snapshot([record], front([record]), ())
+        download_adapters(tmp_path, storage, snapshot)
+        assert adapter_path(tmp_path, 0, record.step).read_text() == f"{record.step}"
+        delete_unneeded(storage, snapshot)
     listings.clear()
-    assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
+    assert [file.name for file in storage.glob("trials/*/*")] == ["step-20.safetensors"]
 
 
-def test_object_storage_that_is_away_is_tried_again(tmp_path, monkeypatch, caplog):
+def test_unavailable_object_storage_is_retried(tmp_path, monkeypatch, caplog):
     class SlowDown(Exception):
-        """Clients of object storage raise others than OSError."""
+        """Clients of object storage raise other errors than OSError."""
 
-    def away(*args, **options):
+    def unavailable(*args, **options):
         raise SlowDown("reduce your request rate")
 
-    place = storage_folder("memory://bucket/away", "search-1")
+    storage = storage_folder("memory://bucket/away", "search-1")
     trials = [trial(0, (100, 0.7), (100, 0.8))]
     for step in (10, 20):
-        MemoryFileSystem().pipe_file(adapter_path(place, 0, step).path, b"%d" % step)
-    seen = Snapshot(trials, front(trials), ())
+        MemoryFileSystem().pipe_file(adapter_path(storage, 0, step).path, b"%d" % step)
+    snapshot = Snapshot(trials, front(trials), ())
     with monkeypatch.context() as patch:
         for name in ("exists", "ls", "rm", "_open"):
-            patch.setattr(MemoryFileSystem, name, away)
-        download_adapters(tmp_path, place, seen)
-        delete_unneeded(place, seen)
-        remove(place)
-    said = f"{place}: SlowDown: reduce your request rate; retrying at the next evaluation"
-    assert [record.getMessage() for record in caplog.records] == [said] * 2
-    download_adapters(tmp_path, place, seen)
-    delete_unneeded(place, seen)
+            patch.setattr(MemoryFileSystem, name, unavailable)
+        download_adapters(tmp_path, storage, snapshot)
+        delete_unneeded(storage, snapshot)
+        remove(storage)
+    message = f"{storage}: SlowDown: reduce your request rate; retrying at the next evaluation"
+    assert [record.getMessage() for record in caplog.records] == [message] * 2
+    download_adapters(tmp_path, storage, snapshot)
+    delete_unneeded(storage, snapshot)
     assert adapter_path(tmp_path, 0, 20).read_bytes() == b"20"
-    assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
-    remove(place)
+    assert [file.name for file in storage.glob("trials/*/*")] == ["step-20.safetensors"]
+    remove(storage)
 
 
-def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_while_adapters_are_downloaded(tmp_path, monkeypatch):
     def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    place = storage_folder("memory://bucket/full", "search-1")
+    storage = storage_folder("memory://bucket/full", "search-1")
     trials = [trial(0, (100, 0.7))]
-    MemoryFileSystem().pipe_file(adapter_path(place, 0, 10).path, b"10")
+    MemoryFileSystem().pipe_file(adapter_path(storage, 0, 10).path, b"10")
     monkeypatch.setattr("autorank.atomic_io.writing", full)
     with pytest.raises(OSError, match="No space left"):
-        download_adapters(tmp_path, place, Snapshot(trials, front(trials), ()))
-    remove(place)
+        download_adapters(tmp_path, storage, Snapshot(trials, front(trials), ()))
+    remove(storage)
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("bucket/runs", "is not an address"),
         ("nonsense://b", "cannot be used"),
         ("ftp://127.0.0.1:9/x", "cannot be used: .*refused"),
     ],
 )
-def test_malformed_storage_address_is_refused(address, said):
-    with pytest.raises(AutorankError, match=f"--storage '{address}' {said}"):
+def test_malformed_storage_address_is_refused(address, message):
+    with pytest.raises(AutorankError, match=f"--storage '{address}' {message}"):
         storage_folder(address, "search-1")

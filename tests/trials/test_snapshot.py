@@ -27,7 +27,7 @@ def random_trials(seed, size):
     draw = random.Random(seed)
     scores = [*(i / 8 for i in range(9)), math.nan, math.inf, -math.inf]
 
-    def look(step):
+    def random_evaluation(step):
         return sliced(
             step,
             draw.randrange(9),
@@ -41,7 +41,7 @@ def random_trials(seed, size):
     return [
         trial(
             number,
-            *(look(step) for step in range(1, draw.randrange(1, 5))),
+            *(random_evaluation(step) for step in range(1, draw.randrange(1, 5))),
             baseline=draw.random() < 0.3,
             state=draw.choice(["complete", "running", "failed", "pruned"]),
         )
@@ -50,17 +50,17 @@ def random_trials(seed, size):
 
 
 def arrivals(trials):
-    return [(each, looked) for each in trials for looked in each.evaluations]
+    return [(record, result) for record in trials for result in record.evaluations]
 
 
 def by_definition(trials, objectives, baseline):
-    """Keys of those that none is as good as in everything, but for equal ones: slices, or later ones."""
+    """Return the keys of the non-dominated points; of equal points an adapter precedes slices, then the earliest."""
 
     def values(p):
         third = () if objectives.third is None else (getattr(p, objectives.third),)
         return (p.adapter_params, -p.score, *third)
 
-    points = candidates([each for each in trials if each.baseline == baseline], objectives)
+    points = candidates([record for record in trials if record.baseline == baseline], objectives)
     return {
         (*p.key, p.kept is None)
         for p in points
@@ -77,32 +77,32 @@ def by_definition(trials, objectives, baseline):
 @pytest.mark.parametrize("seed", range(12))
 def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
     trials = random_trials(seed, size=30)
-    wanted = front(trials, objectives), front(trials, objectives, baseline=True)
-    for points, baseline in zip(wanted, (False, True), strict=True):
+    expected = front(trials, objectives), front(trials, objectives, baseline=True)
+    for points, baseline in zip(expected, (False, True), strict=True):
         assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, baseline)
-    coming = arrivals(trials)
+    pairs = arrivals(trials)
     for order in range(5):
         if order:
-            random.Random(order).shuffle(coming)
+            random.Random(order).shuffle(pairs)
         archive = Archive(objectives)
-        for each, looked in coming:
-            archive.add(each, looked)
-        assert (archive.points, archive.baseline) == wanted
-    again = Archive(objectives, trials)
-    assert (again.points, again.baseline) == wanted
+        for record, result in pairs:
+            archive.add(record, result)
+        assert (archive.points, archive.baseline) == expected
+    rebuilt = Archive(objectives, trials)
+    assert (rebuilt.points, rebuilt.baseline) == expected
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_archive_equals_the_front_after_every_evaluation(objectives):
     trials = random_trials(99, size=12)
-    coming = arrivals(trials)
-    random.Random(0).shuffle(coming)
-    archive, there = Archive(objectives), {number: [] for number in range(len(trials))}
-    for each, looked in coming:
-        archive.add(each, looked)
-        there[each.number].append(looked)
+    pairs = arrivals(trials)
+    random.Random(0).shuffle(pairs)
+    archive, evaluations = Archive(objectives), {number: [] for number in range(len(trials))}
+    for record, result in pairs:
+        archive.add(record, result)
+        evaluations[record.number].append(result)
         so_far = [
-            trial(t.number, *sorted(there[t.number], key=lambda e: e.step), state=t.state, baseline=t.baseline)
+            trial(t.number, *sorted(evaluations[t.number], key=lambda e: e.step), state=t.state, baseline=t.baseline)
             for t in trials
         ]
         assert archive.points == front(so_far, objectives)
@@ -113,21 +113,21 @@ def test_the_earliest_of_equal_points_stays_whichever_comes_first():
     equal = [(trial(number), evaluation(step, 5, 0.5)) for number, step in [(0, 20), (0, 10), (1, 5), (2, 1)]]
     for order in itertools.permutations(equal):
         archive = Archive(NO_LIMITS)
-        for each, looked in order:
-            archive.add(each, looked)
+        for record, result in order:
+            archive.add(record, result)
         assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
 
 
 def test_a_whole_adapter_is_preferred_to_an_equal_slice():
-    arrivals = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
-    for order in itertools.permutations(arrivals):
+    pairs = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
+    for order in itertools.permutations(pairs):
         archive = Archive(NO_LIMITS)
-        for owner, looked in order:
-            archive.add(owner, looked)
+        for record, result in order:
+            archive.add(record, result)
         assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
 
 
-def test_the_baseline_s_front_is_apart():
+def test_the_baseline_has_a_separate_front():
     archive = Archive(NO_LIMITS, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
     assert [(p.trial, p.method, p.knee) for p in archive.points] == [(0, "lora-drop", True)]
     assert [(p.trial, p.method, p.knee) for p in archive.baseline] == [(1, "lora", True)]

@@ -87,12 +87,12 @@ def complete(
             input_ids=tokens, attention_mask=mask, max_new_tokens=first + longest - tokens.shape[1], **cache,
             logits_processor=processors, stopping_criteria=StoppingCriteriaList(criteria),
         )  # fmt: skip
-        written = tokens[:, first:].tolist()
-        for row, completion in zip(rows, written, strict=True):
+        new_tokens = tokens[:, first:].tolist()
+        for row, completion in zip(rows, new_tokens, strict=True):
             completions[row] = completion
         if tokens.shape[1] == first + longest:
             break
-        going_on = [k for k, completion in enumerate(written) if not set(ends).intersection(completion)]
+        going_on = [k for k, completion in enumerate(new_tokens) if not set(ends).intersection(completion)]
         rows = [rows[k] for k in going_on]
         if rows:
             selected = torch.tensor(going_on, device=tokens.device)
@@ -113,8 +113,10 @@ def _new_cache(model: Any) -> dict[str, Any]:
     if config.is_encoder_decoder or not names or not type(model).__module__.startswith("transformers."):
         return {}
     cache = DynamicCache(config=config.get_text_config(decoder=True))
-    whole = cache.layers and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
-    return {names[0]: cache} if whole and model._supports_default_dynamic_cache() else {}
+    can_drop_rows = cache.layers and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    )
+    return {names[0]: cache} if can_drop_rows and model._supports_default_dynamic_cache() else {}
 
 
 class _HalfEnded:

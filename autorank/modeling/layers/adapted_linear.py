@@ -28,9 +28,9 @@ class InputConversion:
         if x.is_inference():  # has no version, by which a change in place is noticed
             return x.to(dtype)
         if self._last is not None and self._last[0]() is x and self._last[1] == x._version:
-            known = self._last[2]()
-            if known is not None and known.dtype == dtype and known.requires_grad == x.requires_grad:
-                return known
+            previous = self._last[2]()
+            if previous is not None and previous.dtype == dtype and previous.requires_grad == x.requires_grad:
+                return previous
         converted = x.to(dtype)
         self._last = weakref.ref(x), x._version, weakref.ref(converted)
         return converted

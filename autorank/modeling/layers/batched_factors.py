@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
-KNOWN = 8  # cached paddings, one for each combination of ranks
+CACHED_PADDINGS = 8  # cached paddings, one for each combination of ranks
 
 
 def rows(update: LowRankUpdate) -> list[Tensor]:
@@ -70,7 +70,7 @@ class Orthogonality:
     def _padding(self, lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Row indices in the padded stack, and the identity of each matrix: matrices x longest x longest."""
         if (key := tuple(lengths)) not in self._paddings:
-            if len(self._paddings) >= KNOWN:
+            if len(self._paddings) >= CACHED_PADDINGS:
                 self._paddings.clear()  # ranks have changed
             longest = max(lengths)
             index = torch.cat([torch.arange(n) + i * longest for i, n in enumerate(lengths)])

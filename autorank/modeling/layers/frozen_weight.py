@@ -17,10 +17,10 @@ def matrix(layer: nn.Module) -> Tensor:
     """The weight W0, out x in, in at least float32. It may be a view of the layer's weight: do not modify it."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    plain = type(weight) is nn.Parameter and weight.is_floating_point()  # quantized weights have other classes
-    if plain and isinstance(layer, nn.Linear | Conv1D):
-        read = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
-        return read.T if isinstance(layer, Conv1D) else read
+    unquantized = type(weight) is nn.Parameter and weight.is_floating_point()  # quantized weights have other classes
+    if unquantized and isinstance(layer, nn.Linear | Conv1D):
+        values = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+        return values.T if isinstance(layer, Conv1D) else values
     return product(layer, torch.eye(features(layer)[0], device=weight.device)).T
 
 

@@ -80,12 +80,12 @@ def public_name(model: str) -> str | None:
     return match[1].replace("--", "/") if match else None
 
 
-def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError | None:
+def hub_error(error: BaseException, subject: str, hint: str = "") -> AutorankError | None:
     """Translate an error of the Hub's clients.
 
     Args:
         error: The exception.
-        what: What was being loaded: "model 'x'".
+        subject: What was being loaded: "model 'x'".
         hint: A sentence to insert before the remedy, such as a similar name.
 
     Returns:
@@ -98,45 +98,45 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
     text = str(error)
     if any(isinstance(link, OSError) and link.errno in DISK_FULL for link in chain):
         return AutorankError(
-            f"No space left on the disk for {what}. Free some space, or set HF_HOME to a directory on another disk."
+            f"No space left on the disk for {subject}. Free some space, or set HF_HOME to a directory on another disk."
         )
     if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
         return AutorankError(
-            f"Access to {what} is gated on the Hub. Request access on its page, then set HF_TOKEN to your token (or "
+            f"Access to {subject} is gated on the Hub. Request access on its page, then set HF_TOKEN to your token (or "
             "run `hf auth login`). If a token is set already, it has not been granted access."
         )
     if classes & UNREACHABLE or "Couldn't find cache for" in text:
         return AutorankError(
-            f"The Hugging Face Hub is out of reach and {what} is not in the local cache. {hint}Connect to "
+            f"The Hugging Face Hub is out of reach and {subject} is not in the local cache. {hint}Connect to "
             "the network, or use local files: --data DIR for the data, --model DIR for the model. "
             "`--task demo` needs no network."
         )
     if classes & NOT_FOUND:
         return AutorankError(
-            f"There is no {what}: neither a local directory nor on the Hub. {hint}Check the spelling. Private "
+            f"There is no {subject}: neither a local directory nor on the Hub. {hint}Check the spelling. Private "
             "repositories need HF_TOKEN."
         )
     if "HfHubHTTPError" in classes:
-        return AutorankError(f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
+        return AutorankError(f"The Hub refused {subject}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
     if "trust_remote_code" in text:
         return AutorankError(
-            f"The {what} comes with Python code (auto_map in its config.json), which could do anything on this machine "
-            "and is not run by default. Read its .py files; if you trust them, add --trust-remote-code."
+            f"The {subject} comes with Python code (auto_map in its config.json), which could do anything on this "
+            "machine and is not run by default. Read its .py files; if you trust them, add --trust-remote-code."
         )
     if "UnpicklingError" in classes or "weights_only" in text:
         return AutorankError(
-            f"The weights of {what} are a pickle file that contains more than tensors; loading it could run code. Use "
-            "weights in model.safetensors."
+            f"The weights of {subject} are a pickle file that contains more than tensors; loading it could run code. "
+            "Use weights in model.safetensors."
         )
     if "backend tokenizer" in text:
         return AutorankError(
-            f"Cannot load the tokenizer of {what}: it has no tokenizer.json, and the installed packages cannot convert "
-            "another format. DeBERTa-v3 needs `pip install sentencepiece`. Models that are not for text have no "
-            "tokenizer."
+            f"Cannot load the tokenizer of {subject}: it has no tokenizer.json, and the installed packages cannot "
+            "convert another format. DeBERTa-v3 needs `pip install sentencepiece`. Models that are not for text have "
+            "no tokenizer."
         )
     if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
         return AutorankError(
-            f"Cannot use {what}: {_first_line(text)}. Expected a directory written by "
+            f"Cannot use {subject}: {_first_line(text)}. Expected a directory written by "
             "save_pretrained, with config.json, weights and tokenizer of a transformers model."
         )
     return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from autorank.reporting.front_csv_json import plain
+from autorank.reporting.front_csv_json import json_value
 
 Figure = dict[str, Any]  # `data` and `layout`, as Plotly reads them; colors may be var(--NAME) of page.css
 
@@ -54,7 +54,7 @@ def render_page(
 
     resources = files("autorank.reporting.html")
     texts = {name: resources.joinpath(f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    data = plain({"figures": figures, "points": points})
+    data = json_value({"figures": figures, "points": points})
     page = environment().get_template(f"{template}.html.j2")
     return page.render(title=title, figures=figures, data=data, plotly=get_plotlyjs(), **texts, **values)
 

@@ -16,7 +16,7 @@ from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, size_curves
 from autorank.trials.history import History
 from autorank.trials.point import Point
-from autorank.trials.record import State, TrialRecord
+from autorank.trials.record import State, TrialRecord, ended_trials
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import summarize
 
@@ -99,7 +99,7 @@ def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: Objec
     Returns:
         `growth-time` and `growth-steps` -> figure; empty if no trial has finished.
     """
-    ended = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda t: (t.ended, t.number))
+    ended = sorted(ended_trials(snapshot.trials), key=lambda t: (t.ended, t.number))
     if not ended:
         return {}
     started = min(trial.started for trial in snapshot.trials)

@@ -74,8 +74,10 @@ def _lines(space: Mapping[str, Any], trials: Sequence[TrialRecord], methods: boo
         "line": {"color": scores, "colorscale": scale, "cmin": min(scores), "cmax": max(scores)},
         "unselected": {"line": {"color": "var(--quiet)", "opacity": 0.12}},
     }  # fmt: skip
-    left = max(72, 24 + 7 * max(map(len, axes[0].get("ticktext", [""])), default=0))  # pixels, for its longest text
-    return {"data": [lines], "layout": layout("", "", margin={"l": left, "r": 48, "t": 88, "b": 24})}
+    left_margin = max(
+        72, 24 + 7 * max(map(len, axes[0].get("ticktext", [""])), default=0)
+    )  # pixels, for its longest text
+    return {"data": [lines], "layout": layout("", "", margin={"l": left_margin, "r": 48, "t": 88, "b": 24})}
 
 
 def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dict[str, float] | str:

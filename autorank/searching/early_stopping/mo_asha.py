@@ -75,10 +75,10 @@ class Halving:
 
     def is_rung(self, evaluations: int) -> bool:
         """Return whether there is a rung after this number of evaluations, grace · η^k for an integer k."""
-        at = self._grace
-        while at < evaluations:
-            at *= self._spec.factor
-        return bool(at == evaluations)
+        rung = self._grace
+        while rung < evaluations:
+            rung *= self._spec.factor
+        return bool(rung == evaluations)
 
 
 def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:

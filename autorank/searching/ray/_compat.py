@@ -18,7 +18,7 @@ PRIVATE = {  # name -> its purpose
     "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "keys stay out of Ray's logs",
     "ray.experimental.internal_kv:_internal_kv_put": "the workers of a dead trial are freed",
 }
-TRIED = "2.60.0"  # the version with which all tests are run
+TESTED_VERSION = "2.60.0"  # the version with which all tests are run
 
 
 def check_private() -> None:
@@ -39,7 +39,7 @@ def check_private() -> None:
     if lacking:
         raise AutorankError(
             f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install a version that has: "
-            f"pip install 'ray[default,train,tune]=={TRIED}'."
+            f"pip install 'ray[default,train,tune]=={TESTED_VERSION}'."
         )
 
 

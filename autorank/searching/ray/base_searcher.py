@@ -72,6 +72,14 @@ class BaseSearcher(Searcher):
             return True
         return run is not None and self._retry.alone(run) and bool(self._running)
 
+    def _wait_or_finish(self) -> str | None:
+        """The answer to Tune if no run can start: None (ask again, a running one may be retried) or FINISHED."""
+        return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
+
+    def _pop_death(self, trial_id: str, error: bool) -> Death | None:
+        """Why the process of a trial died; None if the trial has no error."""
+        return self.deaths.pop(trial_id, Death("its process died")) if error else None
+
     def has_work(self) -> bool:
         """Return whether runs are left to start."""
         raise NotImplementedError

@@ -77,7 +77,10 @@ def share(
         option = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
         raise AutorankError(f"{option} {trial_gpus:g} is more than the available GPUs ({gpus:g}).")
     if worker_gpus > 1 and worker_gpus != int(worker_gpus):
-        raise AutorankError(f"--gpus-per-trial {worker_gpus:g}: use a fraction of one GPU, or a whole number of GPUs.")
+        each = f" gives each of {workers} workers {worker_gpus:g} GPUs" if workers > 1 else ""
+        raise AutorankError(
+            f"--gpus-per-trial {trial_gpus:g}{each}: use a whole number of GPUs for each worker, or a fraction of one."
+        )
 
     max_workers = worker_capacity(nodes, 1, worker_gpus)
     if not max_workers:

@@ -54,13 +54,15 @@ def first_trials(spec: SearchSpec, data: TaskData, bounds: ParamBounds) -> tuple
     Returns:
         At most one trial for each method; none if no recorded search is near enough and fits the method's space.
     """
-    seen = run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size)
-    distances = [(_distance(search, data.task.kind.name, seen, bounds.model_params), search) for search in recorded()]
+    examples_seen = run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size)
+    distances = [
+        (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search) for search in recorded()
+    ]
     near = [search for distance, search in sorted(distances, key=lambda item: item[0]) if distance < math.inf]
     trials = []
     for method in spec.entries:
         for search in near:
-            fitting = [found for best in search.best.get(method.method, ()) if (found := _fitting(best, method))]
+            fitting = [settings for best in search.best.get(method.method, ()) if (settings := _fitting(best, method))]
             if fitting:
                 source = f"{search.task} with {search.model}"
                 trials.append(EarlierTrial(search=source, method=method.method, settings=fitting[0], first=True))
@@ -74,9 +76,9 @@ def sources(trials: Sequence[EarlierTrial]) -> str:
     return "; ".join(f"{', '.join(t.method for t in trials if t.search == name)} (best on {name})" for name in names)
 
 
-def _distance(search: Recorded, kind: str, seen: int, model_params: int) -> float:
+def _distance(search: Recorded, kind: str, examples_seen: int, model_params: int) -> float:
     """How far a recorded search is from a new one, in factors of ten; infinite if it is too far."""
-    ratios = [abs(math.log10(search.seen / seen)), abs(math.log10(search.model_params / model_params))]
+    ratios = [abs(math.log10(search.seen / examples_seen)), abs(math.log10(search.model_params / model_params))]
     return math.inf if max(ratios) > math.log10(NEAR) else sum(ratios) + (search.kind != kind)
 
 

@@ -36,7 +36,9 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
     Raises:
         AutorankError: A search does not exist or is damaged, or has another base model or none of the methods.
     """
-    journals = _all(runs, spec) if names.strip() == AUTO else [_named(name, runs, spec) for name in _split(names)]
+    journals = (
+        _all(runs, spec) if names.strip() == AUTO else [_named_search(name, runs, spec) for name in _split(names)]
+    )
     trials: list[EarlierTrial] = []
     for entry in spec.entries:
         ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
@@ -54,7 +56,7 @@ def _split(names: str) -> list[str]:
     return listed
 
 
-def _named(name: str, runs: Path, spec: SearchSpec) -> Journal:
+def _named_search(name: str, runs: Path, spec: SearchSpec) -> Journal:
     """The journal of a search that was named."""
     if name == spec.name:
         raise AutorankError(f"--warm-start {name} is this search itself. Name earlier searches, or another --name.")
@@ -66,7 +68,9 @@ def _named(name: str, runs: Path, spec: SearchSpec) -> Journal:
             f"model do not transfer. Leave out {name}, or choose --model {earlier}."
         )
     if not _shared(journal.spec, spec):
-        earlier, new = (", ".join(entry.method for entry in search.entries) for search in (journal.spec, spec))
+        earlier, new = (
+            ", ".join(entry.method for entry in entries) for entries in (journal.spec.entries, spec.methods)
+        )
         raise AutorankError(
             f"--warm-start {name}: it searched {earlier}, this search has {new}. Name a search with one of the same "
             "methods."

@@ -60,11 +60,11 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
     Raises:
         AutorankError: The method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
     """
-    where = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
+    source = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
     if isinstance(file, Mapping):
-        entries = _checked(file, where)
+        entries = _checked(file, source)
     else:
-        entries = _parse(builtin(method) if file is None else _read(file), where)
+        entries = _parse(builtin(method) if file is None else _read(file), source)
     settings, mistakes = read_overrides(overrides)
     entries |= settings
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
@@ -77,7 +77,7 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
     space = Space(ranged, fixed={name: entry for name, entry in entries.items() if name not in ranged})
     mistakes += check(method, space)
     if mistakes:
-        raise AutorankError(f"{where} is not valid:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
+        raise AutorankError(f"{source} is not valid:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
     return space
 
 
@@ -134,9 +134,9 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
                 raise unknown("method in the space", name, [*methods, BASELINE])
         return dict(source)
     if len(methods) > 1:
-        what = f"--space {source}" if isinstance(source, Path) else "The space"
+        subject = f"--space {source}" if isinstance(source, Path) else "The space"
         raise AutorankError(
-            f"{what} is for one method, but the search has {len(methods)}: {', '.join(methods)}. List the spaces by "
+            f"{subject} is for one method, but the search has {len(methods)}: {', '.join(methods)}. List the spaces by "
             "method, as `space:` in a file of options."
         )
     return {method: source for method in methods}
@@ -198,10 +198,10 @@ def _refused_together(config: type[BaseModel], space: Space) -> list[str]:
         try:
             config(**(space.fixed | corner))
         except ValidationError as error:
-            at = ", ".join(f"{name}={value}" for name, value in corner.items())
+            corner_text = ", ".join(f"{name}={value}" for name, value in corner.items())
             for detail in error.errors():
-                corners.setdefault(detail["msg"].removeprefix("Value error, "), at)
-    return [f"{message} (at {at})" for message, at in corners.items()]
+                corners.setdefault(detail["msg"].removeprefix("Value error, "), corner_text)
+    return [f"{message} (at {corner_text})" for message, corner_text in corners.items()]
 
 
 def _pairs(ends: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -227,15 +227,15 @@ def _read(file: Path) -> str:
         ) from error
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         entries = yaml.load(text, Yaml)
     except yaml.YAMLError as error:
-        raise AutorankError(f"{where} is not YAML: {error}") from error
-    return _checked(entries, where)
+        raise AutorankError(f"{source} is not YAML: {error}") from error
+    return _checked(entries, source)
 
 
-def _checked(entries: Any, where: str) -> dict[str, Any]:
+def _checked(entries: Any, source: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
-        raise AutorankError(f"{where} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
+        raise AutorankError(f"{source} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
     return dict(entries)

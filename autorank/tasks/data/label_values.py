@@ -87,7 +87,7 @@ def meaning(label: Any) -> Meaning | None:
     return None
 
 
-def written(value: Meaning) -> str:
+def class_name(value: Meaning) -> str:
     """Return a meaning as the name of a class: 1.0 as 1."""
     if isinstance(value, str):
         return value
@@ -113,9 +113,9 @@ def class_names(table: Table, name: str, values: Sequence[Meaning]) -> tuple[str
     """
     spellings: dict[Meaning, Counter[str]] = {}
     for label, value in zip(table[name], values, strict=True):
-        spellings.setdefault(value, Counter())[_as_name(label) if isinstance(label, str) else written(value)] += 1
+        spellings.setdefault(value, Counter())[_as_name(label) if isinstance(label, str) else class_name(value)] += 1
     if is_uniform(spellings):
-        return tuple(written(value) for value in sorted(spellings))
+        return tuple(class_name(value) for value in sorted(spellings))
     return tuple(_most_common(spellings[value]) for value in sorted(spellings, key=_order))
 
 
@@ -178,7 +178,7 @@ def _order(value: Meaning) -> tuple[bool, Any]:
     return isinstance(value, str), value
 
 
-def shown(values: Iterable[str], limit: int) -> str:
+def listing(values: Iterable[str], limit: int) -> str:
     """List values for a message: `'a', 'b', ...`."""
     listed = list(values)
     return ", ".join(map(repr, listed[:limit])) + (", ..." if len(listed) > limit else "")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError, listed
-from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, meaning, meanings, respelled, shown
+from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, listing, meaning, meanings, respelled
 from autorank.tasks.definition import Task
 from autorank.tasks.splits.examples import OWN_DATA
-from autorank.tasks.splits.table import SHOWN, Table
+from autorank.tasks.splits.table import MAX_LISTED, Table
 
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 CLASSES = 20  # class names that a message lists
@@ -96,8 +96,8 @@ def class_numbers(task: Task, table: Table) -> tuple[np.ndarray, list[str]]:
         hint = "-1 marks a test split without labels: use a labeled split. " if distinct == ["-1"] else ""
         raise AutorankError(
             f"Column {task.label!r} of {table.source} has labels that are not classes of task {task.name!r}: "
-            f"{shown(distinct, SHOWN)} in {table.rows(unknown)}. {hint}"
-            f"The training data's classes are {shown(task.label_names, CLASSES)}."
+            f"{listing(distinct, MAX_LISTED)} in {table.rows(unknown)}. {hint}"
+            f"The training data's classes are {listing(task.label_names, CLASSES)}."
         )
     classes = [numbers[value] for value in values]
     return np.array(classes, np.int64), _warnings(task, table, values, classes)
@@ -139,5 +139,5 @@ def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequ
         return []
     return [
         f"Column {task.label!r} of {table.source}: labels that differ in blanks, Unicode form or the form of a number "
-        f"are one class. Read {listed(different, SHOWN)}."
+        f"are one class. Read {listed(different, MAX_LISTED)}."
     ]

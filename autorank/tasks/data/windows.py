@@ -59,8 +59,8 @@ class Windows(Split):
         assert self.references is not None
         new_index = np.full(self.examples, -1)
         new_index[indices] = np.arange(len(indices))
-        taken = replace(self, references=None)._rows(np.flatnonzero(new_index[self.owner] >= 0))
-        return replace(taken, owner=new_index[taken.owner], references=[self.references[i] for i in indices])
+        subset = replace(self, references=None)._rows(np.flatnonzero(new_index[self.owner] >= 0))
+        return replace(subset, owner=new_index[subset.owner], references=[self.references[i] for i in indices])
 
     @property
     def strata(self) -> np.ndarray:

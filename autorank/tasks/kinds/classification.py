@@ -15,7 +15,7 @@ from autorank.tasks.data import texts
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.stratified import TUNE_SEED, hold_out, stratified
-from autorank.tasks.splits.table import SHOWN, Table
+from autorank.tasks.splits.table import MAX_LISTED, Table
 from autorank.tasks.splits.tokenized import Tokenization
 
 
@@ -66,7 +66,7 @@ class Classification(TaskKind):
         counts = np.bincount(labels, minlength=task.outputs)
         scarce = np.flatnonzero(counts < 2)
         if len(scarce):
-            classes = listed([f"{task.label_names[i]!r} ({counts[i]})" for i in scarce], SHOWN)
+            classes = listed([f"{task.label_names[i]!r} ({counts[i]})" for i in scarce], MAX_LISTED)
             raise AutorankError(
                 f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but "
                 f"the {len(labels)} training examples have too few of {classes}. Add examples of these classes "

@@ -20,7 +20,7 @@ from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.metrics.multi_label import METRICS
 from autorank.tasks.splits.examples import OWN_DATA, Examples
 from autorank.tasks.splits.stratified import tune_part
-from autorank.tasks.splits.table import SHOWN, Table
+from autorank.tasks.splits.table import MAX_LISTED, Table
 from autorank.tasks.splits.tokenized import Tokenization
 
 DESCRIBED = 8  # classes that `describe` lists
@@ -50,7 +50,8 @@ class MultiLabel(TaskKind):
             missing = sorted({str(value) for i in unknown for value in rows[i] if value not in numbers})
             raise AutorankError(
                 f"Column {task.label!r} of {table.source} has labels that the training data do not have: "
-                f"{label_values.shown(missing, SHOWN)} in {table.rows(unknown)}. Correct these rows or remove them."
+                f"{label_values.listing(missing, MAX_LISTED)} in {table.rows(unknown)}. Correct these rows or remove "
+                "them."
             )
         labels = np.zeros((len(rows), len(numbers)), np.float32)
         for i, row in enumerate(rows):

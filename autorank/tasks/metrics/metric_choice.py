@@ -29,9 +29,9 @@ def with_metric(task: Task, spec: TaskSpec) -> Task:
     if spec.metric is None:
         return task if metrics == task.metrics else replace(task, metrics=metrics)
     if spec.metric_source or (spec.metric not in task.kind.metrics and spec.metric in installed()):
-        own = OwnMetric(spec.metric, spec.metric_source or "")
-        remaining = (name for name in metrics if name not in (*own.names, spec.metric))
-        return replace(task, metrics=(*own.names, *remaining), own_metric=own)
+        own_metric = OwnMetric(spec.metric, spec.metric_source or "")
+        remaining = (name for name in metrics if name not in (*own_metric.names, spec.metric))
+        return replace(task, metrics=(*own_metric.names, *remaining), own_metric=own_metric)
     _check(task, spec.metric, spec)
     return replace(task, metrics=(spec.metric, *(name for name in metrics if name != spec.metric)))
 
@@ -53,5 +53,5 @@ def _check(task: Task, metric: str, spec: TaskSpec) -> None:
             f"--metric {metric} is not a metric of {label_type}, and the labels in {spec.label!r} were read as "
             f"{label_type}. Add --label-type {other_type}, or use one of {', '.join(available)}."
         )
-    shown = [f"{RECALL}:CLASS" if name == RECALL else name for name in available]
-    raise unknown(f"metric of {task.name}", metric, [*shown, *installed(), "FILE.py:FUNCTION"])
+    choices = [f"{RECALL}:CLASS" if name == RECALL else name for name in available]
+    raise unknown(f"metric of {task.name}", metric, [*choices, *installed(), "FILE.py:FUNCTION"])

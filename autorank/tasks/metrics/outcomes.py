@@ -54,8 +54,9 @@ def pack(models: Sequence[Outcomes]) -> bytes:
     first = models[0]
     file = io.BytesIO()
     np.savez_compressed(
-        file, allow_pickle=False, formula=np.array(first.formula), values=np.stack([_small(m.values) for m in models]),
-        reference=_small(first.reference), splits=np.array(first.splits, dtype=np.int32),
+        file, allow_pickle=False, formula=np.array(first.formula),
+        values=np.stack([_compact(model.values) for model in models]), reference=_compact(first.reference),
+        splits=np.array(first.splits, dtype=np.int32),
     )  # fmt: skip
     return file.getvalue()
 
@@ -80,7 +81,7 @@ def unpack(content: bytes) -> list[Outcomes]:
         raise ValueError(f"damaged predictions: {error}") from error
 
 
-def _small(values: np.ndarray) -> np.ndarray:
+def _compact(values: np.ndarray) -> np.ndarray:
     """Integers in as few bytes as hold them, other numbers as float16."""
     if values.dtype.kind not in "iub":
         return values.astype(np.float16)

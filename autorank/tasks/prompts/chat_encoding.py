@@ -23,7 +23,7 @@ from autorank.tasks.data.pairs import Conversations
 from autorank.tasks.prompts.chat_template import ChatTemplate, Turns, UnclearTemplate
 from autorank.tasks.prompts.conversation import Conversation
 from autorank.tasks.splits.examples import Examples
-from autorank.tasks.splits.table import SHOWN
+from autorank.tasks.splits.table import MAX_LISTED
 from autorank.tasks.splits.tokenized import Tokenization, flat, offsets
 
 CHUNK = 1_000  # conversations tokenized at a time
@@ -233,7 +233,7 @@ def _refused(problems: dict[str, list[Conversation]]) -> AutorankError:
     lines = [
         f"  {reason} ({len(conversations):,} in all; the first begins with "
         f"{str(conversations[0].messages[0]['content'])[:60]!r})"
-        for reason, conversations in list(problems.items())[:SHOWN]
+        for reason, conversations in list(problems.items())[:MAX_LISTED]
     ]
     return AutorankError(
         "The tokenizer's chat template cannot be used with these conversations:\n" + "\n".join(lines) + f"\n{_REMEDY}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from autorank.errors import AutorankError, unknown
 
-SHOWN = 30  # columns that a message lists
+MAX_LISTED = 30  # columns that a message lists
 LONGEST = 50  # characters of their names
 EXAMPLES = 100  # rows in which names of nested columns are looked for, for messages
 
@@ -100,7 +100,7 @@ def check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: M
 def _unknown(name: str, available: Sequence[str]) -> str:
     """A sentence about a column that is not available, with the first and the most similar ones that are."""
     similar = difflib.get_close_matches(name, available, n=3)
-    listed = dict.fromkeys([*similar, *available[:SHOWN]])
+    listed = dict.fromkeys([*similar, *available[:MAX_LISTED]])
     more = len(set(available)) - len(listed)
     message = str(
         unknown("column", name, [other if len(other) <= LONGEST else f"{other[:LONGEST]}..." for other in listed])

@@ -27,7 +27,7 @@ DESCRIPTIONS = {
     "state.json",
 }  # beside data, of datasets
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}  # of file systems
-SHOWN = 10  # files that a message lists
+MAX_LISTED = 10  # files that a message lists
 
 
 @dataclass(frozen=True)
@@ -205,4 +205,4 @@ def _stem(file: DataFile, shard: bool = False) -> str:
 
 def _listing(names: Iterable[str]) -> str:
     names = sorted(names)
-    return (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")) or "nothing"
+    return (", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")) or "nothing"

@@ -87,10 +87,10 @@ class HubDataset:
 
 @contextlib.contextmanager
 def _without_progress_bars(datasets: Any) -> Iterator[None]:
-    shown = not datasets.are_progress_bars_disabled()
+    bars_enabled = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if bars_enabled:
             datasets.enable_progress_bars()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-SHOWN = 5  # most row numbers or values that a message lists
+MAX_LISTED = 5  # most row numbers or values that a message lists
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ def rows(indices: Iterable[int], files: Sequence[tuple[str, int]] = ()) -> str:
     numbers = list(indices)
     starts = [0, *accumulate(count for _, count in files)]
     grouped: dict[int, list[int]] = {}
-    for index in numbers[:SHOWN]:
+    for index in numbers[:MAX_LISTED]:
         file = bisect_right(starts, index) - 1 if files else 0
         grouped.setdefault(file, []).append(index - starts[file] + 1)
     shown = ", ".join(
-        f"row{'s' if len(rows) > 1 or len(numbers) > SHOWN else ''} {', '.join(map(str, rows))}"
+        f"row{'s' if len(rows) > 1 or len(numbers) > MAX_LISTED else ''} {', '.join(map(str, rows))}"
         + (f" of {files[file][0]}" if files else "")
         for file, rows in grouped.items()
     )
-    return shown + (f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else "")
+    return shown + (f" and {len(numbers) - MAX_LISTED} more" if len(numbers) > MAX_LISTED else "")
 
 
 def is_unicode(text: str) -> bool:

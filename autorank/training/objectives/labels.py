@@ -96,14 +96,14 @@ class MultiLabel(Classification):
     @override
     def scores(self, logits: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]) -> Scores:
         """Compute the metrics as `metrics.multi_label.compute` does; arguments as in `Classification.scores`."""
-        own = self.task.own_metric
-        names = [name for name in self.task.metrics if own is None or name not in own.names]
+        own_metric = self.task.own_metric
+        names = [name for name in self.task.metrics if own_metric is None or name not in own_metric.names]
         scores = multi_label_metrics.compute(names, logits, labels)
-        if own is None:
+        if own_metric is None:
             return scores
         if not np.isfinite(logits).all():
             return Scores(dict.fromkeys(self.task.metrics, math.nan))
-        return Scores(own.scores(self._named(logits > 0), self._named(labels > 0)) | scores)
+        return Scores(own_metric.scores(self._named(logits > 0), self._named(labels > 0)) | scores)
 
     def _named(self, rows: np.ndarray) -> list[list[str]]:
         """The names of each example's classes."""

@@ -68,12 +68,12 @@ class Spans(Objective):
         texts, null_margins = predictions
         answers = [reference.answers for reference in split.references]
         scores = squad.compute(texts, answers, null_margins if self.task.unanswerable else None)
-        own = self.task.own_metric
-        if own is None:
+        own_metric = self.task.own_metric
+        if own_metric is None:
             return scores
         if self.task.unanswerable:
             texts = ["" if margin > 0 else text for text, margin in zip(texts, null_margins, strict=True)]
-        first = own.scores_of_texts(texts, answers)
+        first = own_metric.scores_of_texts(texts, answers)
         return Scores(first | {name: value for name, value in scores.items() if name not in first})
 
 

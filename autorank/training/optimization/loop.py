@@ -71,8 +71,8 @@ class OptimizationLoop(ForwardPasses):
     def train_rest(self) -> None:
         """Add all trained parameters without a group to the optimizer."""
         grouped = set(self.optimizer.parameters)
-        rest = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p not in grouped}
-        self.optimizer.add_group(rest)
+        ungrouped = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p not in grouped}
+        self.optimizer.add_group(ungrouped)
 
     def batch(self, step: int) -> np.ndarray:
         """Return the indices of a step's examples; they depend only on its number, so a run can resume anywhere."""

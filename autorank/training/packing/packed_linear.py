@@ -115,13 +115,15 @@ class PackedLinear(nn.Module):
         )
         if len(set(rates)) == 1:
             return F.dropout(x, rates[0]) if rates[0] else x
-        kept = _kept(rates, x.device)
-        noise = torch.bernoulli(kept[:, None].expand(len(rates), x.numel() // len(rates))).div_(kept[:, None])
+        keep_probs = _keep_probs(rates, x.device)
+        noise = torch.bernoulli(keep_probs[:, None].expand(len(rates), x.numel() // len(rates))).div_(
+            keep_probs[:, None]
+        )
         return x * noise.view(x.shape).to(x.dtype)
 
 
 @lru_cache(maxsize=64)
-def _kept(rates: tuple[float, ...], device: torch.device) -> Tensor:
+def _keep_probs(rates: tuple[float, ...], device: torch.device) -> Tensor:
     """The probability that an entry is kept, lanes; cached, because a copy to a GPU would wait for it."""
     return torch.tensor([1 - rate for rate in rates]).to(device)
 

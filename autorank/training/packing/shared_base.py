@@ -56,8 +56,8 @@ class SharedBase(BaseModel):
         """Replace a shared parameter by a copy, wherever the model uses it."""
         if parameter not in self._shared:
             return
-        own = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        copied = nn.Parameter(parameter.detach().clone(), requires_grad=False)
         for module in self.model.modules():
             for name, value in module._parameters.items():
                 if value is parameter:
-                    module._parameters[name] = own
+                    module._parameters[name] = copied

@@ -187,8 +187,8 @@ def with_slices(
         The evaluation with these slices; without predictions if some are missing.
     """
     models = [outcomes, *(scores.outcomes for _, scores in pieces)]
-    known = [model for model in models if model is not None]
-    predictions = pack(known) if len(known) == len(models) else b""
+    scored_models = [model for model in models if model is not None]
+    predictions = pack(scored_models) if len(scored_models) == len(models) else b""
     return replace(evaluation, slices=tuple(piece for piece, _ in pieces), predictions=predictions)
 
 
@@ -227,14 +227,16 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
     for count in _ladder(counts, sizes, whole[0]):
         if count not in scores:
             return count
-    known = [(count, sizes[count], scores[count]) for count in sorted(scores)]
-    known.append((max(counts, default=0) + 1, *whole))
+    scored = [(count, sizes[count], scores[count]) for count in sorted(scores)]
+    scored.append((max(counts, default=0) + 1, *whole))
     best, choice, attained = 0.0, None, -math.inf
-    for (low, small, low_score), (high, large, high_score) in pairwise(known):
+    for (low, low_params, low_score), (high, high_params, high_score) in pairwise(scored):
         attained = max(attained, low_score)
         between = [count for count in counts if low < count < high]
-        middle = min(between, key=lambda count: abs(math.log(sizes[count] ** 2 / (small * large))), default=None)
-        value = (high_score - attained) * math.log(large / small)
+        middle = min(
+            between, key=lambda count: abs(math.log(sizes[count] ** 2 / (low_params * high_params))), default=None
+        )
+        value = (high_score - attained) * math.log(high_params / low_params)
         if middle is not None and value > best:
             best, choice = value, middle
     return choice

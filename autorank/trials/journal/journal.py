@@ -30,7 +30,7 @@ from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Archive, Snapshot
 from autorank.trials.statistics import predictions
 
-ABOUT = ("versions", "revision", "data")  # a study's user attributes
+PROVENANCE = ("versions", "revision", "data")  # a study's user attributes
 
 
 class Journal:
@@ -59,7 +59,7 @@ class Journal:
             self.reference: tuple[float, float] = tuple(attributes["reference"])
             self._confirmed = confirmations(attributes)
             self._options: dict[str, int] = attributes.get("options", {})
-            self._about = {name: attributes[name] for name in ABOUT if name in attributes}
+            self._provenance = {name: attributes[name] for name in PROVENANCE if name in attributes}
             self._rows = Rows(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
             self._records = [self._rows.read(trial) for trial in trials]
@@ -158,16 +158,19 @@ class Journal:
             self._options = options
 
     @property
-    def about(self) -> dict[str, Any]:
-        """Provenance of the search: package `versions`, and git `revision` and `data` if known."""
-        return self._about
+    def provenance(self) -> dict[str, Any]:
+        """Package `versions`, and git `revision` and the description of the `data` if known."""
+        return self._provenance
 
-    def describe(self, data: Mapping[str, Any]) -> bool:
-        """Store the description of the data if none is stored; return whether `data` equals the stored description."""
-        if "data" not in self._about:
+    def store_data_description(self, data: Mapping[str, Any]) -> None:
+        """Store what `provenance.data_description` returns, unless it was stored by an earlier session."""
+        if "data" not in self._provenance:
             self._storage.set_study_user_attr(self._study, "data", dict(data))
-            self._about["data"] = dict(data)
-        return bool(self._about["data"] == data)
+            self._provenance["data"] = dict(data)
+
+    def has_same_data(self, data: Mapping[str, Any]) -> bool:
+        """Return whether a description of the data equals the stored one."""
+        return bool(self._provenance["data"] == data)
 
     def trials(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""

@@ -26,17 +26,18 @@ class JournalFile(BaseJournalBackend):
     Optuna's own backend accepts a file from which lines are missing, and then assigns values to the wrong trials.
 
     Args:
-        path: The file; created if missing.
-        lock: Acquired for every write.
+        path: The file; created by the first write.
+        lock: Checked before every write.
     """
 
     def __init__(self, path: Path, lock: DriverLock) -> None:
         self._path, self._lock = path, lock
-        self._path.touch()
         self._offsets = [0]  # byte at which each line starts
 
     @override
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        if not self._path.exists():
+            return
         with self._path.open("rb") as file:
             file.seek(self._offsets[log_number_from])
             for number, text in enumerate(file, start=log_number_from + 1):
@@ -49,7 +50,8 @@ class JournalFile(BaseJournalBackend):
 
     @override
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._lock.acquire()  # removes an incomplete last line
+        self._lock.check_held()
+        self._lock.mend()
         with self._path.open("a+b") as file:
             file.seek(self._offsets[-1])
             number = len(self._offsets) + file.read().count(b"\n")

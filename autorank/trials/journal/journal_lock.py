@@ -9,23 +9,19 @@ import time
 from pathlib import Path
 from typing import IO
 
-from optuna.storages.journal import JournalFileOpenLock
-from typing_extensions import override
-
 from autorank.errors import AutorankError
 
 LOCK = "driver.lock"
 
 
-class DriverLock(JournalFileOpenLock):
-    """The lock of a journal, which a driver holds while the journal is open. Optuna acquires it for every line.
+class DriverLock:
+    """The lock of a journal, which a driver holds while the journal is open.
 
     Optuna's own locks are files, which remain after a process is killed and delay the next one by 30 s. A `flock` ends
     with its process.
     """
 
     def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
         self._journal = journal
         self._file: IO[str] | None = None
 
@@ -69,19 +65,14 @@ class DriverLock(JournalFileOpenLock):
             self._file.close()
             self._file = None
 
-    @override
-    def acquire(self) -> bool:
+    def check_held(self) -> None:
+        """Raise unless the lock is held: the journal was opened for reading only."""
         if self._file is None:
             raise RuntimeError(f"{self._journal} is open for reading only: it was opened without `write`")
-        self.mend()
-        return True
 
     def mend(self) -> int:
         """Remove an incomplete last line and return its length in bytes."""
         return _remove_incomplete_line(self._journal)
-
-    def release(self) -> None:
-        """Do nothing: the lock is released by `drop`."""
 
 
 def driver(folder: Path) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
 from autorank.trials.statistics.certainty import RESAMPLES, Key, assess, sample_of
-from autorank.trials.statistics.seed_variance import draw_variances
+from autorank.trials.statistics.seed_variance import correlation, draw_variances
 
 DRAWS = 20 * RESAMPLES
 
@@ -57,13 +57,15 @@ class Confirmed:
 class Measured(NamedTuple):
     """Results of the new seeds: scores, mean of each minimized objective (parameters first), number of failures.
 
-    `models` are the predictions of each seed; empty if some are missing.
+    `models` are the predictions of each seed; empty if some are missing. Points of one `training`, the adapter and its
+    slices, share its seeds; None: a training of its own.
     """
 
     scores: np.ndarray
     costs: tuple[float, ...]
     failed: int
     models: tuple[Outcomes, ...] = ()
+    training: Hashable = None
 
     @property
     def mean(self) -> float:
@@ -75,9 +77,9 @@ def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     """Summarise the points that were retrained.
 
     Seeds and examples vary together (ours). Over seeds, the true means are normally distributed around the sample
-    means, with variances that are drawn, too (`seed_variance.py`). Over examples, the mean over a point's seeds varies
-    as in a paired bootstrap: all points and seeds are scored on the same resample. In each draw both deviations are
-    added. Without predictions only seeds vary.
+    means, with variances that are drawn, too, and correlated between points of one training (`seed_variance.py`). Over
+    examples, the mean over a point's seeds varies as in a paired bootstrap: all points and seeds are scored on the same
+    resample. In each draw both deviations are added. Without predictions only seeds vary.
 
     Args:
         points: Points of a front.
@@ -188,7 +190,7 @@ def measured(point: Point, snapshot: Snapshot) -> Measured | None:
     means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
     return Measured(
         np.array([result["score"] for result in results]), means, len(all_results) - len(results),
-        _models(point, snapshot),
+        _models(point, snapshot), (snapshot.folder, point.trial, point.step),
     )  # fmt: skip
 
 
@@ -211,34 +213,54 @@ def draws(samples: Sequence[Measured]) -> bootstrap.Array | None:
         `draws x samples`; None if nothing is known about their deviations.
     """
     seeds = np.array([len(sample.scores) for sample in samples])
-    examples, shared = _example_deviations(samples)
+    examples, noise = _example_deviations(samples)
     if seeds.max(initial=0) < 2 and examples is None:
         return None
     random = np.random.default_rng(0)
     observed = np.array([sample.scores.var(ddof=1) if len(sample.scores) > 1 else 0.0 for sample in samples])
-    variances = np.maximum(0.0, draw_variances(observed, seeds - 1.0, DRAWS, random) - shared)
-    drawn: bootstrap.Array = np.array([sample.mean for sample in samples])
-    drawn = drawn + np.sqrt(variances / seeds) * random.standard_normal(variances.shape)
+    variances = np.maximum(0.0, draw_variances(observed, seeds - 1.0, DRAWS, random) - noise)
+    means: bootstrap.Array = np.array([sample.mean for sample in samples])
+    scores: bootstrap.Array = means + np.sqrt(variances / seeds) * _seed_deviations(samples, random)
     if examples is not None:
-        drawn += np.tile(examples, (DRAWS // len(examples), 1))
-    return drawn
+        scores += np.tile(examples, (DRAWS // len(examples), 1))
+    return scores
+
+
+def _seed_deviations(samples: Sequence[Measured], random: np.random.Generator) -> bootstrap.Array:
+    """Standard normal deviations, `draws x samples`, correlated between points of one training."""
+    deviations: bootstrap.Array = random.standard_normal((DRAWS, len(samples)))
+    trainings = [sample.training or index for index, sample in enumerate(samples)]
+    pairs = [
+        (samples[i].scores, samples[j].scores)
+        for i, j in combinations(range(len(samples)), 2)
+        if trainings[i] == trainings[j] and len(samples[i].scores) == len(samples[j].scores)
+    ]
+    if pairs:
+        r = correlation(pairs)
+        distinct = list(dict.fromkeys(trainings))
+        common = random.standard_normal((DRAWS, len(distinct)))[:, [distinct.index(name) for name in trainings]]
+        deviations = math.sqrt(1 - r) * deviations + math.sqrt(r) * common
+    return deviations
 
 
 def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None, np.ndarray]:
-    """By how much the mean over each sample's seeds differs on resampled examples, `resamples x samples`.
+    """How the examples change the mean score of each sample, and the variance between its seeds.
 
-    None if predictions are missing, or not all are on the same examples. The second value is the part of the variance
-    of each sample's scores that is due to the examples alone: the variance over seeds includes it, so it is to be
-    counted once.
+    Returns:
+        By how much the mean over the seeds differs on resampled examples, `resamples x samples`; None if predictions
+        are missing, or not all are on the same examples. And the part of the variance between the seeds of each sample
+        that comes from the examples, because models of different seeds err on different ones: the variance over seeds
+        includes it, so it is subtracted there. Samples with one seed have the mean of the others.
     """
     models = [model for sample in samples for model in sample.models]
     if not models or not all(sample.models for sample in samples) or len({sample_of(m) for m in models}) > 1:
         return None, np.zeros(len(samples))
-    drawn = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
-    whole = np.ones((1, len(models[0])), np.float32)
-    scores = resampled(models, drawn) - resampled(models, whole)
+    resamples = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
+    all_examples = np.ones((1, len(models[0])), np.float32)
+    scores = resampled(models, resamples) - resampled(models, all_examples)
     ends = np.cumsum([0, *(len(sample.models) for sample in samples)])
     parts = [scores[:, start:end] for start, end in pairwise(ends)]
     means = np.stack([part.mean(axis=1) for part in parts], axis=1)
-    shared = [part.var(axis=1, ddof=1).mean() if part.shape[1] > 1 else 0.0 for part in parts]
-    return means, np.array(shared)
+    known = [part.var(axis=1, ddof=1).mean() if part.shape[1] > 1 else math.nan for part in parts]
+    noise = np.nan_to_num(known, nan=np.nanmean(known) if not np.isnan(known).all() else 0.0)
+    return means, noise

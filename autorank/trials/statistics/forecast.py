@@ -9,14 +9,14 @@ import numpy as np
 
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, candidates, non_dominated
-from autorank.trials.record import TrialRecord
+from autorank.trials.record import TrialRecord, ended_trials
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
 FIXED = 2  # first trials of each method, whose settings are not sampled (see sampling/optuna_study.py)
 SPLITS = 200
 QUANTILE = 0.975  # of the draws; 10 % of the gains exceed it, as past trials do not know a later best (ours)
 FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)
-HORIZON = 10  # trials that are looked ahead, at most, to see whether a search is flat (ours)
+HORIZON = 10  # further trials by which it is decided whether a search is flat (ours)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def forecast(
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
     """
     fixed = _first(trials)
-    ended = [trial for trial in trials if not trial.baseline and trial.state != "running"]
+    ended = [trial for trial in ended_trials(trials) if not trial.baseline]
     sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in fixed])
     count = len(sampled)
     if count < MIN_TRIALS or more < 1:

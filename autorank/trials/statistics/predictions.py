@@ -18,7 +18,7 @@ from autorank.trials.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 FOLDER = "predictions"  # in the folder of a search
-KEPT = 100  # evaluations nearest to a front whose predictions are kept (ours)
+MAX_KEPT = 100  # evaluations nearest to a front whose predictions are kept (ours)
 
 
 def predictions_path(folder: Path, trial: int, step: int, *confirmation: int) -> Path:
@@ -118,7 +118,7 @@ def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
         for file, points in _evaluations(snapshot)
         if any(admitted(point, snapshot.objectives) for point in points)
     }
-    kept = set(sorted(deficits, key=lambda file: (deficits[file], file.name))[:KEPT])
+    kept = set(sorted(deficits, key=lambda file: (deficits[file], file.name))[:MAX_KEPT])
     kept |= {predictions_path(folder, *key[:2]) for key in _keys(snapshot)}
     for file in (folder / FOLDER).glob("*.npz"):
         parts = tuple(map(int, file.stem.split("-")))

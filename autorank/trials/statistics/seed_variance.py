@@ -1,4 +1,6 @@
-"""The variance of scores over training seeds, of points with a few seeds each: a hierarchical model.
+"""Variance and correlation of scores over training seeds, of points with a few seeds each.
+
+The variances are those of a hierarchical model.
 
 Two or three seeds say little about the variance of one point, and points differ: at a high learning rate some seeds
 fail. So the variances of all points are assumed to come from one distribution, whose width is estimated, too (the model
@@ -14,6 +16,7 @@ With many degrees all points have one variance; with few, each has its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from autorank.trials.statistics.bootstrap import Array
 
 DEGREES = 2.0 ** np.arange(9)  # equally likely before any seed
 CENTERS = np.geomspace(1e-6, 1e6, 121)  # times the mean sample variance; likewise
+CORRELATION, CORRELATION_FREEDOM = 0.5, 4.0  # of points of one training, before any seed, and its weight (ours)
 
 
 def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.random.Generator) -> Array:
@@ -47,6 +51,25 @@ def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.ran
     degrees, centers = degrees[chosen, None], centers[chosen, None]
     result: Array = mean * (degrees * centers + squares) / random.chisquare(degrees + freedoms)
     return result
+
+
+def correlation(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """Estimate the correlation between the scores of points of one training, which share its seeds (ours).
+
+    Args:
+        pairs: For each pair of such points their scores, `seeds` each, by seed.
+
+    Returns:
+        The correlation, pooled over the pairs and shrunk towards `CORRELATION`; from 0 to 1.
+    """
+    products, norms, freedom = 0.0, 0.0, 0
+    for scores, other_scores in pairs:
+        x, y = scores - scores.mean(), other_scores - other_scores.mean()
+        products, norms, freedom = products + x @ y, norms + math.sqrt((x @ x) * (y @ y)), freedom + len(x) - 1
+    if norms == 0:
+        return CORRELATION
+    pooled = (freedom * products / norms + CORRELATION_FREEDOM * CORRELATION) / (freedom + CORRELATION_FREEDOM)
+    return float(np.clip(pooled, 0.0, 1.0))
 
 
 def _log_likelihoods(squares: Array, freedoms: Array, degrees: Array, centers: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Cards, and exports of points without low-rank updates; those of LoRA are tried through the command line."""
+"""Model cards, and exports of methods without low-rank updates; test_publish.py covers LoRA."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def exported(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor]:
-    """As what a run's adapter was written to `out`, and the logits of the run."""
+def export_run(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor]:
+    """Trains and exports an adapter to `out`; returns the form of the export and the logits of the run."""
     tiny.model("bert", folder / "model")
     (folder / "data").mkdir()
     tiny.pairs_file(folder / "data" / "train.jsonl", 16, seed=1)
@@ -57,8 +57,8 @@ def exported(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor
         return export.form, run._base.model(input_ids=torch.arange(4, 20).view(2, 8)).logits
 
 
-def by_the_card(folder: Path) -> torch.Tensor:
-    """Logits of the model that the card's own lines load."""
+def card_logits(folder: Path) -> torch.Tensor:
+    """Logits of the model that the card's code loads."""
     card = (folder / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("this folder", str(folder))
     names: dict[str, object] = {}
@@ -72,17 +72,17 @@ def by_the_card(folder: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["full", "bitfit", "houlsby", "pfeiffer"])
 def test_adapters_that_peft_cannot_store_are_written_in_our_format(method: str, tmp_path: Path) -> None:
-    form, expected = exported(method, tmp_path, merged=False)
+    form, expected = export_run(method, tmp_path, merged=False)
     assert form == "autorank adapter"
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["README.md", "adapter.safetensors"]
-    about = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
-    assert about["library_name"] == "autorank" and about["tags"] == ["autorank"]
-    assert torch.equal(by_the_card(tmp_path / "out"), expected)
+    metadata = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
+    assert metadata["library_name"] == "autorank" and metadata["tags"] == ["autorank"]
+    assert torch.equal(card_logits(tmp_path / "out"), expected)
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit"])
-def test_merged_is_a_plain_model(method: str, tmp_path: Path) -> None:
-    form, expected = exported(method, tmp_path, merged=True)
+def test_a_merged_export_is_a_transformers_model(method: str, tmp_path: Path) -> None:
+    form, expected = export_run(method, tmp_path, merged=True)
     assert form == "merged model"
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_merged_is_a_plain_model(method: str, tmp_path: Path) -> None:
 
 def test_bottlenecks_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="cannot be merged"):
-        exported("pfeiffer", tmp_path, merged=True)
+        export_run("pfeiffer", tmp_path, merged=True)
     assert not (tmp_path / "out").exists()
     train = TrainSpec(task=TaskSpec(name="demo"), method="pfeiffer", settings={})
     adapter, point = tmp_path / "a.safetensors", Point(0, 2, 9, 0.5, {}, 9, {})
@@ -114,8 +114,8 @@ def test_the_command_has_every_option_of_the_training() -> None:
 
 
 @pytest.mark.parametrize("form", ["PEFT adapter", "padded PEFT adapter", "merged model", "autorank adapter"])
-def test_the_metadata_are_the_hub_s(form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base in the Hub's cache is named as on the Hub, and nowhere by its path."""
+def test_card_metadata_are_valid_for_the_hub(form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base model in the Hub's cache is named by its repository, never by its path."""
     from huggingface_hub import ModelCard
 
     base = tmp_path / "models--FacebookAI--roberta-base" / "snapshots" / ("e" * 40)
@@ -133,7 +133,7 @@ def test_the_metadata_are_the_hub_s(form: Form, tmp_path: Path, monkeypatch: pyt
     assert (accuracy.dataset_type, accuracy.dataset_config, accuracy.dataset_split) == ("nyu-mll/glue", "mrpc", "train")
 
 
-def test_a_base_without_a_base_license(tmp_path: Path) -> None:
+def test_a_base_without_a_valid_license(tmp_path: Path) -> None:
     assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("# No front matter\n---\nlicense: mit\n---\n")
     assert base_license(str(tmp_path)) is None
@@ -146,15 +146,15 @@ def test_a_base_without_a_base_license(tmp_path: Path) -> None:
 
 
 def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its card is asked for: loading the model has not brought it."""
+    """The card is downloaded, since loading the model does not download it."""
     cache = tmp_path / "cache"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     card = b"---\nlicense: mit\n---\n"
-    there: loopback_hub.Repositories = {"models/its/base": {"README.md": card}, "models/its/bare": {}}
+    repositories: loopback_hub.Repositories = {"models/its/base": {"README.md": card}, "models/its/bare": {}}
     snapshot = cache / "models--its--base" / "snapshots" / ("f" * 40)
     snapshot.mkdir(parents=True)
     assert base_license("its/base") is None and base_license(str(snapshot)) is None  # offline
-    with loopback_hub.serve(there) as address:
+    with loopback_hub.serve(repositories) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
@@ -163,18 +163,18 @@ def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
         assert base_license(str(snapshot)) == "mit" and base_license("its/base") == "mit"
 
 
-def test_the_search_s_honest_figures() -> None:
+def test_the_card_shows_the_confirmed_scores_of_the_search() -> None:
     trials = [trial(0, (100, 0.7)), trial(1, (50, 0.65), baseline=True)]
-    again = {
+    confirmed = {
         (number, 10, params, seed): {"score": 0.6 + seed / 100 - number / 20}
         for number, params in enumerate((100, 50))
         for seed in (1, 2, 3)
     }
-    seen = replace(snapshot(trials), confirmed=again)
+    search_snapshot = replace(snapshot(trials), confirmed=confirmed)
     spec = search(baseline=True)
     text = model_card(
-        seen.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1), "PEFT adapter",
-        SearchResults(spec, seen, (1000.0, 0.5)),
+        search_snapshot.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1),
+        "PEFT adapter", SearchResults(spec, search_snapshot, (1000.0, 0.5)),
     )  # fmt: skip
     assert "| score on validation data, 3 runs with new seeds | 0.6200 ± 0.0100 |" in text
     assert "| gain over plain LoRA with at most as many parameters, both with new seeds | +0.0500 |" in text

@@ -1,4 +1,4 @@
-"""The kernel's attention masks: the same results, bit for bit, from models that take them."""
+"""Attention masks prepared for the kernel give bit-identical logits in models that accept them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENS = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 @pytest.mark.parametrize("family", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_models_compute_the_same(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_models_compute_the_same_with_kernel_masks(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
     model = base_model.load(families.model(family, tmp_path / family), outputs=2, dtype=dtype).model.eval()
     model.config.pad_token_id = 0
     ids = torch.randint(5, 60, TOKENS.shape, generator=torch.Generator().manual_seed(0)) * TOKENS
@@ -34,12 +34,12 @@ def test_models_compute_the_same(family: str, dtype: torch.dtype, tmp_path: Path
         assert form == FORMS[family]
         if form != "tokens":
             with torch.no_grad():
-                theirs, ours = (
+                expected, actual = (
                     model(**batch | {MASK: mask}).logits for mask in (TOKENS, additive(TOKENS, form, dtype))
                 )
-            assert torch.equal(ours, theirs)
-            without = model(input_ids=ids).logits  # causal models attend to no padding on the right
-            assert torch.equal(ours, without) == (form == "causal")
+            assert torch.equal(actual, expected)
+            unmasked = model(input_ids=ids).logits  # causal models never attend to padding on the right
+            assert torch.equal(actual, unmasked) == (form == "causal")
 
 
 def test_masks_are_added_to_scores() -> None:

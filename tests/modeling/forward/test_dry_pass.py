@@ -1,4 +1,4 @@
-"""Passes without weights, compared with passes of the same models with weights."""
+"""Forward passes without weights, compared with forward passes of the same models with weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autorank.modeling.forward import dry_pass
 from tests import families
 
-SMALL = families.TOKENS | families.SIZES
-OFFSET = SMALL | {"max_position_embeddings": 40, "pad_token_id": 1, "bos_token_id": 0}
+TINY_CONFIG = families.TOKENS | families.SIZES
+OFFSET = TINY_CONFIG | {"max_position_embeddings": 40, "pad_token_id": 1, "bos_token_id": 0}
 BART = families.TOKENS | families.BART | {"max_position_embeddings": 40}
 # how each architecture numbers positions: (class, config, tokens that it accepts; None: any number)
 RULES: dict[str, tuple[Any, Any, int | None]] = {
-    "bert": (t.BertForSequenceClassification, t.BertConfig(**SMALL, max_position_embeddings=40), 40),
+    "bert": (t.BertForSequenceClassification, t.BertConfig(**TINY_CONFIG, max_position_embeddings=40), 40),
     "roberta": (t.RobertaForSequenceClassification, t.RobertaConfig(**OFFSET), 38),
     "xlm-roberta-xl": (t.XLMRobertaXLForSequenceClassification, t.XLMRobertaXLConfig(**OFFSET), 38),
     "mpnet": (t.MPNetForSequenceClassification, t.MPNetConfig(**OFFSET), 38),
@@ -33,7 +33,7 @@ RULES: dict[str, tuple[Any, Any, int | None]] = {
     ),
     "opt": (
         t.OPTForCausalLM,
-        t.OPTConfig(**SMALL | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 40}),
+        t.OPTConfig(**TINY_CONFIG | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 40}),
         40,
     ),
     "bart": (t.BartForSequenceClassification, t.BartConfig(**BART), 40),
@@ -42,7 +42,7 @@ RULES: dict[str, tuple[Any, Any, int | None]] = {
     "deberta-relative": (
         t.DebertaV2ForSequenceClassification,
         t.DebertaV2Config(
-            **SMALL, max_position_embeddings=40, position_biased_input=False, relative_attention=True,
+            **TINY_CONFIG, max_position_embeddings=40, position_biased_input=False, relative_attention=True,
             pos_att_type=["p2c", "c2p"],
         ),
         None,
@@ -53,7 +53,7 @@ RULES: dict[str, tuple[Any, Any, int | None]] = {
 }  # fmt: skip
 
 
-def built(name: str) -> nn.Module:
+def build_model(name: str) -> nn.Module:
     cls, config, _ = RULES[name]
     return dry_pass.build(lambda: cls(config))
 
@@ -62,7 +62,7 @@ def built(name: str) -> nn.Module:
 def test_the_longest_text_is_that_of_the_model_with_weights(name: str) -> None:
     cls, config, longest = RULES[name]
     expected = longest or 90
-    assert dry_pass.accepted_length(built(name), 90) == expected
+    assert dry_pass.accepted_length(build_model(name), 90) == expected
     torch.manual_seed(0)
     real = cls(config).eval()
     with torch.no_grad():
@@ -74,15 +74,15 @@ def test_the_longest_text_is_that_of_the_model_with_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["roberta", "bart", "llama"])
 def test_a_text_that_fits_is_tried_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
+    lengths: list[int] = []
     accepts: Callable[[nn.Module, int], bool] = dry_pass._accepts
-    monkeypatch.setattr(dry_pass, "_accepts", lambda model, length: tried.append(length) or accepts(model, length))
-    assert dry_pass.accepted_length(built(name), 30) == 30
-    assert tried == [30]
+    monkeypatch.setattr(dry_pass, "_accepts", lambda model, length: lengths.append(length) or accepts(model, length))
+    assert dry_pass.accepted_length(build_model(name), 30) == 30
+    assert lengths == [30]
 
 
-class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor with values."""
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that has values."""
 
     elements = 0
 
@@ -95,7 +95,7 @@ class Largest(TorchDispatchMode):
 
 def test_large_model_and_long_text_cost_no_memory() -> None:
     config = t.LlamaConfig(num_hidden_layers=3, hidden_size=16_384, intermediate_size=53_248, num_attention_heads=128)
-    with Largest() as largest:
+    with LargestTensor() as largest:
         model = dry_pass.build(lambda: t.LlamaForCausalLM(config))
         assert all(parameter.is_meta for parameter in model.parameters())
         assert dry_pass.accepted_length(model, 100_000) == 100_000
@@ -130,13 +130,13 @@ def test_a_model_that_needs_values_has_no_known_length() -> None:
 
 
 def test_a_pass_with_too_many_operations_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = built("bert")
+    model = build_model("bert")
     monkeypatch.setattr(dry_pass, "MAX_OPERATIONS", 1)
-    assert dry_pass.accepted_length(model, 90) == 90  # nothing is known
+    assert dry_pass.accepted_length(model, 90) == 90  # no limit was determined
 
 
 def test_text_reaches_the_modules_that_run() -> None:
-    model = built("roberta")
+    model = build_model("roberta")
     reached = dry_pass.reached(model)
     assert reached is not None
     assert reached["roberta.encoder.layer.0.attention.self.query"] == (32, 32)

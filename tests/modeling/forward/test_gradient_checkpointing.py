@@ -1,4 +1,4 @@
-"""Activations computed again: training is the same for methods that look into the layers."""
+"""Gradient checkpointing does not change training, also for methods that read the layers' activations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,18 +33,18 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["lora-drop", "increlora", "prilora"])
 def test_training_is_the_same_bit_for_bit(name: str, workspace: Path, tmp_path: Path) -> None:
-    given = {"eval_every": 12, "accumulate": 2}
-    plain = start(spec(workspace, name, **given), tmp_path / "plain")
-    next(plain)
-    middle = plain.state_dict()
-    expected = next(plain), full_state(plain)
-    wanted = spec(workspace, name, gradient_checkpointing=True, **given)
-    run = start(wanted, tmp_path / "again")  # a probe of its own
+    training = {"eval_every": 12, "accumulate": 2}
+    reference = start(spec(workspace, name, **training), tmp_path / "plain")
+    next(reference)
+    middle = reference.state_dict()
+    expected = next(reference), full_state(reference)
+    checkpointed = spec(workspace, name, gradient_checkpointing=True, **training)
+    run = start(checkpointed, tmp_path / "again")  # with its own probe cache
     next(run)
-    resumed = start(wanted, tmp_path / "resumed")
+    resumed = start(checkpointed, tmp_path / "resumed")
     resumed.load_state_dict(middle)
-    for other in (run, resumed):
-        evaluation, state = next(other), full_state(other)
+    for candidate in (run, resumed):
+        evaluation, state = next(candidate), full_state(candidate)
         assert (evaluation.score, evaluation.ranks) == (expected[0].score, expected[0].ranks)
         assert same(state | {"spec": None}, expected[1] | {"spec": None})
 
@@ -84,34 +84,36 @@ def test_release_turns_gradient_checkpointing_off(workspace: Path) -> None:
 def test_first_gradients_are_the_same(
     method: str, architecture: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is computed before training, in evaluation mode, is computed again too, bit for bit."""
+    """Gradients computed before training, in evaluation mode, are bit-identical with recomputed activations."""
     if not (workspace / architecture).exists():
         tiny.model(architecture, workspace / architecture)
     settings = {"dropout": 0.0} if method == "sparse-adapter" else {"gamma": 1.0}
     passes: list[bool] = []
     loss = OptimizationLoop.loss
 
-    def watched(phase: OptimizationLoop, batch: dict[str, Tensor]) -> Tensor:
-        first = next(m for m in phase.model.modules() if isinstance(m, GradientCheckpointingLayer))
-        for part in first.modules():
-            if "Norm" in type(part).__name__ or isinstance(part, nn.Dropout):
-                part.register_forward_pre_hook(see)
+    def watched_loss(phase: OptimizationLoop, batch: dict[str, Tensor]) -> Tensor:
+        first_block = next(m for m in phase.model.modules() if isinstance(m, GradientCheckpointingLayer))
+        for module in first_block.modules():
+            if "Norm" in type(module).__name__ or isinstance(module, nn.Dropout):
+                module.register_forward_pre_hook(record_pass)
         return loss(phase, batch)
 
-    def see(module: nn.Module, _: object) -> None:
+    def record_pass(module: nn.Module, _: object) -> None:
         passes.append(gradient_checkpointing.recomputing())
-        seen.add(module.training)
+        training_modes.add(module.training)
 
-    seen: set[bool] = set()
-    monkeypatch.setattr(OptimizationLoop, "loss", watched)
+    training_modes: set[bool] = set()
+    monkeypatch.setattr(OptimizationLoop, "loss", watched_loss)
     starts = []
-    for given in (False, True):
+    for checkpointing in (False, True):
         passes.clear()
-        wanted = spec(workspace, method, settings, model=architecture, gradient_checkpointing=given, accumulate=2)
-        run = start(wanted, tmp_path / str(given))
+        train_spec = spec(
+            workspace, method, settings, model=architecture, gradient_checkpointing=checkpointing, accumulate=2
+        )
+        run = start(train_spec, tmp_path / str(checkpointing))
         run._open()
         run._start()
-        assert any(passes) == given and seen == {False}
+        assert any(passes) == checkpointing and training_modes == {False}
         blocks = [m for m in run._base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
         assert blocks and not any(block.training for block in blocks)
         starts.append(adapters.tensors(run._base.model))

@@ -21,7 +21,7 @@ MODELS = {
     "opt": ("OPT", texts.IDS | {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}),
     "bloom": ("Bloom", texts.IDS | {"hidden_size": 32, "n_layer": 2, "n_head": 2}),
 }  # fmt: skip
-WHOLE = {"mamba": ("Mamba", texts.IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4})}
+STATE_SPACE = {"mamba": ("Mamba", texts.IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4})}
 
 
 def random_model(name: str, settings: dict[str, Any]) -> Any:
@@ -35,9 +35,9 @@ def random_model(name: str, settings: dict[str, Any]) -> Any:
 
 
 def prompts(count: int, seed: int = 0) -> list[torch.Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, 10, (count,), generator=draw).tolist()
-    return [torch.randint(20, VOCABULARY, (length,), generator=draw) for length in lengths]
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 10, (count,), generator=generator).tolist()
+    return [torch.randint(20, VOCABULARY, (length,), generator=generator) for length in lengths]
 
 
 def padded(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -54,15 +54,15 @@ def until_end(tokens: list[int]) -> list[int]:
     return list(takewhile(lambda token: token not in ENDS, tokens))
 
 
-@pytest.mark.parametrize("name", [*MODELS, *WHOLE])
+@pytest.mark.parametrize("name", [*MODELS, *STATE_SPACE])
 def test_rows_that_have_ended_are_dropped(name: str) -> None:
-    """Not from models whose state is no plain cache of keys and values."""
-    model = random_model(*(MODELS | WHOLE)[name])
-    rows, sizes, seen = prompts(24), list[int](), list[int]()
-    model.register_forward_pre_hook(lambda _, args, given: sizes.append(len(given["input_ids"])), with_kwargs=True)
+    """Models whose state is not a plain cache of keys and values keep all rows."""
+    model = random_model(*(MODELS | STATE_SPACE)[name])
+    rows, sizes, observed = prompts(24), list[int](), list[int]()
+    model.register_forward_pre_hook(lambda _, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True)
 
     def observe(tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        seen.append(len(tokens))
+        observed.append(len(tokens))
         return logits
 
     with generating(model, greedy(ENDS, 0, None, LONGEST)), torch.no_grad():
@@ -72,5 +72,5 @@ def test_rows_that_have_ended_are_dropped(name: str) -> None:
     assert [until_end(tokens) for tokens in completions] == [until_end(tokens) for tokens in alone]
     lengths = [len(until_end(tokens)) for tokens in alone]
     assert min(lengths) < 3 < max(lengths) and max(map(len, completions)) <= LONGEST
-    assert seen[: len(together)] == together == sorted(together, reverse=True)
+    assert observed[: len(together)] == together == sorted(together, reverse=True)
     assert (together[-1] <= len(rows) / 2) == (name in MODELS)

@@ -1,4 +1,4 @@
-"""Logits of predicted tokens only: the library's loss and gradients, without a tensor of all logits."""
+"""Logits of predicted tokens only: loss and gradients equal those of transformers, without a tensor of all logits."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def loss_of(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_are_the_librarys(family: str, tmp_path: Path) -> None:
+def test_loss_and_gradients_equal_those_of_transformers(family: str, tmp_path: Path) -> None:
     model, batch = build(family, tmp_path)
     computed: list[tuple[int, ...]] = []
     handle = model.get_output_embeddings().register_forward_hook(lambda *call: computed.append(call[2].shape))
     loss, outputs = loss_of(model, batch)
-    ours = gradients(model, loss)
+    actual_gradients = gradients(model, loss)
     handle.remove()
     tokens = len(batch["labels"])
     assert computed == [(1, tokens, model.config.vocab_size)] and outputs.logits.shape == computed[0]
     assert not any("cache" in name or "past" in name for name in outputs)
     expected = model(**texts.library_batch(batch)).loss
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
-    theirs = gradients(model, expected)
-    assert ours.keys() == theirs.keys()
-    for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-7)
+    expected_gradients = gradients(model, expected)
+    assert actual_gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(actual_gradients[name], gradient, rtol=1e-5, atol=1e-7)
     assert not model.get_output_embeddings()._forward_pre_hooks
 
 

@@ -29,5 +29,5 @@ def test_adapted_layers_of_one_parent_share_the_conversion() -> None:
     model = nn.ModuleDict({"first": layers(), "second": layers()})
     for name in ("first.query", "first.value", "second.query"):
         adapters.attach(model, name, LowRankUpdate.lora(3, 3, 1, 1, torch.Generator()))
-    query, value, other = (adapters.adapted(model)[name].convert for name in adapters.adapted(model))
-    assert query is value and query is not other
+    query, value, second_query = (adapters.adapted(model)[name].convert for name in adapters.adapted(model))
+    assert query is value and query is not second_query

@@ -1,4 +1,4 @@
-"""Batched factors, and the penalty, against autograd on one matrix at a time."""
+"""Batched factors and the orthogonality penalty, compared with autograd on one matrix at a time."""
 
 import torch
 from torch import nn
@@ -10,11 +10,11 @@ SHAPES = [(4, 6, 2), (6, 4, 3), (4, 4, 1), (6, 6, 0)]  # in, out, rank
 
 
 def updates() -> list[LowRankUpdate]:
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     return [
         LowRankUpdate(
-            nn.Parameter(torch.randn(r, i, generator=draw)), nn.Parameter(torch.randn(o, r, generator=draw)), 1.0,
-            nn.Parameter(torch.randn(r, generator=draw)),
+            nn.Parameter(torch.randn(r, i, generator=generator)), nn.Parameter(torch.randn(o, r, generator=generator)),
+            1.0, nn.Parameter(torch.randn(r, generator=generator)),
         )
         for i, o, r in SHAPES
     ]  # fmt: skip
@@ -25,15 +25,15 @@ def test_splitting_is_the_inverse_of_stacking() -> None:
     stacks = BatchedFactors([(m.shape[0], m.shape[1]) for m in matrices])
     stacked = stacks.stack(matrices)
     assert sorted(m.shape[1] for m in stacked) == [1, 4, 6]
-    assert all(torch.equal(ours, matrix) for ours, matrix in zip(stacks.split(stacked), matrices, strict=True))
+    assert all(torch.equal(restored, matrix) for restored, matrix in zip(stacks.split(stacked), matrices, strict=True))
 
 
-def test_the_penalty_and_its_gradient_are_autograds() -> None:
-    ours, plain = updates(), updates()
-    value = Orthogonality()(ours)
+def test_the_penalty_and_its_gradient_equal_autograd() -> None:
+    batched, reference = updates(), updates()
+    value = Orthogonality()(batched)
     norms = [
         torch.linalg.norm(gram - torch.eye(len(gram)))
-        for update in plain
+        for update in reference
         if update.rank
         for gram in (update.A @ update.A.T, update.B.T @ update.B)
     ]
@@ -41,10 +41,10 @@ def test_the_penalty_and_its_gradient_are_autograds() -> None:
     torch.testing.assert_close(value, expected)
     (3 * value).backward()
     (3 * expected).backward()
-    for mine, theirs in zip(ours, plain, strict=True):
-        if mine.rank:
-            torch.testing.assert_close(mine.A.grad, theirs.A.grad)
-            torch.testing.assert_close(mine.B.grad, theirs.B.grad)
+    for batched_update, reference_update in zip(batched, reference, strict=True):
+        if batched_update.rank:
+            torch.testing.assert_close(batched_update.A.grad, reference_update.A.grad)
+            torch.testing.assert_close(batched_update.B.grad, reference_update.B.grad)
 
 
 def test_an_orthogonal_factor_has_no_gradient() -> None:

@@ -1,4 +1,4 @@
-"""Bottlenecks against the same function written with hooks, in every architecture that has insertion points."""
+"""Bottlenecks, compared with hooks that compute the same, in every architecture that has insertion points."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from autorank.modeling.layers.bottleneck import Bottleneck, insertion_points, pa
 from tests import tiny
 
 SIZE = 3
-SMALL = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+VOCAB = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 
 
-def built(architecture: str) -> nn.Module:
+def build_classifier(architecture: str) -> nn.Module:
     """A tiny classifier of 2 blocks (encoder-decoders: 2 and 2)."""
     import transformers as t
 
-    usual = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = {
-        "bert": lambda: t.BertConfig(**SMALL, **usual),
-        "electra": lambda: t.ElectraConfig(**SMALL, **usual, embedding_size=16),
-        "deberta-v2": lambda: t.DebertaV2Config(**SMALL, **usual, relative_attention=True, pos_att_type=["p2c", "c2p"]),
-        "modernbert": lambda: t.ModernBertConfig(**SMALL, **usual, cls_token_id=2, sep_token_id=3),
-        "qwen2": lambda: t.Qwen2Config(**SMALL, **usual, num_key_value_heads=1),
-        "gpt2": lambda: t.GPT2Config(**SMALL, n_embd=16, n_layer=2, n_head=2),
-        "distilbert": lambda: t.DistilBertConfig(**SMALL, dim=16, hidden_dim=32, n_layers=2, n_heads=2),
+        "bert": lambda: t.BertConfig(**VOCAB, **sizes),
+        "electra": lambda: t.ElectraConfig(**VOCAB, **sizes, embedding_size=16),
+        "deberta-v2": lambda: t.DebertaV2Config(**VOCAB, **sizes, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+        "modernbert": lambda: t.ModernBertConfig(**VOCAB, **sizes, cls_token_id=2, sep_token_id=3),
+        "qwen2": lambda: t.Qwen2Config(**VOCAB, **sizes, num_key_value_heads=1),
+        "gpt2": lambda: t.GPT2Config(**VOCAB, n_embd=16, n_layer=2, n_head=2),
+        "distilbert": lambda: t.DistilBertConfig(**VOCAB, dim=16, hidden_dim=32, n_layers=2, n_heads=2),
         "bart": lambda: t.BartConfig(
-            **SMALL, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+            **VOCAB, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
             encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=64,
         ),
         "t5": lambda: t.T5Config(
-            **SMALL, d_model=16, d_ff=32, num_layers=2, num_heads=2, d_kv=8, decoder_start_token_id=0
+            **VOCAB, d_model=16, d_ff=32, num_layers=2, num_heads=2, d_kv=8, decoder_start_token_id=0
         ),
     }[architecture]()  # fmt: skip
     torch.manual_seed(0)
     model: nn.Module = t.AutoModelForSequenceClassification.from_config(config).eval()
-    for parameter in model.parameters():  # LayerNorms too, so that where they stand matters
+    for parameter in model.parameters():  # LayerNorms too, so that their position matters
         parameter.data += 0.1 * torch.randn(parameter.shape)
     return model
 
@@ -56,85 +56,85 @@ IDS[:, -1] = 3  # BART and T5 classify at the last end of a text
 
 def logits(model: nn.Module) -> Tensor:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
-        found: Tensor = model(input_ids=IDS).logits
-    return found
+        result: Tensor = model(input_ids=IDS).logits
+    return result
 
 
-def put(model: nn.Module, attention: bool, twice: bool) -> dict[str, Bottleneck]:
-    """Bottlenecks that are far from the identity, at all insertion points."""
-    made = {}
+def attach_bottlenecks(model: nn.Module, attention: bool, twice: bool) -> dict[str, Bottleneck]:
+    """Attach bottlenecks that are far from the identity at all insertion points."""
+    bottlenecks = {}
     for point in insertion_points(model, attention):
-        made[point.name] = Bottleneck(point.width, SIZE, "silu" if attention else "relu")
-        made[point.name].initialize(0.5, torch.Generator().manual_seed(len(made)))
-        adapters.attach_bottleneck(model, point.name, made[point.name], twice and point.post_norm)
-    return made
+        bottlenecks[point.name] = Bottleneck(point.width, SIZE, "silu" if attention else "relu")
+        bottlenecks[point.name].initialize(0.5, torch.Generator().manual_seed(len(bottlenecks)))
+        adapters.attach_bottleneck(model, point.name, bottlenecks[point.name], twice and point.post_norm)
+    return bottlenecks
 
 
-def after(bottleneck: Bottleneck, activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A hook that adds the bottleneck, in numbers of its own."""
+def bottleneck_hook(bottleneck: Bottleneck, activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A forward hook that adds the output of the bottleneck, computed independently."""
 
     def hook(module: nn.Module, inputs: Any, y: Tensor) -> Tensor:
-        return y + added(y, bottleneck, activation)
+        return y + bottleneck_output(y, bottleneck, activation)
 
     return hook
 
 
-def added(z: Tensor, bottleneck: Bottleneck, activation: Callable[[Tensor], Tensor]) -> Tensor:
+def bottleneck_output(z: Tensor, bottleneck: Bottleneck, activation: Callable[[Tensor], Tensor]) -> Tensor:
     down, up = bottleneck.down, bottleneck.up
     return activation(z @ down.weight.T + down.bias) @ up.weight.T + up.bias
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_houlsby_is_what_hooks_do(architecture: str) -> None:
-    """Behind the dropout of post-norm encoders, which is before their addition and LayerNorm; else the projection."""
-    model = built(architecture)
-    plain = logits(model)
-    made = put(model, attention=True, twice=False)
-    ours = logits(model)
+def test_houlsby_equals_hooks(architecture: str) -> None:
+    """In post-norm encoders after the dropout, before residual and LayerNorm; otherwise after the projection."""
+    model = build_classifier(architecture)
+    base_logits = logits(model)
+    bottlenecks = attach_bottlenecks(model, attention=True, twice=False)
+    adapted_logits = logits(model)
     adapters.detach_all(model)
-    assert torch.equal(logits(model), plain)
-    for name, bottleneck in made.items():
+    assert torch.equal(logits(model), base_logits)
+    for name, bottleneck in bottlenecks.items():
         end = f"{name}.dropout" if architecture in POST_NORM else name
-        model.get_submodule(end).register_forward_hook(after(bottleneck, F.silu))
-    torch.testing.assert_close(ours, logits(model), rtol=1e-5, atol=1e-5)
-    assert (ours - plain).abs().max() > 1e-3
-    assert len(made) == (8 if architecture in ("bart", "t5") else 4)
-    cross = [name for name in made if "Enc" in name or "encoder_attn" in name]
+        model.get_submodule(end).register_forward_hook(bottleneck_hook(bottleneck, F.silu))
+    torch.testing.assert_close(adapted_logits, logits(model), rtol=1e-5, atol=1e-5)
+    assert (adapted_logits - base_logits).abs().max() > 1e-3
+    assert len(bottlenecks) == (8 if architecture in ("bart", "t5") else 4)
+    cross = [name for name in bottlenecks if "Enc" in name or "encoder_attn" in name]
     assert not cross
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_pfeiffer_normalises_before_in_post_norm_encoders(architecture: str) -> None:
     """h = dense(x), z = LayerNorm(h + residual), LayerNorm(h + bottleneck(z) + residual)."""
-    model = built(architecture)
-    made = put(model, attention=False, twice=True)
-    ours = logits(model)
+    model = build_classifier(architecture)
+    bottlenecks = attach_bottlenecks(model, attention=False, twice=True)
+    adapted_logits = logits(model)
     adapters.detach_all(model)
-    for name, bottleneck in made.items():
+    for name, bottleneck in bottlenecks.items():
         end = model.get_submodule(name)
         if architecture not in POST_NORM:
-            end.register_forward_hook(after(bottleneck, F.relu))
+            end.register_forward_hook(bottleneck_hook(bottleneck, F.relu))
             continue
 
         def forward(x: Tensor, residual: Tensor, end: Any = end, bottleneck: Bottleneck = bottleneck) -> Tensor:
             h = F.linear(x, end.dense.weight, end.dense.bias)
             size, norm = h.shape[-1:], end.LayerNorm
             z = F.layer_norm(h + residual, size, norm.weight, norm.bias, norm.eps)
-            h = h + added(z, bottleneck, F.relu)
+            h = h + bottleneck_output(z, bottleneck, F.relu)
             return F.layer_norm(h + residual, size, norm.weight, norm.bias, norm.eps)
 
         end.forward = forward
-    torch.testing.assert_close(ours, logits(model), rtol=1e-5, atol=1e-5)
-    assert len(made) == (4 if architecture in ("bart", "t5") else 2)
-    assert not [name for name in made if "att" in name.lower()]
+    torch.testing.assert_close(adapted_logits, logits(model), rtol=1e-5, atol=1e-5)
+    assert len(bottlenecks) == (4 if architecture in ("bart", "t5") else 2)
+    assert not [name for name in bottlenecks if "att" in name.lower()]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "t5", "gpt2"])
-def test_all_of_a_bottleneck_trains(architecture: str) -> None:
-    model = built(architecture)
+def test_all_parameters_of_a_bottleneck_train(architecture: str) -> None:
+    model = build_classifier(architecture)
     model.requires_grad_(False)
     points = insertion_points(model)
-    put(model, attention=True, twice=False)
+    attach_bottlenecks(model, attention=True, twice=False)
     new = adapters.added_parameters(model)
     assert sum(p.numel() for p in new.values()) == parameters(points, SIZE) == len(points) * (2 * 16 * SIZE + SIZE + 16)
     model.train()
@@ -142,27 +142,27 @@ def test_all_of_a_bottleneck_trains(architecture: str) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in new.values())
 
 
-def test_the_start_is_cut_off_at_two_deviations() -> None:
+def test_initial_weights_are_truncated_at_two_deviations() -> None:
     bottleneck = Bottleneck(400, 50, "relu")
     bottleneck.initialize(0.01, torch.Generator().manual_seed(0))
     for layer in (bottleneck.down, bottleneck.up):
         assert layer.weight.abs().max() <= 0.02
-        assert layer.weight.std().item() == pytest.approx(0.01 * 0.8796, rel=0.02)  # of a normal cut off there
+        assert layer.weight.std().item() == pytest.approx(0.01 * 0.8796, rel=0.02)  # of a truncated normal
         assert not layer.bias.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_layout_rebuilds_them(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_a_layout_rebuilds_bottlenecks(dtype: torch.dtype, tmp_path: Path) -> None:
     model = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2, dtype=dtype)
-    put(model.model, attention=False, twice=True)
+    attach_bottlenecks(model.model, attention=False, twice=True)
     model.model.eval()
-    ours, values = logits(model.model), {name: p.clone() for name, p in adapters.tensors(model.model).items()}
+    expected, values = logits(model.model), {name: p.clone() for name, p in adapters.tensors(model.model).items()}
     layout = adapters.layout(model.model)
     adapters.detach_all(model.model)
     adapters.rebuild(model.model, layout)
     model.check_unfrozen()
     adapters.load_tensors(model.model, values)
-    assert torch.equal(logits(model.model), ours)
+    assert torch.equal(logits(model.model), expected)
     assert adapters.ranks(model.model) == {} and not adapters.adapted(model.model)
     model.reset(0)
     assert not adapters.added_parameters(model.model)

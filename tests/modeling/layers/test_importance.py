@@ -1,4 +1,4 @@
-"""Importance against autograd on a materialised ΔW."""
+"""Importance, compared with autograd on a materialised ΔW."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Net(nn.Module):
 
     def __init__(self, dtype: torch.dtype = torch.float64, e: bool = True) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
 
         def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64).to(dtype))
+            return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype))
 
         for scale, (name, (i, o, r)) in enumerate(SHAPES.items(), start=1):
             base = nn.Linear(i, o).requires_grad_(False)
@@ -44,7 +44,7 @@ class Net(nn.Module):
         return self.third(self.second(h.tanh()).tanh()).square().mean()
 
 
-def plain(net: Net, batches: list[tuple[Tensor, ...]], loss: Callable[[Tensor], Tensor] = lambda y: y) -> Tensor:
+def reference(net: Net, batches: list[tuple[Tensor, ...]], loss: Callable[[Tensor], Tensor] = lambda y: y) -> Tensor:
     """Σ |ΔW ∘ G| with every ΔW a leaf of the graph; the micro-batches' gradients are added up first."""
     deltas = [
         (layer.update.scale * layer.update.B * (1 if layer.update.e is None else layer.update.e) @ layer.update.A)
@@ -66,7 +66,7 @@ def plain(net: Net, batches: list[tuple[Tensor, ...]], loss: Callable[[Tensor], 
     return torch.stack([(delta * delta.grad).abs().sum() for delta in deltas]).detach()
 
 
-def measured(net: Net, batches: list[tuple[Tensor, ...]]) -> Tensor:
+def measure(net: Net, batches: list[tuple[Tensor, ...]]) -> Tensor:
     watcher = Importance([layer.update for layer in net.layers])
     watcher.watch(len(batches))
     for batch in batches:
@@ -83,33 +83,33 @@ def inputs(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Te
 @pytest.mark.parametrize("e", [False, True])
 def test_importance_equals_autograd(e: bool) -> None:
     net, batches = Net(e=e), [(inputs(4, 3, 6),)]
-    torch.testing.assert_close(measured(net, batches).double(), plain(net, batches), rtol=1e-5, atol=0)
+    torch.testing.assert_close(measure(net, batches).double(), reference(net, batches), rtol=1e-5, atol=0)
 
 
 def test_a_layer_that_is_called_twice() -> None:
     net, batches = Net(), [(inputs(4, 3, 6), inputs(1, 9, 6, seed=2))]
-    together = plain(net, batches)
-    torch.testing.assert_close(measured(net, batches).double(), together, rtol=1e-5, atol=0)
-    assert not torch.allclose(together[0], plain(net, [(batches[0][0],)])[0], rtol=1e-2)  # the positions matter
+    together = reference(net, batches)
+    torch.testing.assert_close(measure(net, batches).double(), together, rtol=1e-5, atol=0)
+    assert not torch.allclose(together[0], reference(net, [(batches[0][0],)])[0], rtol=1e-2)  # the positions matter
 
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_micro_batches_add_up_before_the_absolute_value(twice: bool) -> None:
     positions = (inputs(1, 9, 6, seed=2),) if twice else ()
     net, batches = Net(), [(inputs(2, 3, 6, seed=seed), *positions) for seed in (3, 4, 5)]
-    whole = plain(net, batches)
-    torch.testing.assert_close(measured(net, batches).double(), whole, rtol=1e-5, atol=0)
-    apart = sum(plain(net, [batch]) for batch in batches)
-    assert (whole < 0.99 * apart).any()
+    accumulated = reference(net, batches)
+    torch.testing.assert_close(measure(net, batches).double(), accumulated, rtol=1e-5, atol=0)
+    separate = sum(reference(net, [batch]) for batch in batches)
+    assert (accumulated < 0.99 * separate).any()
 
 
 @pytest.mark.parametrize("tile", [1, 6, 13, 20])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_tiles_change_nothing(tile: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a row at a time to a last tile that is smaller."""
+    """From one row per tile to a smaller last tile."""
     net, batches = Net(), [(inputs(4, 3, 6, seed=seed), inputs(1, 9, 6)) for seed in range(parts)]
     monkeypatch.setattr(importance, "TILE", tile)
-    torch.testing.assert_close(measured(net, batches).double(), plain(net, batches), rtol=1e-5, atol=0)
+    torch.testing.assert_close(measure(net, batches).double(), reference(net, batches), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -120,32 +120,32 @@ def test_bf16_is_close(parts: int) -> None:
         layer.base.bfloat16()
     batches = [(inputs(8, 3, 6, dtype=torch.float32, seed=seed),) for seed in range(parts)]
     with torch.autocast("cpu", torch.bfloat16):
-        ours = measured(net, batches)
-    assert ours.dtype == torch.float32
-    theirs = plain(exact, [(x.double(),) for (x,) in batches])
-    torch.testing.assert_close(ours.double(), theirs, rtol=0.05, atol=0)
+        actual = measure(net, batches)
+    assert actual.dtype == torch.float32
+    expected = reference(exact, [(x.double(),) for (x,) in batches])
+    torch.testing.assert_close(actual.double(), expected, rtol=0.05, atol=0)
 
 
-def test_a_scaled_loss_scales_it() -> None:
+def test_a_scaled_loss_scales_importance() -> None:
     """So that fp16's loss scale can be divided out."""
     net, batches = Net(), [(inputs(4, 3, 6),)]
-    scaled = plain(net, batches, lambda loss: 1024 * loss)
+    scaled = reference(net, batches, lambda loss: 1024 * loss)
     watcher = Importance([layer.update for layer in net.layers])
     watcher.watch(1)
     (1024 * net(*batches[0])).backward()
     torch.testing.assert_close(watcher.take().double(), scaled, rtol=1e-5, atol=0)
 
 
-def test_components_that_do_not_count_take_part() -> None:
+def test_inactive_components_contribute() -> None:
     net, batches = Net(), [(inputs(4, 3, 6),)]
-    expected = plain(net, batches)
+    expected = reference(net, batches)
     net.first.update.active = torch.tensor([True, False, False])
-    torch.testing.assert_close(measured(net, batches).double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(measure(net, batches).double(), expected, rtol=1e-5, atol=0)
 
 
-def test_a_penalty_takes_no_part() -> None:
+def test_a_penalty_does_not_contribute() -> None:
     net, batches = Net(), [(inputs(4, 3, 6),)]
-    expected = plain(net, batches)
+    expected = reference(net, batches)
     watcher = Importance([layer.update for layer in net.layers])
     watcher.watch(1)
     net(*batches[0]).backward()
@@ -153,42 +153,42 @@ def test_a_penalty_takes_no_part() -> None:
     torch.testing.assert_close(watcher.take().double(), expected, rtol=1e-5, atol=0)
 
 
-def test_steps_are_measured_apart_and_only_when_watched() -> None:
+def test_steps_are_measured_separately_and_only_when_watched() -> None:
     net, first, second = Net(), (inputs(4, 3, 6),), (inputs(4, 3, 6, seed=7),)
     watcher = Importance([layer.update for layer in net.layers])
-    found = []
+    measurements = []
     for watch, batch in ((True, first), (False, second), (True, second), (True, first)):
         if watch:
             watcher.watch(1)
         assert watcher.watching == watch
         net(*batch).backward()
         if watch:
-            found.append(watcher.take().double())
+            measurements.append(watcher.take().double())
         assert not watcher.watching
-    assert torch.equal(found[0], found[2])
-    torch.testing.assert_close(found[1], plain(net, [second]), rtol=1e-5, atol=0)
+    assert torch.equal(measurements[0], measurements[2])
+    torch.testing.assert_close(measurements[1], reference(net, [second]), rtol=1e-5, atol=0)
 
 
-def test_an_evaluation_in_between_leaves_no_trace() -> None:
+def test_an_evaluation_in_between_has_no_effect() -> None:
     net, batches = Net(), [(inputs(4, 3, 6),)]
     watcher = Importance([layer.update for layer in net.layers])
     watcher.watch(1)
     with torch.no_grad():
         net(inputs(4, 3, 6, seed=9))
     net(*batches[0]).backward()
-    torch.testing.assert_close(watcher.take().double(), plain(net, batches), rtol=1e-5, atol=0)
+    torch.testing.assert_close(watcher.take().double(), reference(net, batches), rtol=1e-5, atol=0)
 
 
-def test_gradients_are_those_without_it() -> None:
+def test_gradients_are_those_without_importance() -> None:
     def gradients(net: Net) -> list[Tensor]:
         return [p.grad for layer in net.layers for p in layer.update.parameters() if p.grad is not None]
 
-    watched, free, x = Net(), Net(), inputs(4, 3, 6)
-    measured(watched, [(x,)])
-    free(x).backward()
-    ours, theirs = gradients(watched), gradients(free)
-    assert len(ours) == 9
-    for a, b in zip(ours, theirs, strict=True):  # unwatched layers compute base and update in one function
+    watched, unwatched, x = Net(), Net(), inputs(4, 3, 6)
+    measure(watched, [(x,)])
+    unwatched(x).backward()
+    actual, expected = gradients(watched), gradients(unwatched)
+    assert len(actual) == 9
+    for a, b in zip(actual, expected, strict=True):  # unwatched layers compute base and update in one function
         torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
 
 

@@ -1,4 +1,4 @@
-"""The layer against autograd on the materialised matrix."""
+"""The LoRA layer, compared with autograd on the materialised matrix."""
 
 import pytest
 import torch
@@ -11,10 +11,10 @@ IN, OUT, RANK = 7, 5, 3
 
 
 def make(e: bool = False, u: bool = False, seed: int = 0) -> LowRankUpdate:
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
 
     def parameter(*shape: int) -> nn.Parameter:
-        return nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64))
+        return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64))
 
     return LowRankUpdate(
         parameter(RANK, IN), parameter(OUT, RANK), 0.7, parameter(RANK) if e else None, parameter(OUT) if u else None
@@ -37,12 +37,12 @@ def test_output_and_gradients_equal_the_materialised_matrix(e: bool, u: bool) ->
     torch.testing.assert_close(update.delta_weight(), delta)
     torch.testing.assert_close(update.output(x), x @ delta.T)
     weights = torch.randn_like(actual)
-    for ours, theirs in zip(
+    for gradient, expected_gradient in zip(
         torch.autograd.grad((actual * weights).sum(), leaves),
         torch.autograd.grad((expected * weights).sum(), leaves),
         strict=True,
     ):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradient, expected_gradient)
 
 
 def test_gradcheck() -> None:
@@ -65,11 +65,11 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(layer(x), layer.update(x, layer.base(x)))
 
 
-def test_lora_starts_as_the_base_and_draws_by_seed() -> None:
-    made = [LowRankUpdate.lora(IN, OUT, RANK, 16, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
-    assert torch.equal(made[0].A, made[1].A) and not torch.equal(made[0].A, made[2].A)
-    assert made[0].scale == 16 / RANK and not made[0].delta_weight().any()
-    assert made[0].A.abs().max() <= 1 / IN**0.5  # Kaiming-uniform with a = sqrt(5)
+def test_lora_starts_as_the_base_and_is_initialized_by_seed() -> None:
+    updates = [LowRankUpdate.lora(IN, OUT, RANK, 16, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(updates[0].A, updates[1].A) and not torch.equal(updates[0].A, updates[2].A)
+    assert updates[0].scale == 16 / RANK and not updates[0].delta_weight().any()
+    assert updates[0].A.abs().max() <= 1 / IN**0.5  # Kaiming-uniform with a = sqrt(5)
 
 
 def test_half_precision_base_with_float32_factors() -> None:
@@ -106,8 +106,8 @@ def test_rank_zero_is_the_base() -> None:
     assert torch.equal(update(torch.randn(2, IN, dtype=torch.float64), y), y)
 
 
-def with_reserves(e: bool = True) -> LowRankUpdate:
-    """Of three components the second is there for training alone."""
+def with_inactive_component(e: bool = True) -> LowRankUpdate:
+    """An update of three components, of which the second is inactive: used in training only."""
     update = make(e)
     update.active = torch.tensor([True, False, True])
     return update
@@ -115,21 +115,21 @@ def with_reserves(e: bool = True) -> LowRankUpdate:
 
 @pytest.mark.parametrize("e", [False, True])
 def test_inactive_components_exist_only_in_training(e: bool) -> None:
-    update, whole, without = with_reserves(e), make(e), make(e)
-    without.keep(torch.tensor([0, 2]))
+    update, all_active, pruned = with_inactive_component(e), make(e), make(e)
+    pruned.keep(torch.tensor([0, 2]))
     x, y = torch.randn(2, 4, IN, dtype=torch.float64), torch.randn(2, 4, OUT, dtype=torch.float64)
-    torch.testing.assert_close(update.train()(x, y), whole(x, y))
-    torch.testing.assert_close(update.eval()(x, y), without(x, y))
-    assert not torch.allclose(whole(x, y), without(x, y))
+    torch.testing.assert_close(update.train()(x, y), all_active(x, y))
+    torch.testing.assert_close(update.eval()(x, y), pruned(x, y))
+    assert not torch.allclose(all_active(x, y), pruned(x, y))
     assert update.rank == 2 and update.components == 3
-    for ours, theirs in zip(update.folded(), without.folded(), strict=True):
-        assert torch.equal(ours, theirs)
-    torch.testing.assert_close(update.delta_weight(), without.delta_weight())
-    torch.testing.assert_close(update.output(x), without.output(x))
+    for factor, expected_factor in zip(update.folded(), pruned.folded(), strict=True):
+        assert torch.equal(factor, expected_factor)
+    torch.testing.assert_close(update.delta_weight(), pruned.delta_weight())
+    torch.testing.assert_close(update.output(x), pruned.output(x))
 
 
-def test_an_adapted_layer_hands_its_mode_on() -> None:
-    layer = AdaptedLinear(nn.Linear(IN, OUT).double(), with_reserves())
+def test_an_adapted_layer_sets_the_mode_of_its_update() -> None:
+    layer = AdaptedLinear(nn.Linear(IN, OUT).double(), with_inactive_component())
     x = torch.randn(2, IN, dtype=torch.float64)
     trained = layer.train()(x)
     evaluated = layer.eval()(x)
@@ -137,13 +137,13 @@ def test_an_adapted_layer_hands_its_mode_on() -> None:
     assert not torch.allclose(trained, evaluated)
 
 
-def test_components_that_do_not_count_are_trained() -> None:
-    update, whole = with_reserves().train(), make(e=True)
+def test_inactive_components_are_trained() -> None:
+    update, reference = with_inactive_component().train(), make(e=True)
     x, y = torch.randn(4, IN, dtype=torch.float64), torch.zeros(4, OUT, dtype=torch.float64)
     update(x, y).square().sum().backward()
-    whole(x, y).square().sum().backward()
-    for ours, theirs in zip(update.parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+    reference(x, y).square().sum().backward()
+    for actual, expected in zip(update.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad)
 
 
 def test_without_active_components_evaluation_is_that_of_the_base() -> None:
@@ -155,18 +155,18 @@ def test_without_active_components_evaluation_is_that_of_the_base() -> None:
     assert not torch.allclose(update.train()(x, y), y)
 
 
-def test_keep_and_grow_carry_along_what_counts() -> None:
-    update = with_reserves()
+def test_keep_and_grow_preserve_the_active_mask() -> None:
+    update = with_inactive_component()
     before = update.delta_weight()
     update.grow(torch.randn(2, IN), torch.randn(OUT, 2), torch.randn(2))
     assert update.active is not None and update.active.tolist() == [True, False, True, False, False]
-    torch.testing.assert_close(update.delta_weight(), before)  # new components do not count either
+    torch.testing.assert_close(update.delta_weight(), before)  # new components are inactive too
     update.keep(torch.tensor([4, 2, 0]))
     assert update.active.tolist() == [False, True, True]
     torch.testing.assert_close(update.delta_weight(), before)
     update.active = None
     update.grow(torch.randn(1, IN), torch.randn(OUT, 1), torch.ones(1))
-    assert update.active is None and update.rank == 4  # at once
+    assert update.active is None and update.rank == 4  # new components are active at once
 
 
 def test_new_components_need_a_factor_e_where_there_is_one() -> None:
@@ -174,7 +174,7 @@ def test_new_components_need_a_factor_e_where_there_is_one() -> None:
         make(e=True).grow(torch.randn(1, IN), torch.randn(OUT, 1))
 
 
-def test_other_components_go_into_the_same_parameters() -> None:
+def test_replaced_components_use_the_same_parameters() -> None:
     update = make()
     A, B = update.A, update.B
     update.output(torch.ones(1, IN, dtype=torch.float64)).sum().backward()

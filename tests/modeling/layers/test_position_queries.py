@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2") / "model"
 
 
-def loaded(folder: Path) -> base_model.BaseModel:
+def load_base(folder: Path) -> base_model.BaseModel:
     base = base_model.load(str(folder), outputs=2)
     base.reset(0)
     base.model.eval()
@@ -46,9 +46,9 @@ def logits(model: Any) -> Tensor:
     return out
 
 
-def by_hand(folder: Path, adapted: nn.Module) -> Tensor:
-    """Logits of a model whose queries of content alone have W0 + ΔW, told from positions by their batch of two."""
-    model = loaded(folder).model
+def expected_logits(folder: Path, adapted: nn.Module) -> Tensor:
+    """Logits with W0 + ΔW applied to content queries only: content has a batch size of two, positions of one."""
+    model = load_base(folder).model
 
     def add(delta: Tensor, layer: nn.Module, inputs: tuple[Tensor], y: Tensor) -> Tensor:
         return y + inputs[0] @ delta.T if len(inputs[0]) == 2 else y
@@ -59,28 +59,30 @@ def by_hand(folder: Path, adapted: nn.Module) -> Tensor:
 
 
 def test_only_the_queries_of_the_content_are_adapted(folder: Path) -> None:
-    base, whole = loaded(folder), loaded(folder)
-    plain = logits(base.model)
+    base, full = load_base(folder), load_base(folder)
+    base_logits = logits(base.model)
     adapt(base.model, "query_proj", position_queries=False)
-    adapt(whole.model, "query_proj", position_queries=True)
-    torch.testing.assert_close(logits(base.model), by_hand(folder, base.model))
-    assert (logits(base.model) - logits(whole.model)).abs().max() > 1e-3
+    adapt(full.model, "query_proj", position_queries=True)
+    torch.testing.assert_close(logits(base.model), expected_logits(folder, base.model))
+    assert (logits(base.model) - logits(full.model)).abs().max() > 1e-3
     adapters.detach_all(base.model)
-    assert torch.equal(logits(base.model), plain)
+    assert torch.equal(logits(base.model), base_logits)
     adapt(base.model, "query_proj", position_queries=True)
-    assert torch.equal(logits(base.model), logits(whole.model))
+    assert torch.equal(logits(base.model), logits(full.model))
 
 
 @pytest.mark.parametrize("child", ["key_proj", "value_proj"])
-def test_other_projections_are_adapted_as_a_whole(child: str, folder: Path) -> None:
-    some, whole = loaded(folder), loaded(folder)
-    adapt(some.model, child, position_queries=False)
-    adapt(whole.model, child, position_queries=True)
-    assert torch.equal(logits(some.model), logits(whole.model))
+def test_other_projections_are_adapted_completely(child: str, folder: Path) -> None:
+    content_only, full = load_base(folder), load_base(folder)
+    adapt(content_only.model, child, position_queries=False)
+    adapt(full.model, child, position_queries=True)
+    assert torch.equal(logits(content_only.model), logits(full.model))
 
 
-def test_an_adapter_file_keeps_them_and_has_no_other_form(folder: Path, tmp_path: Path) -> None:
-    base = loaded(folder)
+def test_an_adapter_file_keeps_the_setting_but_cannot_be_merged_or_exported_to_peft(
+    folder: Path, tmp_path: Path
+) -> None:
+    base = load_base(folder)
     adapt(base.model, "query_proj", position_queries=False)
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, base, adapter_file.Origin(str(folder), 2, ("no", "yes"), 0))

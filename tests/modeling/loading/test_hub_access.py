@@ -1,4 +1,4 @@
-"""Errors of the Hub's clients, made clear. The clients themselves are in tests/tasks/test_hub.py."""
+"""Errors of the Hub clients become clear messages. The clients themselves are tested in tests/tasks/test_hub.py."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from autorank.modeling.loading.hub_access import hub_access, hub_error
 RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://hub"))
 
 
-def wrapped(cause: BaseException) -> OSError:
-    """As transformers wraps what the Hub's client raises."""
+def wrap(cause: BaseException) -> OSError:
+    """Wrap an error of the Hub client as transformers does."""
     error = OSError("something went wrong\nwith a long explanation")
     error.__cause__ = cause
     return error
@@ -28,10 +28,10 @@ def wrapped(cause: BaseException) -> OSError:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (wrapped(errors.GatedRepoError("no", response=RESPONSE)), ["gated", "HF_TOKEN"]),
-        (wrapped(errors.RepositoryNotFoundError("no", response=RESPONSE)), ["There is no model 'x'", "HF_TOKEN"]),
-        (wrapped(errors.HfHubHTTPError("503 Server Error", response=RESPONSE)), ["refused model 'x'", "later"]),
-        (wrapped(errors.LocalEntryNotFoundError("no")), ["out of reach", "--data", "--model", "--task demo"]),
+        (wrap(errors.GatedRepoError("no", response=RESPONSE)), ["gated", "HF_TOKEN"]),
+        (wrap(errors.RepositoryNotFoundError("no", response=RESPONSE)), ["There is no model 'x'", "HF_TOKEN"]),
+        (wrap(errors.HfHubHTTPError("503 Server Error", response=RESPONSE)), ["refused model 'x'", "later"]),
+        (wrap(errors.LocalEntryNotFoundError("no")), ["out of reach", "--data", "--model", "--task demo"]),
         (errors.OfflineModeIsEnabled("no"), ["out of reach", "--task demo"]),
         (httpx2.ConnectError("no"), ["out of reach"]),
         (httpx2.ReadTimeout("no"), ["out of reach"]),
@@ -45,9 +45,9 @@ def wrapped(cause: BaseException) -> OSError:
     ],
 )
 def test_each_failure_has_its_message(error: Exception, words: list[str]) -> None:
-    clear = hub_error(error, "model 'x'")
-    assert clear is not None
-    assert all(word in str(clear) for word in words), str(clear)
+    clear_error = hub_error(error, "model 'x'")
+    assert clear_error is not None
+    assert all(word in str(clear_error) for word in words), str(clear_error)
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes differ"), OSError(errno.EACCES, "denied"), KeyError("a")])
@@ -66,7 +66,7 @@ def test_pointers_of_git_lfs_are_named(tmp_path: Path) -> None:
         pass  # the file was not needed
 
 
-def test_a_clear_error_passes() -> None:
+def test_a_clear_error_is_not_changed() -> None:
     error = AutorankError("clear already")
     assert hub_error(error, "model 'x'") is error
 
@@ -96,19 +96,19 @@ def test_a_hub_that_does_not_answer_is_not_retried_at_once(monkeypatch: pytest.M
     import huggingface_hub
     from huggingface_hub import constants
 
-    asked, now = [], [1000.0]
+    addresses, now = [], [1000.0]
 
     class Session:
         def head(self, address: str, **_: object) -> None:
-            asked.append(address)
+            addresses.append(address)
             raise ConnectionError
 
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
     monkeypatch.setattr("autorank.modeling.loading.hub_access.time.monotonic", lambda: now[0])
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for address, later in (("http://dark", 0), ("http://dark", 30), ("http://other", 0), ("http://dark", 31)):
+    for address, seconds in (("http://dark", 0), ("http://dark", 30), ("http://other", 0), ("http://dark", 31)):
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        now[0] += later
+        now[0] += seconds
         with hub_access("model", "a/b"):
             assert constants.is_offline_mode()
-    assert asked == ["http://dark", "http://other", "http://dark"]
+    assert addresses == ["http://dark", "http://other", "http://dark"]

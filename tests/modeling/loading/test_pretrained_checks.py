@@ -21,7 +21,7 @@ from tests import families, ready, tiny
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "some/base", "r": 8, "target_modules": ["q_proj"]}
 
 
-def configured(folder: Path, **settings: Any) -> str:
+def model_with_settings(folder: Path, **settings: Any) -> str:
     """A tiny BERT with further settings in its config.json."""
     model = tiny.model("bert", folder)
     file = folder / "config.json"
@@ -57,7 +57,7 @@ def test_an_adapter_next_to_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "aqlm", "compressed-tensors", "quanto"])
 def test_quantized_weights_are_refused_before_anything_loads(method: str, tmp_path: Path) -> None:
-    model = configured(tmp_path, quantization_config={"quant_method": method, "bits": 4})
+    model = model_with_settings(tmp_path, quantization_config={"quant_method": method, "bits": 4})
     with pytest.raises(AutorankError, match=rf"quantized \({method}\).*Use the original model, with --quantize 4bit"):
         load_everything(model)
     with pytest.raises(AutorankError, match=method):
@@ -68,7 +68,7 @@ def test_quantized_weights_are_refused_before_anything_loads(method: str, tmp_pa
 def test_weights_of_bitsandbytes_need_it(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = configured(tmp_path, quantization_config=settings)
+    model = model_with_settings(tmp_path, quantization_config=settings)
     monkeypatch.setattr(quantization, "problem", lambda: "the package x")
     with pytest.raises(AutorankError, match=r"\(bitsandbytes\), which needs the package x. Use the original model"):
         base_model.load(model, 2)
@@ -108,7 +108,7 @@ def test_fp8_weights_are_converted(tmp_path: Path) -> None:
 
 
 def test_merging_into_quantized_weights_is_refused(tmp_path: Path) -> None:
-    trained = ready.adapted(tiny.model("bert", tmp_path), seed=1)
+    trained = ready.adapted_model(tiny.model("bert", tmp_path), seed=1)
     layer = trained.model.bert.encoder.layer[0].attention.self.query.base
     layer.weight = torch.nn.Parameter(torch.zeros(4, 1, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(AutorankError, match=r"query is quantized.*Omit --merge"):

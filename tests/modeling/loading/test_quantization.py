@@ -1,4 +1,4 @@
-"""A base in 4 bits: refused where it cannot be, and what bitsandbytes is asked for."""
+"""4-bit base models: refused where unsupported, and the settings passed to bitsandbytes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_of_4_bit_quantization(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "check", lambda: None)
-    asked = quantization.four_bit(torch.bfloat16, ("score",)).to_dict()
-    assert asked["bnb_4bit_quant_type"] == "nf4" and asked["bnb_4bit_use_double_quant"]
-    assert asked["llm_int8_skip_modules"] == ["score"] and asked["bnb_4bit_compute_dtype"] == "bfloat16"
+    config = quantization.four_bit(torch.bfloat16, ("score",)).to_dict()
+    assert config["bnb_4bit_quant_type"] == "nf4" and config["bnb_4bit_use_double_quant"]
+    assert config["llm_int8_skip_modules"] == ["score"] and config["bnb_4bit_compute_dtype"] == "bfloat16"
 
 
 def test_quantized_weights_are_not_trained(tmp_path: Path) -> None:

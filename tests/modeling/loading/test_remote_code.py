@@ -1,4 +1,4 @@
-"""A model's own code is run only where the user says so, and a pickle never."""
+"""A model's own code runs only with the user's consent, and a pickle never."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class OwnModel(BertForSequenceClassification):
 
 
 @pytest.fixture
-def ran(tmp_path, monkeypatch):
-    """The file that the model's code makes when it is run; modules that come with models go to a folder of the test."""
+def code_marker(tmp_path, monkeypatch):
+    """The file that the model's code creates when it runs; remote modules are cached in the test's directory."""
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     return tmp_path / "ran"
@@ -52,7 +52,7 @@ def model_with_code(tmp_path):
     folder = Path(tiny.model("bert", tmp_path / "own"))
     config = json.loads((folder / "config.json").read_text())
     classes = {"AutoConfig": "code.OwnConfig", "AutoModelForSequenceClassification": "code.OwnModel"}
-    classes = {name: f"own_{place}" for name, place in classes.items()}
+    classes = {name: f"own_{class_name}" for name, class_name in classes.items()}
     (folder / "own_code.py").write_text(CODE)
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": classes}))
     return str(folder)
@@ -61,7 +61,7 @@ def model_with_code(tmp_path):
 REFUSED = r"comes with Python code \(auto_map.*--trust-remote-code"
 
 
-def test_a_model_s_own_code_is_not_run_without_consent(model_with_code, ran):
+def test_a_model_s_own_code_is_not_run_without_consent(model_with_code, code_marker):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8)
     for load in (
         lambda: base_model.load(model_with_code, 2),
@@ -73,23 +73,23 @@ def test_a_model_s_own_code_is_not_run_without_consent(model_with_code, ran):
         with pytest.raises(AutorankError, match=REFUSED):
             load()
     load_tokenizer(model_with_code)  # has no code
-    assert not ran.exists()
+    assert not code_marker.exists()
 
 
-def test_trusted_remote_code_trains(model_with_code, ran):
+def test_trusted_remote_code_trains(model_with_code, code_marker):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8, trust_remote_code=True)
     run = TrainingRun(
         TrainSpec(task=task, model=model_with_code, method="lora", settings={"rank": 2}, training={"steps": 1})
     )
     (evaluation,) = run
-    assert ran.exists() and type(run._base.model).__name__ == "OwnModel"
-    fewest, most = ParamBounds(task, model_with_code)("lora", {"rank": 2})
-    assert fewest == most == evaluation.adapter_params
+    assert code_marker.exists() and type(run._base.model).__name__ == "OwnModel"
+    lower, upper = ParamBounds(task, model_with_code)("lora", {"rank": 2})
+    assert lower == upper == evaluation.adapter_params
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_trusted_models_are_exported(model_with_code, ran, tmp_path, monkeypatch, merge):
-    """By `train --to` and from a search; its card's own lines load it, and say that code is run. MLflow is refused."""
+def test_trusted_models_are_exported(model_with_code, code_marker, tmp_path, monkeypatch, merge):
+    """By `train --to` and from a search; the card's code loads it with trust_remote_code. MLflow is refused."""
     monkeypatch.chdir(tmp_path)
     demo = {"max_train_examples": 8, "max_eval_examples": 8, "trust_remote_code": True}
     settings = {"method": "lora", "set": {"rank": 2}, "steps": 1, "precision": "fp32", "quiet": True}
@@ -100,11 +100,11 @@ def test_trusted_models_are_exported(model_with_code, ran, tmp_path, monkeypatch
     task, methods = TaskSpec(name="demo", **demo), ({"method": "lora", "space": space},)
     spec = SearchSpec(name="own", task=task, model=model_with_code, methods=methods)
     with Journal.create(tmp_path / "runs" / "own", spec, (10_000.0, 0.3)) as journal:
-        place = adapter_path(journal.folder, 0, trained.best.step)
-        place.parent.mkdir(parents=True)
+        adapter_file = adapter_path(journal.folder, 0, trained.best.step)
+        adapter_file.parent.mkdir(parents=True)
         run = TrainingRun(spec.train("lora", {"rank": 2}).model_copy(update={"training": TrainingSpec(steps=1)}))
         list(run)
-        run.save_adapter(place)
+        run.save_adapter(adapter_file)
         number = journal.begin("lora", {"rank": 2}, {}).number
         journal.record(number, trained.evaluations[-1], last=True)
         journal.finish(number, "complete")
@@ -125,26 +125,26 @@ def test_trusted_models_are_exported(model_with_code, ran, tmp_path, monkeypatch
         assert type(inner).__name__ == "OwnModel"
 
 
-def test_trust_ends(model_with_code, ran):
+def test_trust_ends_with_the_context(model_with_code, code_marker):
     with pytest.raises(ZeroDivisionError), trusting(True):
         raise ZeroDivisionError
     with pytest.raises(AutorankError, match=REFUSED):
         base_model.load(model_with_code, 2)
-    assert not ran.exists()
+    assert not code_marker.exists()
 
 
-def test_a_known_architecture_is_transformers_own(tmp_path, ran):
+def test_a_known_architecture_uses_the_class_of_transformers(tmp_path, code_marker):
     folder = Path(tiny.model("bert", tmp_path / "known"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "own_code.py").write_text(CODE)
     classes = {"AutoModelForSequenceClassification": "own_code.OwnModel"}
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": classes}))
     assert type(base_model.load(str(folder), 2).model).__name__ == "BertForSequenceClassification"
-    assert not ran.exists()
+    assert not code_marker.exists()
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -154,10 +154,10 @@ class Touch:
 
 
 @pytest.mark.parametrize("form", ["torch", "pickle"])
-def test_a_pickle_is_not_run(tmp_path, ran, form):
+def test_a_pickle_is_not_run(tmp_path, code_marker, form):
     folder = Path(tiny.model("bert", tmp_path / "pickled"))
     (folder / "model.safetensors").unlink()
-    content = {"bert.pooler.dense.bias": torch.zeros(2), "and": Touch(ran)}
+    content = {"bert.pooler.dense.bias": torch.zeros(2), "and": Touch(code_marker)}
     if form == "torch":
         torch.save(content, folder / "pytorch_model.bin")
     else:
@@ -166,7 +166,7 @@ def test_a_pickle_is_not_run(tmp_path, ran, form):
         base_model.load(str(folder), 2)
     with trusting(True), pytest.raises(AutorankError, match="pickle"):
         base_model.load(str(folder), 2)
-    assert not ran.exists()
+    assert not code_marker.exists()
 
 
 def test_tensors_in_a_pickle_load(tmp_path):

@@ -1,4 +1,4 @@
-"""A page as a browser reads it, and a figure as Plotly does."""
+"""Reads a page as a browser does, and checks figures with Plotly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOID = {"meta", "input", "br", "link", "img"}
 
 
 class Page(HTMLParser):
-    """Elements as (tag, attributes), texts by id of the innermost element that has one, tables as rows of cells."""
+    """A parsed page: elements as (tag, attributes), texts by the innermost element's id, tables as rows of cells."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,22 +47,22 @@ class Page(HTMLParser):
         assert self._open.pop()[0] == tag
 
     def handle_data(self, data: str) -> None:
-        if named := [name for _, name in self._open if name]:
-            self.texts[named[-1]] = self.texts.get(named[-1], "") + data
+        if open_ids := [name for _, name in self._open if name]:
+            self.texts[open_ids[-1]] = self.texts.get(open_ids[-1], "") + data
         if any(tag in ("td", "th") for tag, _ in self._open):
             self._rows[-1][-1] += data
 
 
 def traces(figure: Figure) -> dict[str, Figure]:
-    """Name -> what is drawn."""
+    """The traces of a figure by name."""
     return {trace["name"]: trace for trace in figure["data"]}
 
 
-def valid(figure: Figure) -> None:
-    """Plotly's own classes read it.
+def assert_valid(figure: Figure) -> None:
+    """Checks a figure with Plotly's validators.
 
     Raises:
-        ValueError: They do not.
+        ValueError: The figure is invalid.
     """
     import plotly.graph_objects as go
 

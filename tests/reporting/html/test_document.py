@@ -1,4 +1,4 @@
-"""A page is one file with everything in it, and no text of a user breaks out of it."""
+"""A page is one self-contained file, and users' texts are escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"
 TABLE = HtmlTable([Column(HOSTILE), Column("n", number=True)], [[Cell(HOSTILE), Cell(HOSTILE, 3)]])
 
 
-def compared(title, figures=None, points=(), notes=()):
+def comparison_page(title, figures=None, points=(), notes=()):
     return render_page("comparison", title, figures or {}, points, rows=TABLE, notes=notes)
 
 
@@ -20,8 +20,8 @@ def macro(name, *arguments):
     return str(getattr(environment().get_template("macros.html.j2").module, name)(*arguments))
 
 
-def test_report_page_loads_nothing_from_elsewhere():
-    text = compared("a page", notes=["a note"])
+def test_report_page_loads_nothing_external():
+    text = comparison_page("a page", notes=["a note"])
     page = Page(text)
     for tag, attributes in page.elements:
         assert tag not in ("link", "img", "iframe", "base") and not {"src", "href", "action"} & set(attributes)
@@ -33,13 +33,13 @@ def test_report_page_loads_nothing_from_elsewhere():
 
 def test_embedded_data_are_read_back_unchanged():
     figures = {"front": {"data": [{"text": [HOSTILE], "y": [0.1, None]}], "layout": {}}}
-    page = Page(compared(HOSTILE, figures, [{"command": HOSTILE, "params": 3}], [HOSTILE]))
+    page = Page(comparison_page(HOSTILE, figures, [{"command": HOSTILE, "params": 3}], [HOSTILE]))
     assert page.data == {"figures": figures, "points": [{"command": HOSTILE, "params": 3}]}
     assert sum(tag == "script" for tag, _ in page.elements) == 3 and all(tag != "img" for tag, _ in page.elements)
     assert page.texts["title"] == HOSTILE
 
 
-def test_parts_escape_what_they_are_given():
+def test_macros_escape_their_arguments():
     parts = [
         macro("plot", HOSTILE, HOSTILE, HOSTILE),
         macro("menu", HOSTILE, HOSTILE, {HOSTILE: HOSTILE, "2": "two"}, {"a": HOSTILE}),
@@ -57,6 +57,6 @@ def test_a_menu_with_one_option_is_hidden(options, hidden):
     assert ("hidden" in label) == hidden
 
 
-def test_a_variable_that_is_missing_is_an_error():
+def test_a_missing_variable_is_an_error():
     with pytest.raises(UndefinedError, match="notes"):
         render_page("comparison", "a page", {}, rows=TABLE)

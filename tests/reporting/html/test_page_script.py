@@ -1,4 +1,4 @@
-"""The page's script where it decides: run by node, compared with what Python picks."""
+"""Functions of the page's script, run by node and compared with the Python implementation."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not inst
 
 
 def run(expression, **values):
-    """What an expression of the script's functions (`p`) and of `v`, the values, comes to."""
+    """The value of a JavaScript expression; `p` holds the script's functions, `v` the values."""
     program = f"const p = require({json.dumps(SCRIPT)}), v = {json.dumps(values)};"
     program += f"console.log(JSON.stringify({expression}))"
-    done = subprocess.run(["node", "-e", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    process = subprocess.run(["node", "-e", program], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 @node
 def test_the_slider_picks_what_export_picks():
     points = front([trial(0, (100, 0.6)), trial(1, (200, 0.7), (150, 0.65)), trial(2, (1000, 0.9))])
     rows = [{"params": p.adapter_params, "score": p.score, "trial": p.trial, "step": p.step} for p in points]
-    asked = [100, 101, 149, 150, 199, 200, 999, 1000, 10**6]
-    picked = run("v.asked.map(n => p.pick(v.rows, n))", rows=rows, asked=asked)
-    wanted = [pick(points, max_params=most) for most in asked]
-    assert [(r["trial"], r["step"]) for r in picked] == [(p.trial, p.step) for p in wanted]
+    limits = [100, 101, 149, 150, 199, 200, 999, 1000, 10**6]
+    picked = run("v.limits.map(n => p.pick(v.rows, n))", rows=rows, limits=limits)
+    expected = [pick(points, max_params=limit) for limit in limits]
+    assert [(r["trial"], r["step"]) for r in picked] == [(p.trial, p.step) for p in expected]
     assert run("p.pick(v.rows, 99)", rows=rows) is None
 
 
 @node
 def test_with_a_third_objective_a_larger_point_may_score_less():
     rows = [{"params": 1, "score": 0.5}, {"params": 2, "score": 0.4}, {"params": 3, "score": 0.5}]
-    assert run("v.most.map(n => p.pick(v.rows, n).params)", rows=rows, most=[1, 2, 3]) == [1, 1, 1]
+    assert run("v.limits.map(n => p.pick(v.rows, n).params)", rows=rows, limits=[1, 2, 3]) == [1, 1, 1]
     rows.append({"params": 9, "score": 0.6})
     assert run("p.stops(v.rows).map(point => point.params)", rows=rows) == [1, 9]
 
@@ -50,12 +50,12 @@ def test_with_a_third_objective_a_larger_point_may_score_less():
 def test_the_slider_reaches_every_point(smallest, largest):
     ends = run("[p.atPosition(0, v.a, v.b), p.atPosition(1000, v.a, v.b)]", a=smallest, b=largest)
     assert ends == [smallest, largest]
-    found = run(
+    pairs = run(
         "Array.from({length: 101}, (_, i) => Math.round(v.a + (v.b - v.a) * i / 100))"
         ".map(n => [n, p.atPosition(p.positionOf(n, v.a, v.b), v.a, v.b)])", a=smallest, b=largest,
     )  # fmt: skip
-    for asked, reached in found:  # a position stands for no more than was asked for, and for little less
-        assert reached <= asked + 1 and reached >= asked * (max(smallest, 1) / largest) ** 0.001 - 1
+    for target, reached in pairs:  # a position stands for no more than was asked for, and for little less
+        assert reached <= target + 1 and reached >= target * (max(smallest, 1) / largest) ** 0.001 - 1
 
 
 @node

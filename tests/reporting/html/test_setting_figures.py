@@ -1,4 +1,4 @@
-"""Parallel coordinates show the trials; importance finds the setting that matters, which is known here."""
+"""Parallel coordinates show the trials; importance finds the setting that decides the score."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SPACE = {
 ENTRY = MethodSpec(method="lora", space=SPACE)
 
 
-def trial_with(number, score, params=100, **drawn):
-    drawn = {"learning_rate": 1e-3, "rank": 4, "dropout": 0.1, "shape": "step"} | drawn
-    return trial(number, (params, score), settings=drawn, sampled=drawn, sampler_values=(score,), method="lora")
+def trial_with(number, score, params=100, **settings):
+    settings = {"learning_rate": 1e-3, "rank": 4, "dropout": 0.1, "shape": "step"} | settings
+    return trial(number, (params, score), settings=settings, sampled=settings, sampler_values=(score,), method="lora")
 
 
 def test_axes_show_the_ranges_that_were_tried():
@@ -52,10 +52,10 @@ def test_axes_show_the_ranges_that_were_tried():
     assert parallel_coordinates(ENTRY, [trial(0, state="failed")]) is None
 
 
-def test_methods_together_show_what_they_share():
-    other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
+def test_shared_axes_of_several_methods():
+    vera = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
     figure = shared_parallel_coordinates(
-        [ENTRY, other],
+        [ENTRY, vera],
         [trial_with(0, 0.5), trial(1, (20, 0.6), method="vera", settings={"learning_rate": 0.01, "rank": 1})],
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
@@ -63,36 +63,40 @@ def test_methods_together_show_what_they_share():
     assert axes["method"]["ticktext"] == ["lora", "vera"] and axes["method"]["values"] == [0, 1]
     assert axes["learning_rate"]["values"] == [-3.0, -2.0]  # both say log
     assert axes["rank"]["ticktext"] == ["1", "4"] and axes["rank"]["values"] == [1, 0]  # one has choices
-    assert shared_parallel_coordinates([ENTRY, other], [trial(0, state="failed")]) is None
+    assert shared_parallel_coordinates([ENTRY, vera], [trial(0, state="failed")]) is None
 
 
 @pytest.mark.parametrize("matters", ["learning_rate", "dropout", "shape"])
 def test_the_setting_that_decides_the_score_is_the_most_important(matters):
-    draw = random.Random(0)
+    rng = random.Random(0)
     trials = []
     for number in range(200):
-        drawn = {
-            "learning_rate": 10 ** draw.uniform(-5, -2), "dropout": draw.uniform(0, 0.5),
-            "rank": draw.randint(1, 64), "shape": draw.choice(["step", None, "<b>"]),
+        settings = {
+            "learning_rate": 10 ** rng.uniform(-5, -2), "dropout": rng.uniform(0, 0.5),
+            "rank": rng.randint(1, 64), "shape": rng.choice(["step", None, "<b>"]),
         }  # fmt: skip
-        place = {"learning_rate": (math.log10(drawn["learning_rate"]) + 5) / 3, "dropout": 2 * drawn["dropout"]}
-        place["shape"] = float(drawn["shape"] == "step")
-        trials.append(trial_with(number, 0.5 + 0.4 * place[matters], **drawn))
-    found = setting_importances(ENTRY, trials)
-    assert next(iter(found)) == matters and found[matters] > 0.5 and sum(found.values()) == pytest.approx(1)
-    assert set(found) == set(SPACE) and setting_importances(ENTRY, trials) == found
-    figure = importance_figure(found)
-    assert figure["data"][0]["y"][-1] == matters and figure["data"][0]["x"] == sorted(found.values())
+        quality = {"learning_rate": (math.log10(settings["learning_rate"]) + 5) / 3, "dropout": 2 * settings["dropout"]}
+        quality["shape"] = float(settings["shape"] == "step")
+        trials.append(trial_with(number, 0.5 + 0.4 * quality[matters], **settings))
+    importances = setting_importances(ENTRY, trials)
+    assert (
+        next(iter(importances)) == matters
+        and importances[matters] > 0.5
+        and sum(importances.values()) == pytest.approx(1)
+    )
+    assert set(importances) == set(SPACE) and setting_importances(ENTRY, trials) == importances
+    figure = importance_figure(importances)
+    assert figure["data"][0]["y"][-1] == matters and figure["data"][0]["x"] == sorted(importances.values())
 
 
-def test_too_few_trials_say_so():
-    few = [trial_with(i, 0.5 + i / 100) for i in range(MIN_TRIALS - 1)]
-    assert setting_importances(ENTRY, [*few, trial(99, state="failed", method="lora")]) == (
+def test_importance_needs_enough_trials_and_settings():
+    too_few = [trial_with(i, 0.5 + i / 100) for i in range(MIN_TRIALS - 1)]
+    assert setting_importances(ENTRY, [*too_few, trial(99, state="failed", method="lora")]) == (
         "It needs 15 finished trials with a score; lora has 14."
     )
     enough = [trial_with(i, 0.5 + i / 100) for i in range(MIN_TRIALS)]
-    alone = MethodSpec(method="lora", space={"rank": SPACE["rank"]})
-    assert setting_importances(alone, enough) == "Only one setting of lora was searched."
+    single_setting = MethodSpec(method="lora", space={"rank": SPACE["rank"]})
+    assert setting_importances(single_setting, enough) == "Only one setting of lora was searched."
 
 
 def test_a_third_objective_counts():
@@ -111,7 +115,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("entry", [*SPACE.values(), *STEPS])
-def test_distributions_are_the_search_s(entry):
+def test_distributions_equal_those_of_the_search(entry):
     import optuna
 
     fixed = optuna.trial.FixedTrial({"x": ranges.ends(entry)[0]})

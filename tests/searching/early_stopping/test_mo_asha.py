@@ -11,22 +11,22 @@ from autorank.searching.early_stopping.mo_asha import Halving, Reached, best_poi
 from autorank.spec import HalvingSpec
 
 
-def beats(one: Reached, other: Reached) -> bool:
-    return one.params <= other.params and one.score > other.score
+def beats(first: Reached, second: Reached) -> bool:
+    return first.params <= second.params and first.score > second.score
 
 
 def layers_by_definition(rung: list[Reached]) -> list[int]:
-    """Peels off those that nothing left beats, again and again."""
-    found, layer = [-1] * len(rung), 0
-    while -1 in found:
-        left = [i for i, at in enumerate(found) if at == -1]
-        for i in [i for i in left if not any(beats(rung[j], rung[i]) for j in left)]:
-            found[i] = layer
+    """Remove the trials that no remaining one beats, repeatedly."""
+    numbers, layer = [-1] * len(rung), 0
+    while -1 in numbers:
+        remaining = [i for i, number in enumerate(numbers) if number == -1]
+        for i in [i for i in remaining if not any(beats(rung[j], rung[i]) for j in remaining)]:
+            numbers[i] = layer
         layer += 1
-    return found
+    return numbers
 
 
-def test_layers_are_what_peeling_gives() -> None:
+def test_layers_agree_with_their_definition() -> None:
     draw = random.Random(0)
     for size in range(1, 40):
         rung = [Reached(draw.randint(1, 6), draw.randint(0, 6) / 6) for _ in range(size)]  # many ties
@@ -40,19 +40,19 @@ def test_a_trial_with_fewer_parameters_but_no_higher_score_beats_none() -> None:
     assert layers([Reached(10, 0.5), Reached(10, 0.6)]) == [1, 0]
 
 
-def single(points: list[Reached]) -> list[list[Reached]]:
+def without_slices(points: list[Reached]) -> list[list[Reached]]:
     """Trials without slices."""
     return [[point] for point in points]
 
 
 def test_a_trial_is_beaten_when_its_whole_curve_is() -> None:
     strong = [Reached(1000, 0.8), Reached(100, 0.7), Reached(10, 0.5)]
-    small = [Reached(1000, 0.6), Reached(10, 0.6)]  # its slice is the best of that size
+    best_small = [Reached(1000, 0.6), Reached(10, 0.6)]  # its slice is the best of that size
     beaten = [Reached(900, 0.65), Reached(100, 0.6), Reached(10, 0.4)]
-    numbers, tops = best_points([strong, small, beaten])
+    numbers, tops = best_points([strong, best_small, beaten])
     assert numbers == [0, 0, 1]
     assert tops == [Reached(1000, 0.8), Reached(10, 0.6), Reached(900, 0.65)]
-    rung = [strong, small, beaten]
+    rung = [strong, best_small, beaten]
     assert [promoted(rung, i, factor=3) for i in range(3)] == [True, True, False]
 
 
@@ -62,34 +62,34 @@ def test_a_curve_is_as_good_as_the_best_of_its_points() -> None:
         rung = [[Reached(draw.randint(1, 9), draw.randint(0, 9)) for _ in range(4)] for _ in range(size)]
         numbers, _ = best_points(rung)
         for number, curve in enumerate(rung):
-            others = [point for i, other in enumerate(rung) if i != number for point in other]
-            unbeaten = any(not any(beats(other, point) for other in others) for point in curve)
+            rivals = [point for i, rival in enumerate(rung) if i != number for point in rival]
+            unbeaten = any(not any(beats(rival, point) for rival in rivals) for point in curve)
             assert (numbers[number] == 0) == unbeaten
 
 
 def test_all_trials_that_are_not_beaten_continue() -> None:
     front = [Reached(10 * i, 0.5 + i / 100) for i in range(1, 10)]
-    assert all(promoted(single(front), i, factor=3) for i in range(9))
+    assert all(promoted(without_slices(front), i, factor=3) for i in range(9))
 
 
 def test_a_third_of_the_trials_continues() -> None:
     chain = [Reached(10, 0.9 - i / 100) for i in range(9)]  # each beaten by all before
-    assert [promoted(single(chain), i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
+    assert [promoted(without_slices(chain), i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
 
 
-def test_with_fewer_trials_than_the_factor_there_is_nothing_to_compare() -> None:
-    assert promoted(single([Reached(10, 0.9), Reached(10, 0.1)]), 1, factor=3)
-    assert not promoted(single([Reached(10, 0.9), Reached(10, 0.5), Reached(10, 0.1)]), 2, factor=3)
+def test_all_trials_continue_while_there_are_fewer_than_the_factor() -> None:
+    assert promoted(without_slices([Reached(10, 0.9), Reached(10, 0.1)]), 1, factor=3)
+    assert not promoted(without_slices([Reached(10, 0.9), Reached(10, 0.5), Reached(10, 0.1)]), 2, factor=3)
 
 
 def test_a_layer_that_fits_only_in_part_is_cut_by_spread() -> None:
-    """One on top and a second layer of three: of six, two go on, so one of these three."""
+    """A first layer of one and a second of three: two of six continue, so one of these three."""
     first = [Reached(1, 0.9)]
     second = [Reached(10, 0.3), Reached(100, 0.5), Reached(1000, 0.7)]
     third = [Reached(10, 0.1), Reached(100, 0.2)]
     rung = first + second + third
     assert layers(rung) == [0, 1, 1, 1, 2, 2]
-    assert [promoted(single(rung), i, factor=3) for i in range(6)] == [True, False, False, True, False, False]
+    assert [promoted(without_slices(rung), i, factor=3) for i in range(6)] == [True, False, False, True, False, False]
 
 
 def test_spread_takes_the_highest_score_then_always_the_farthest() -> None:
@@ -120,7 +120,7 @@ def test_methods_are_not_compared() -> None:
 
 
 def test_repeated_decisions_are_equal() -> None:
-    """A trial that goes on after a crash is asked again, and counts once."""
+    """A trial that resumes after a crash is decided on again, and counts once."""
     halving = Halving(HalvingSpec(), 3)
     for number in range(4):
         halving.decide("lora", number, 1, [Reached(10, 0.9 - number / 100)])

@@ -1,4 +1,4 @@
-"""A lost Ray is noticed, and so is a search that waits; Ray itself is not started."""
+"""A lost Ray and a search that waits are noticed; Ray itself is not started."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS = Resources(concurrency=1, cpus=2, gpus=0.0)
 
 @pytest.fixture(autouse=True)
 def head(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A head that listens, and quick checks."""
+    """A head node that listens, and short intervals between checks."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(ray, "is_initialized", lambda: True)
@@ -36,7 +36,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield server
 
 
-def until(condition: Any) -> None:
+def wait_until(condition: Any) -> None:
     for _ in range(500):
         if condition():
             return
@@ -51,7 +51,7 @@ def test_a_dead_process_of_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.1)
         assert watch.lost is None  # a search can do without the log monitor
         dead.append(("raylet", None))
-        until(lambda: watch.lost is not None)
+        wait_until(lambda: watch.lost is not None)
     assert "its process raylet died" in str(watch.lost)
 
 
@@ -60,7 +60,7 @@ def test_a_head_that_no_longer_answers(head: socket.socket) -> None:
         time.sleep(0.1)
         assert watch.lost is None
         head.close()
-        until(lambda: watch.lost is not None)
+        wait_until(lambda: watch.lost is not None)
     assert "does not answer (Connection refused)" in str(watch.lost)
 
 
@@ -75,7 +75,7 @@ def test_a_loop_that_is_stuck_is_interrupted(head: socket.socket, monkeypatch: p
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Warnings of a watch that waits for a short time; a cluster of one node."""
+    """The warnings of a watch with short waiting times, in a cluster of one node."""
     for name, seconds in {"WAITING": 0.2, "UNUSED": 0.2, "ANSWER": 0.2}.items():
         monkeypatch.setattr(ray_watch, name, seconds)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False}])
@@ -89,7 +89,7 @@ def test_warning_names_the_resources_that_are_missing(warnings: list[str]) -> No
             watch.on_step(["a"])
             time.sleep(0.02)
         assert not warnings
-        until(lambda: warnings)
+        wait_until(lambda: warnings)
         time.sleep(0.5)
     (warning,) = warnings  # once
     assert "Free on 1 node: 1 CPUs, 0 GPUs; a trial needs 2 and 0." in warning
@@ -103,7 +103,7 @@ def test_warning_names_the_resources_that_are_missing(warnings: list[str]) -> No
 def test_ray_that_hangs(nodes: Any, problem: str, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", nodes)
     with RayWatch(NEEDS, warnings.append) as watch:
-        until(lambda: watch.lost is not None)
+        wait_until(lambda: watch.lost is not None)
     assert problem in str(watch.lost) and not warnings
 
 
@@ -112,7 +112,7 @@ def test_a_trial_that_waits_for_its_workers(warnings: list[str], monkeypatch: py
     monkeypatch.setattr(placement_groups, "noted", lambda trial: trial in have_started)
     with RayWatch(Resources(concurrency=1, cpus=1, gpus=0.0, workers=2), warnings.append) as watch:
         watch.on_step(["a"])
-        until(lambda: warnings)
+        wait_until(lambda: warnings)
     warnings.clear()
     have_started.append("a")
     with RayWatch(Resources(concurrency=1, cpus=1, gpus=0.0, workers=2), warnings.append) as watch:

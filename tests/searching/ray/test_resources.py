@@ -53,13 +53,25 @@ def test_more_resources_than_available_are_refused(options, problem):
         share([{"CPU": 8, "GPU": 1}], **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: use a whole number of GPUs for each worker"),
+        ({"gpus_per_trial": 3, "workers": 2}, "--gpus-per-trial 3 gives each of 2 workers 1.5 GPUs: use a whole"),
+    ],
+)
+def test_workers_have_whole_gpus_or_a_part_of_one(options, problem):
+    with pytest.raises(AutorankError, match=problem):
+        share([{"CPU": 8, "GPU": 4}], **options)
+
+
 HEAD, GPU_NODE = {"CPU": 16}, {"CPU": 4, "GPU": 1}
 
 
 @pytest.mark.parametrize(
     ("nodes", "options", "expected"),
     [
-        ([HEAD, GPU_NODE, GPU_NODE], {}, Resources(2, 4, 1)),  # the head's CPUs are beside no GPU
+        ([HEAD, GPU_NODE, GPU_NODE], {}, Resources(2, 4, 1)),  # the head's CPUs have no GPU on their node
         ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0}, Resources(6, 4, 0)),  # 4 on the head, 1 on each other
         ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0, "concurrency": 8}, Resources(8, 2, 0)),  # 8 on the head
         ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0, "concurrency": 7}, Resources(7, 3, 0)),  # 5, 1 and 1
@@ -93,7 +105,7 @@ def test_nodes_of_a_cluster(nodes, options, expected):
         ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: the nodes can run at most 6 workers"),
     ],
 )
-def test_more_than_the_nodes_have(nodes, options, problem):
+def test_more_resources_than_the_nodes_have_are_refused(nodes, options, problem):
     with pytest.raises(AutorankError, match=problem):
         share(nodes, **options)
 
@@ -105,14 +117,14 @@ def test_lost_nodes_have_no_resources(monkeypatch):
 
 
 def test_this_machine():
-    (here,) = this_machine()
-    assert here["CPU"] >= 1
+    (machine,) = this_machine()
+    assert machine["CPU"] >= 1
     assert str(Resources(1, 2, 0)) == "1 trial at once, 2 CPUs each"
     assert str(Resources(8, 4, 1, lanes=4)) == "8 trials at once in 2 packs, 4 CPUs, 1 GPU each"
     assert str(Resources(4, 1, 0.5)) == "4 trials at once, 1 CPU, 0.5 GPU each"
 
 
-def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
+def test_cpus_on_systems_that_do_not_tell_those_of_the_process(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     assert this_machine()[0]["CPU"] == 6
@@ -129,7 +141,7 @@ def test_a_process_is_limited_to_its_resources(gpus, part, monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "threads"), [("1", 1), ("8", 4), ("", 4), ("2,1", 4), ("0", 1)])
-def test_a_lower_number_of_threads_is_kept(limit, threads, monkeypatch):
+def test_omp_num_threads_is_respected(limit, threads, monkeypatch):
     used = []
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
     monkeypatch.setattr("torch.set_num_threads", used.append)

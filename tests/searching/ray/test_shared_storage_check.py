@@ -26,41 +26,41 @@ from ray.cluster_utils import Cluster
 from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check as storage
 
-folder, sight = Path(sys.argv[1]), storage.answer
+folder, answer = Path(sys.argv[1]), storage.answer
 
 
-def partly_blind(place, node):
+def partly_failing(directory, node):
     "Node 2 does not see the folder, node 3 may not write there, node 4 does not answer."
     number = {node_id: n for n, node_id in enumerate(order, 1)}[node]
     if number == 2:
-        place = Path("/nowhere") / place.name
+        directory = Path("/nowhere") / directory.name
     if number == 3:
         raise PermissionError(13, "Permission denied")
     if number == 4:
         time.sleep(600)
-    sight(place, node)
+    answer(directory, node)
 
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 78 * 2**20})
 try:
-    made = [cluster.head_node, *(cluster.add_node(num_cpus=n, object_store_memory=78 * 2**20) for n in (1, 0))]
+    nodes = [cluster.head_node, *(cluster.add_node(num_cpus=n, object_store_memory=78 * 2**20) for n in (1, 0))]
     ray.init(cluster.address, log_to_driver=False)
-    order = [node.node_id for node in made]
+    order = [node.node_id for node in nodes]
     storage.check(folder)
     print("all see it", [file.name for file in folder.iterdir()])
     busy = ray.remote(num_cpus=1)(lambda: time.sleep(600))
-    held = [busy.remote() for _ in range(2)]
+    tasks = [busy.remote() for _ in range(2)]
     storage.check(folder)
     print("busy ones too")
     order = [order[0], order[1]]
-    storage.answer = partly_blind
+    storage.answer = partly_failing
     for _ in range(2):
         try:
             storage.check(folder)
         except AutorankError as error:
-            print(str(error).replace(made[1].node_id[:8], "TWO").replace(made[0].node_id[:8], "ONE"))
+            print(str(error).replace(nodes[1].node_id[:8], "TWO").replace(nodes[0].node_id[:8], "ONE"))
         print([file.name for file in folder.iterdir()])
-        order, storage.TIMEOUT = ["", "", made[0].node_id, made[1].node_id], 10
+        order, storage.TIMEOUT = ["", "", nodes[0].node_id, nodes[1].node_id], 10
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -69,11 +69,11 @@ finally:
 
 @pytest.mark.slow
 def test_two_nodes(tmp_path: Path) -> None:
-    """Both see it, also while they are busy; then one is blind, one may not write, one does not answer."""
+    """Both see the folder, also while busy; then one does not see it, one may not write, one does not answer."""
     folder, script = tmp_path / "runs", tmp_path / "cluster.py"
     folder.mkdir()
     script.write_text(CLUSTER)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, script, folder],
         capture_output=True,
         text=True,
@@ -81,14 +81,14 @@ def test_two_nodes(tmp_path: Path) -> None:
         env=os.environ
         | {"PYTHONPATH": str(Path(shared_storage_check.__file__).parents[3]), "RAY_AUTH_MODE": "disabled"},
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert lines[:2] == ["all see it []", "busy ones too"]
     assert lines[2] == lines[6] == f"Not all nodes of the cluster share {folder}:"
-    blind, others = lines[3], "\n".join(lines[7:9])
-    assert "(node TWO) does not see the folder" in blind and blind.strip()[0].isdigit()  # its IP address
-    assert "(node ONE) cannot read and write there (Permission denied)" in others
-    assert "(node TWO) did not answer within 10 seconds" in others
+    first_line, second_problems = lines[3], "\n".join(lines[7:9])
+    assert "(node TWO) does not see the folder" in first_line and first_line.strip()[0].isdigit()  # its IP address
+    assert "(node ONE) cannot read and write there (Permission denied)" in second_problems
+    assert "(node TWO) did not answer within 10 seconds" in second_problems
     assert "--runs DIR" in lines[4] and lines[5] == lines[10] == "[]"
 
 
@@ -107,39 +107,41 @@ def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
         shared_storage_check.check(storage_folder("http://127.0.0.1:9", "x"))
 
 
-def blind(place: Path, node: str) -> None:
-    (Path("/nowhere") / place.name / node).read_text()
+def no_folder(directory: Path, node: str) -> None:
+    (Path("/nowhere") / directory.name / node).read_text()
 
 
-def barred(place: Path, node: str) -> None:
+def no_permission(directory: Path, node: str) -> None:
     raise PermissionError(13, "Permission denied")
 
 
-def elsewhere(place: Path, node: str) -> None:
-    """A node with another folder of the same name."""
+def other_folder(directory: Path, node: str) -> None:
+    """A node that writes to another folder of the same name."""
 
 
-def broken(place: Path, node: str) -> None:
+def no_package(directory: Path, node: str) -> None:
     raise ModuleNotFoundError("No module named 'autorank'")
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("answer", "message"),
     [
-        (blind, "does not see the folder"),
-        (barred, "cannot read and write there (Permission denied)"),
-        (elsewhere, "wrote a file that does not show up here"),
-        (broken, "failed: ModuleNotFoundError: No module named 'autorank'"),
+        (no_folder, "does not see the folder"),
+        (no_permission, "cannot read and write there (Permission denied)"),
+        (other_folder, "wrote a file that does not show up here"),
+        (no_package, "failed: ModuleNotFoundError: No module named 'autorank'"),
     ],
 )
-def test_a_node_that_is_of_no_use(ray, node, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_cannot_use_the_folder_is_reported(
+    ray, answer, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
-    monkeypatch.setattr(shared_storage_check, "answer", node)
+    monkeypatch.setattr(shared_storage_check, "answer", answer)
     with pytest.raises(AutorankError) as raised:
         shared_storage_check.check(tmp_path)
     first, second, last = str(raised.value).splitlines()
     assert first == f"Not all nodes of the cluster share {tmp_path}:" and "--runs DIR" in last
-    assert re.fullmatch(rf"  [0-9a-f.:]+ \(node [0-9a-f]{{8}}\) {re.escape(said)}", second)
+    assert re.fullmatch(rf"  [0-9a-f.:]+ \(node [0-9a-f]{{8}}\) {re.escape(message)}", second)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,8 +154,10 @@ def test_a_node_that_is_of_no_use(ray, node, said: str, tmp_path: Path, monkeypa
         (RuntimeError("SlowDown"), shared_storage_check.Unreachable),
     ],
 )
-def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exception, kind: type, tmp_path: Path) -> None:
-    """A trial that could not read is tried again as any other that died; its node may be a good one."""
+def test_failing_storage_is_distinguished_from_a_missing_folder(
+    ray, error: Exception, kind: type, tmp_path: Path
+) -> None:
+    """A trial that could not read is retried like any other whose process died; its node may see the folder."""
 
     def refuse(file: Path) -> str:
         raise error
@@ -171,9 +175,9 @@ def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exceptio
 def test_a_mount_token_that_cannot_be_deleted_hides_no_error(
     ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients of object storage raise what is no OSError."""
+    """Clients of object storage raise other errors than OSError."""
 
-    def refuse(file: Path, *given: object) -> None:
+    def refuse(file: Path, *arguments: object) -> None:
         raise RuntimeError("AccessDenied")
 
     with pytest.raises(KeyError, match="what went wrong"), shared_storage_check.shared(tmp_path):

@@ -31,7 +31,7 @@ class Sizes:
     model_params = 1_000_000
 
 
-def recorded(task: str, *best: dict[str, Any], **values: Any) -> Recorded:
+def past_search(task: str, *best: dict[str, Any], **values: Any) -> Recorded:
     fields = {"model": "base", "model_params": 2_000_000, "kind": "regression", "seen": 4000}
     return Recorded(task=task, best={"lora": best}, **(fields | values))
 
@@ -42,8 +42,8 @@ def data() -> TaskData:
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
-    """Begins a search of LoRA on 1,600 examples, with a catalogue of these searches."""
+def choose(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
+    """Return the first settings of a LoRA search on 1,600 examples, with a catalogue of these searches."""
 
     def choose(*searches: Recorded) -> list[tuple[str, dict[str, Any]]]:
         monkeypatch.setattr(catalogue, "recorded", lambda: searches)
@@ -53,60 +53,64 @@ def chosen(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
     return choose
 
 
-def test_the_nearest_search_counts(chosen: Any, data: TaskData) -> None:
+def test_the_nearest_search_counts(choose: Any, data: TaskData) -> None:
     rate = {"learning_rate": 1e-3}
-    far, near = recorded("far", rate, model_params=9_000_000), recorded("near", rate)
-    assert chosen(far, near) == [("near with base", rate)]
-    same_kind = recorded("same", rate, model_params=9_000_000, kind=data.task.kind.name)
-    assert chosen(near, same_kind) == [("same with base", rate)]
+    far, near = past_search("far", rate, model_params=9_000_000), past_search("near", rate)
+    assert choose(far, near) == [("near with base", rate)]
+    same_kind = past_search("same", rate, model_params=9_000_000, kind=data.task.kind.name)
+    assert choose(near, same_kind) == [("same with base", rate)]
 
 
-def test_a_much_larger_model_or_a_much_longer_run_is_too_far(chosen: Any) -> None:
+def test_a_much_larger_model_or_a_much_longer_run_is_too_far(choose: Any) -> None:
     rate = {"learning_rate": 1e-3}
-    assert chosen(recorded("large", rate, model_params=11_000_000), recorded("long", rate, seen=17_000)) == []
+    assert choose(past_search("large", rate, model_params=11_000_000), past_search("long", rate, seen=17_000)) == []
 
 
-def test_settings_must_fit_the_space(chosen: Any) -> None:
+def test_settings_must_fit_the_space(choose: Any) -> None:
     """Another value of a fixed setting, or one outside its range, leaves out the settings, and the next are taken."""
-    other = {"learning_rate": 1e-3, "targets": "attention-qv"}
+    conflicting = {"learning_rate": 1e-3, "targets": "attention-qv"}
     outside = {"learning_rate": 0.5, "targets": "all-linear"}
     fitting = {"learning_rate": 2e-3, "targets": "all-linear"}
-    assert chosen(recorded("a", other, outside, fitting)) == [("a with base", {"learning_rate": 2e-3})]
-    assert chosen(recorded("a", other), recorded("b", fitting, seen=3000)) == [("b with base", {"learning_rate": 2e-3})]
+    assert choose(past_search("a", conflicting, outside, fitting)) == [("a with base", {"learning_rate": 2e-3})]
+    assert choose(past_search("a", conflicting), past_search("b", fitting, seen=3000)) == [
+        ("b with base", {"learning_rate": 2e-3})
+    ]
 
 
-def test_a_search_begins_with_them_and_then_with_the_defaults(tmp_path: Path) -> None:
+def test_a_search_begins_with_settings_of_the_catalogue_and_then_the_defaults(tmp_path: Path) -> None:
     first = EarlierTrial(search="a with base", method="lora", settings={"learning_rate": 3e-3}, first=True)
     spec = search_spec(methods=(LORA,), warm_start=(first,))
     with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
         planner = TrialPlanner(journal, bounds)
-        begun = [planner.begin() for _ in range(3)]
-    rates = [trial.settings["learning_rate"] for trial in begun if trial is not None]
+        trials = [planner.begin() for _ in range(3)]
+    rates = [trial.settings["learning_rate"] for trial in trials if trial is not None]
     defaults = methods.find("lora").Config()
     assert rates == [3e-3, defaults.learning_rate, defaults.learning_rate]
-    assert begun[1] is not None and begun[1].settings["rank"] == defaults.rank
+    assert trials[1] is not None and trials[1].settings["rank"] == defaults.rank
     assert sources((first,)) == "lora (best on a with base)"
 
 
-def test_a_new_search_takes_them_into_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And names their source once; not with `catalogue` off, and not in place of earlier searches."""
+def test_settings_of_the_catalogue_are_stored_in_the_journal_of_a_new_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their source is printed once. They are not used with `catalogue` off, nor in addition to earlier searches."""
     first = EarlierTrial(search="a with base", method="lora", settings={"learning_rate": 3e-3}, first=True)
     earlier = EarlierTrial(search="b", method="lora", settings={"rank": 2}, ranks=(1.0,), first=True)
     monkeypatch.setattr(catalogue, "first_trials", lambda *_: (first,))
     monkeypatch.setattr(search_module, "conduct", lambda journal, *_: journal.spec.warm_start)
 
-    def begun(name: str, **values: Any) -> tuple[Any, list[str]]:
+    def start_search(name: str, **values: Any) -> tuple[Any, list[str]]:
         messages: list[str] = []
         spec = search_spec(name, methods=(LORA,), training=TrainingSpec(steps=20), **values)
         return search(spec, tmp_path / name, Budget(2), inform=messages.append), messages[1:]  # the first is on labels
 
-    assert begun("new") == (
+    assert start_search("new") == (
         (first,),
         ["First settings from the catalogue: lora (best on a with base). --no-catalogue leaves them out."],
     )
-    assert begun("new") == ((first,), [])
-    assert begun("off", catalogue=False) == ((), [])
-    assert begun("warm", warm_start=(earlier,)) == ((earlier,), [])
+    assert start_search("new") == ((first,), [])
+    assert start_search("off", catalogue=False) == ((), [])
+    assert start_search("warm", warm_start=(earlier,)) == ((earlier,), [])
 
 
 @pytest.mark.parametrize("shipped", catalogue.recorded(), ids=lambda shipped: shipped.task)

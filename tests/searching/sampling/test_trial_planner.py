@@ -1,4 +1,4 @@
-"""Which settings become trials: none that needs a longer run than the search's."""
+"""Which settings become trials: none that needs longer runs than those of the search."""
 
 from __future__ import annotations
 

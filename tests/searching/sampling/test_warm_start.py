@@ -1,4 +1,4 @@
-"""What is read of earlier searches, and what the sampler does with it."""
+"""Trials that are read from earlier searches, and how the sampler uses them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.trials.made_trials import evaluation
 RATES = (1e-4, 1e-3, 3e-3, 9e-3)
 
 
-def searched(runs: Path, name: str, rates: tuple[float, ...] = RATES, **values: object) -> None:
-    """A search of plain LoRA in which the third trial is the best; one has failed."""
+def make_search(runs: Path, name: str, rates: tuple[float, ...] = RATES, **values: object) -> None:
+    """Make a search of plain LoRA in which the third trial is the best and the last has failed."""
     with open_journal(search_spec(name, **values), runs / name, lambda: (64.0, 0.0)) as journal:
         for number, rate in enumerate(rates):
             journal.begin("lora", {"rank": 8 * (number + 1), "learning_rate": rate}, {})
@@ -38,7 +38,7 @@ def spec(**values: object) -> SearchSpec:
 
 
 def test_trials_are_ranked_within_their_search_and_the_front_comes_first(tmp_path: Path) -> None:
-    searched(tmp_path, "a")
+    make_search(tmp_path, "a")
     trials = earlier_trials("a", tmp_path, spec())
     assert [(trial.settings["learning_rate"], trial.first, trial.ranks) for trial in trials] == [
         (3e-3, True, (0.875,)), (1e-3, False, (0.625,)), (1e-4, False, (0.375,)), (9e-3, False, (0.125,)),
@@ -46,18 +46,18 @@ def test_trials_are_ranked_within_their_search_and_the_front_comes_first(tmp_pat
 
 
 def test_settings_that_the_new_search_lacks_are_ignored(tmp_path: Path) -> None:
-    """A trial with a value outside the new range is left out, whole."""
-    searched(tmp_path, "a")
+    """A trial with a value outside the new range is left out entirely."""
+    make_search(tmp_path, "a")
     entry = MethodSpec(method="lora", space={"learning_rate": SPACE["learning_rate"] | {"high": 5e-3}})
     trials = earlier_trials("a", tmp_path, spec(methods=(entry,)))
     assert [trial.settings for trial in trials] == [{"learning_rate": rate} for rate in (3e-3, 1e-3, 1e-4)]
 
 
-def test_few_are_tried_first_and_the_others_are_spread_over_the_ranks(
+def test_the_best_are_tried_first_and_the_others_are_spread_over_the_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
-        searched(tmp_path, name)
+        make_search(tmp_path, name)
     monkeypatch.setattr(warm_start, "FIRST", 2)
     monkeypatch.setattr(warm_start, "MAX_EARLIER", 5)
     trials = earlier_trials("a, b", tmp_path, spec())
@@ -65,9 +65,9 @@ def test_few_are_tried_first_and_the_others_are_spread_over_the_ranks(
     assert [trial.ranks[0] for trial in trials if not trial.first] == [0.875, 0.375, 0.125]
 
 
-def test_auto_takes_all_that_fit(tmp_path: Path) -> None:
-    searched(tmp_path, "a")
-    searched(tmp_path, "other-model", model="some/model")
+def test_auto_takes_all_searches_that_fit(tmp_path: Path) -> None:
+    make_search(tmp_path, "a")
+    make_search(tmp_path, "other-model", model="some/model")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / JOURNAL).write_text("{\n")
     assert {trial.search for trial in earlier_trials("auto", tmp_path, spec())} == {"a"}
@@ -75,44 +75,45 @@ def test_auto_takes_all_that_fit(tmp_path: Path) -> None:
 
 
 def test_searches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    searched(tmp_path, "a")
-    searched(tmp_path, "other-model", model="some/model")
+    make_search(tmp_path, "a")
+    make_search(tmp_path, "other-model", model="some/model")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / JOURNAL).write_text("{}\n")
     adalora = spec(methods=(MethodSpec(method="adalora", space=SPACE),))
-    for names, new, said in (
+    for names, new, message in (
         ("b", spec(), "b"),
         ("damaged", spec(), "damaged"),
         ("other-model", spec(), "its base model is some/model, that of this search is"),
-        ("a", adalora, "it searched lora, this search has adalora"),
+        ("a", adalora, "it searched lora, this search has adalora. Name"),
+        ("a", adalora.model_copy(update={"baseline": spec().methods[0]}), "this search has adalora. Name"),
         ("new", spec(), "is this search itself"),
         (" ,", spec(), "needs the names of earlier searches"),
     ):
-        with pytest.raises(AutorankError, match=said):
+        with pytest.raises(AutorankError, match=message):
             earlier_trials(names, tmp_path, new)
 
 
-def test_earlier_settings_come_first_and_again_after_an_interruption(tmp_path: Path) -> None:
-    searched(tmp_path, "a")
+def test_earlier_settings_come_first_and_count_after_an_interruption(tmp_path: Path) -> None:
+    make_search(tmp_path, "a")
     new = spec(warm_start=earlier_trials("a", tmp_path, spec()))
     with open_journal(new, tmp_path / "new", lambda: (64.0, 0.0)) as journal:
         planner = TrialPlanner(journal, bounds)
         for _ in range(6):
             planner.begin()
-        tried = [(trial.settings["rank"], trial.settings["learning_rate"]) for trial in journal.trials()]
-        assert tried[:2] == [(24, 3e-3), (8, 1e-3)]  # the best earlier setting, then the method's defaults
+        settings = [(trial.settings["rank"], trial.settings["learning_rate"]) for trial in journal.trials()]
+        assert settings[:2] == [(24, 3e-3), (8, 1e-3)]  # the best earlier setting, then the method's defaults
         journal.record(0, evaluation(10, 24, 0.7))
         planner.learn(journal.finish(0, "complete", sampler_values=(0.7,)))
-        again = TrialPlanner(Journal.open(tmp_path / "new"), bounds)._studies["lora"].propose(6)
+        resumed = TrialPlanner(Journal.open(tmp_path / "new"), bounds)._studies["lora"].propose(6)
         proposed = planner.begin()
-        assert proposed is not None and again.params == {name: proposed.settings[name] for name in SPACE}
+        assert proposed is not None and resumed.params == {name: proposed.settings[name] for name in SPACE}
 
 
 def test_the_search_continues_with_the_trials_read_at_its_start(tmp_path: Path) -> None:
-    searched(tmp_path, "a")
+    make_search(tmp_path, "a")
     new = spec(warm_start=earlier_trials("a", tmp_path, spec()))
     open_journal(new, tmp_path / "new", lambda: (64.0, 0.0)).close()
-    searched(tmp_path, "b")
+    make_search(tmp_path, "b")
     later = spec(warm_start=earlier_trials("auto", tmp_path, spec()))
     assert later != new
     with open_journal(later, tmp_path / "new", lambda: (64.0, 0.0)) as journal:
@@ -121,9 +122,9 @@ def test_the_search_continues_with_the_trials_read_at_its_start(tmp_path: Path) 
 
 def test_the_sampler_starts_where_the_best_earlier_trials_were(tmp_path: Path) -> None:
     """From the first proposal on, whatever the values of the earlier search were."""
-    rates = {rank: [] for rank in ("good", "bad")}
+    rates = {quality: [] for quality in ("good", "bad")}
     for seed in range(20):
-        for rank, rate in (("good", 3e-3), ("bad", 2e-4)):
+        for quality, rate in (("good", 3e-3), ("bad", 2e-4)):
             earlier = [
                 {"search": "a", "method": "lora", "settings": {"rank": 8, "learning_rate": rate * (1 + i / 50)},
                  "ranks": (1 - i / 20,)} for i in range(6)
@@ -133,5 +134,5 @@ def test_the_sampler_starts_where_the_best_earlier_trials_were(tmp_path: Path) -
             ]  # fmt: skip
             new = spec(warm_start=earlier, seed=seed)
             study = WarmStudy(new, new.methods[0], new.warm_start, [])
-            rates[rank].append(study.propose(0).params["learning_rate"])
+            rates[quality].append(study.propose(0).params["learning_rate"])
     assert sorted(rates["good"])[10] > 3 * sorted(rates["bad"])[10]

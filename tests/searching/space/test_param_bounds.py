@@ -15,14 +15,14 @@ SIZES = ParamBounds(TaskSpec(name="demo"), None)
 NUMBER = {"type": "int", "low": 1, "high": 4}
 
 
-def own_space(method: str) -> MethodSpec:
+def built_in_space(method: str) -> MethodSpec:
     built_in = space.load(method)
     return MethodSpec(method=method, settings=built_in.fixed, space=built_in.ranges)
 
 
 @pytest.mark.parametrize("method", names())
-def test_the_ends_of_each_methods_own_space_are_those_of_all_corners(method: str) -> None:
-    entry = own_space(method)
+def test_smallest_and_largest_of_each_built_in_space_are_those_of_all_corners(method: str) -> None:
+    entry = built_in_space(method)
     ends = [ranges.ends(values) for values in entry.space.values()]
     corners = [dict(zip(entry.space, values, strict=True)) for values in itertools.product(*ends)]
     sizes = [SIZES(method, entry.settings | corner) for corner in corners]
@@ -34,28 +34,28 @@ def test_the_ends_of_each_methods_own_space_are_those_of_all_corners(method: str
 
 
 @pytest.mark.parametrize("size", [min, max, lambda *values: values[0] * values[1] - values[2]])
-def test_ends_of_sizes_to_which_no_setting_may_matter_alone(size) -> None:
-    """The least of several settings changes only if all of them do."""
+def test_smallest_and_largest_when_no_single_setting_changes_the_size(size) -> None:
+    """The minimum of several settings changes only if all of them do."""
     entry = MethodSpec(method="lora", space={name: NUMBER for name in "abc"})
 
     def bounds(method, settings):
         value = size(*(settings[name] for name in "abc"))
         return value, value
 
-    found = [size(*values) for values in itertools.product([1, 4], repeat=3)]
-    assert bounds("lora", smallest(entry, bounds))[0] == min(found)
-    assert bounds("lora", largest(entry, bounds))[1] == max(found)
+    sizes = [size(*values) for values in itertools.product([1, 4], repeat=3)]
+    assert bounds("lora", smallest(entry, bounds))[0] == min(sizes)
+    assert bounds("lora", largest(entry, bounds))[1] == max(sizes)
 
 
 def test_sixteen_ranges_need_few_evaluations_of_the_bounds() -> None:
-    """They have 65,536 corners."""
-    looks = []
+    """Sixteen ranges have 65,536 corners."""
+    calls = []
 
     def bounds(method, settings):
-        looks.append(settings)
+        calls.append(settings)
         return settings["s3"] * settings["s7"], 10 + settings["s3"]
 
     entry = MethodSpec(method="lora", space={f"s{i}": NUMBER for i in range(16)})
     assert resizing(entry, bounds, smallest(entry, bounds)) == {"s3": 1, "s7": 1}
     assert largest(entry, bounds)["s3"] == 4
-    assert len(looks) < 300
+    assert len(calls) < 300

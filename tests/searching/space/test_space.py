@@ -1,4 +1,4 @@
-"""Spaces: what is read from YAML, and that every mistake is named, all at once."""
+"""Search spaces: reading YAML, and reporting all mistakes at once."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def space_file(tmp_path, text):
 
 
 @pytest.mark.parametrize("name", ["lora", "lora-drop"])
-def test_the_methods_own_spaces_are_valid_and_hold_the_defaults_learning_rate(name):
+def test_built_in_spaces_are_valid_and_contain_the_default_learning_rate(name):
     space = load(name)
     assert ranges.contains(space.ranges["learning_rate"], methods.find(name).Config().learning_rate)
-    assert "source" not in space.ranges["rank"]  # what it is, not where it comes from, tells searches apart
+    assert "source" not in space.ranges["rank"]  # searches are compared by their ranges, not by the sources of these
 
 
 def test_a_file_with_ranges_choices_and_values(tmp_path):
-    more = "rank: {type: int, low: 2, high: 9, step: 3}\ndropout: {choices: [0, 0.1]}\nalpha: 8\n"
-    space = load("lora", space_file(tmp_path, RATE + more))
+    entries = "rank: {type: int, low: 2, high: 9, step: 3}\ndropout: {choices: [0, 0.1]}\nalpha: 8\n"
+    space = load("lora", space_file(tmp_path, RATE + entries))
     assert space.ranges["rank"] == {"type": "int", "low": 2, "high": 9, "step": 3}
     assert space.ranges["learning_rate"] == {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
     assert space.fixed == {"alpha": 8}
@@ -97,7 +97,7 @@ def test_all_mistakes_are_reported_together(tmp_path):
         ("[1, 2]", "should be a valid integer"),
     ],
 )
-def test_a_malformed_range_says_what_is_wrong(tmp_path, entry, problem):
+def test_a_malformed_range_is_explained(tmp_path, entry, problem):
     with pytest.raises(AutorankError) as caught:
         load("lora", space_file(tmp_path, f"{RATE}rank: {entry}\n"))
     assert problem in str(caught.value)
@@ -110,7 +110,7 @@ def test_bounds_are_finite_numbers(tmp_path, bound):
 
 
 @pytest.mark.parametrize(("text", "problem"), [("a: [", "is not YAML"), ("- rank", "must map"), ("", "must map")])
-def test_a_file_that_is_no_space(tmp_path, text, problem):
+def test_a_file_that_is_not_a_space(tmp_path, text, problem):
     with pytest.raises(AutorankError, match=problem):
         load("lora", space_file(tmp_path, text))
 
@@ -135,7 +135,7 @@ def test_a_fixed_learning_rate_in_a_file_is_refused(tmp_path):
         load("lora", space_file(tmp_path, "learning_rate: 1e-3\nrank: {type: int, low: 1, high: 4}"))
 
 
-def test_a_third_partys_space_lies_beside_its_module(tmp_path, monkeypatch):
+def test_the_space_of_a_third_partys_method_is_beside_its_module(tmp_path, monkeypatch):
     (tmp_path / "novel.py").write_text("class Novel: ...")
     (tmp_path / "novel.yaml").write_text(RATE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -209,11 +209,11 @@ def test_suggested_values_lie_in_their_ranges_and_reach_their_ends():
         "start": {"choices": ["fresh", "warm"]},
     }
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = [suggest(entries, study.ask()) for _ in range(60)]
-    assert {values["rank"] for values in drawn} == {2, 5, 8}
-    assert {values["start"] for values in drawn} == {"fresh", "warm"}
-    assert all(ranges.contains(entries[name], value) for values in drawn for name, value in values.items())
-    assert sum(values["learning_rate"] < 1e-3 for values in drawn) == pytest.approx(30, abs=12)  # log
+    suggestions = [suggest(entries, study.ask()) for _ in range(60)]
+    assert {values["rank"] for values in suggestions} == {2, 5, 8}
+    assert {values["start"] for values in suggestions} == {"fresh", "warm"}
+    assert all(ranges.contains(entries[name], value) for values in suggestions for name, value in values.items())
+    assert sum(values["learning_rate"] < 1e-3 for values in suggestions) == pytest.approx(30, abs=12)  # log
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from autorank.tasks.splits.tokenized import Split
 LENGTHS = np.random.default_rng(0).integers(3, 100, 2_037)
 
 
-def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("size", [1, 16, 5_000])

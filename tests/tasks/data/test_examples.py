@@ -35,7 +35,7 @@ def inferred(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
         ([10, 9, 2, 9], ("2", "9", "10"), [2, 1, 0, 1]),
         (["10", "9", "2"], ("2", "9", "10"), [2, 1, 0]),
         ([1.0, 0.0], ("0", "1"), [1, 0]),
-        (["1.5", "inf", "b"], ("1.5", "inf", "b"), [0, 1, 2]),  # one is no number, so all are names
+        (["1.5", "inf", "b"], ("1.5", "inf", "b"), [0, 1, 2]),  # one is not a number, so all are names
         (["yes ", "yes", "no"], ("no", "yes"), [1, 1, 0]),
         (["caf\u00e9", "cafe\u0301", "\u00a0tea"], ("caf\u00e9", "tea"), [0, 0, 1]),
         ([1, 1.0, "1", "01", "+1.0e0", 2], ("1", "2"), [0, 0, 0, 0, 0, 1]),
@@ -76,8 +76,8 @@ def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0], ["0", "1", "1", "0"], [0.0, 1.0, 1.0, 0.0]])
 def test_a_named_task_takes_numbers(labels: list[object]) -> None:
-    found = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": labels}, "x.csv"))
-    assert found.labels.tolist() == [0, 1, 1, 0] and found.labels.dtype == np.int64
+    examples = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": labels}, "x.csv"))
+    assert examples.labels.tolist() == [0, 1, 1, 0] and examples.labels.dtype == np.int64
 
 
 def test_a_named_task_takes_class_names() -> None:
@@ -103,7 +103,7 @@ def test_labels_that_a_named_task_does_not_know(labels: list[object], words: lis
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_own_class_names_are_not_taken_for_numbers() -> None:
+def test_class_names_of_own_data_are_not_replaced_by_numbers() -> None:
     task = infer_task("mine", ("text",), Table({"label": ["no", "yes"]}, "train.csv"), "label")
     with pytest.raises(AutorankError, match=r"dev\.csv has labels .* '0', '1' in rows 1, 2"):
         to_examples(task, Table({"text": ["a", "b"], "label": [0, 1]}, "dev.csv"))
@@ -160,12 +160,12 @@ def test_labels_are_described_in_a_line() -> None:
     assert line(["neg"] * 8 + ["pos"] * 7 + ["neutral"] * 5) == "label: 3 classes: neg 40 %, neutral 25 %, pos 35 %"
     assert line(["rare", *["usual"] * 999]) == "label: 2 classes: rare 0.10 %, usual 100 %"
     assert line([20.5, 82, 30]) == "label: numbers from 20.5 to 82"
-    many = line([*range(20), 19])
-    assert many.startswith("label: 20 classes: '19' 10 %, '0' 5 %") and "and 12 more" in many
-    assert "--label-type number" in many
+    description = line([*range(20), 19])
+    assert description.startswith("label: 20 classes: '19' 10 %, '0' 5 %") and "and 12 more" in description
+    assert "--label-type number" in description
     sst2 = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": [0, 1, 1, 0]}, "x.csv"))
-    described = GLUE["sst2"].kind.describe(GLUE["sst2"], sst2)
-    assert described == "label: 2 classes: negative 50 %, positive 50 %"
+    description = GLUE["sst2"].kind.describe(GLUE["sst2"], sst2)
+    assert description == "label: 2 classes: negative 50 %, positive 50 %"
 
 
 def test_no_rows() -> None:
@@ -184,15 +184,15 @@ def test_rows_of_several_files_are_counted_in_each() -> None:
 
 def test_digest_is_of_the_content() -> None:
     labels = np.array([0, 1])
-    one = Examples((["ab", "c"],), labels)
-    assert one.digest == Examples((("ab", "c"),), labels.copy()).digest
-    others = [
+    examples = Examples((["ab", "c"],), labels)
+    assert examples.digest == Examples((("ab", "c"),), labels.copy()).digest
+    variants = [
         Examples((["a", "bc"],), labels),
         Examples((["ab", "c"],), labels[::-1].copy()),
         Examples((["ab", "c"],), labels.astype(np.float32)),
         Examples((["ab", "c"], ["", ""]), labels),
     ]
-    assert len({one.digest, *(other.digest for other in others)}) == 5
+    assert len({examples.digest, *(variant.digest for variant in variants)}) == 5
 
 
 def test_a_metric_of_the_other_kind_names_the_option(tmp_path: Path) -> None:

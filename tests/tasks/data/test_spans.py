@@ -1,4 +1,4 @@
-"""Windows of questions and contexts: what they hold, which of them an example takes along, and what is refused."""
+"""Windows of questions and contexts: their tokens and labels, the windows of a subset, and what is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def tokens(split: Windows, window: int | np.integer[Any]) -> slice:
     return slice(*split.offsets[window : window + 2])
 
 
-def pointed(split: Windows, window: int) -> str:
+def labeled_text(split: Windows, window: int) -> str:
     """The text that a window's labels point to."""
     assert split.references is not None
     first, last = split.offsets[window] + split.labels[window]
@@ -64,48 +64,48 @@ def pointed(split: Windows, window: int) -> str:
 
 
 def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
-    given = examples()
-    split = windows.tokenize(given, tokenizer, 24)
+    source = examples()
+    split = windows.tokenize(source, tokenizer, 24)
     assert split.lengths.max() == 24 and len(split) > split.examples == 40
     assert split.owner.tolist() == sorted(split.owner) and set(split.owner) == set(range(40))
-    for question, (asked, context) in enumerate(zip(*given.texts, strict=True)):
+    for question, (question_text, context) in enumerate(zip(*source.texts, strict=True)):
         parts = []
         for window in np.flatnonzero(split.owner == question):
             ids, starts, ends = (values[tokens(split, window)] for values in (split.ids, split.starts, split.ends))
             inside = starts >= 0
-            assert ids[~inside].tolist() == [*tokenizer(asked)["input_ids"], SEP]
+            assert ids[~inside].tolist() == [*tokenizer(question_text)["input_ids"], SEP]
             assert np.array_equal(inside, ends >= 0)
             words = [context[start:end] for start, end in zip(starts[inside], ends[inside], strict=True)]
             assert words == tokenizer.convert_ids_to_tokens(ids[inside].tolist())
             parts.append(words)
-        whole = parts[0]
+        merged = parts[0]
         for part in parts[1:]:
-            assert whole[-8:] == part[:8]  # a third of 24
-            whole += part[8:]
-        assert " ".join(whole) == context
+            assert merged[-8:] == part[:8]  # a third of 24
+            merged += part[8:]
+        assert " ".join(merged) == context
 
 
 def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
-    given = examples()
-    split = windows.tokenize(given, tokenizer, 24)
+    source = examples()
+    split = windows.tokenize(source, tokenizer, 24)
     assert split.labels.dtype == split.owner.dtype == np.int64 and split.starts.dtype == np.int32
     for window, question in enumerate(split.owner):
         start, end = split.starts[tokens(split, window)], split.ends[tokens(split, window)]
-        answer = given.references[question].starts  # type: ignore[index]
+        answer = source.references[question].starts  # type: ignore[index]
         if answer and start[start >= 0].min() <= answer[0] and end.max() >= answer[0] + len("w0 w1"):
-            assert pointed(split, window) == "w0 w1" and split.strata[window] == 1
+            assert labeled_text(split, window) == "w0 w1" and split.strata[window] == 1
         else:
             assert split.labels[window].tolist() == [0, 0] and split.strata[window] == 0
-    assert set(split.owner[split.strata == 1]) == set(np.flatnonzero(given.labels)) == set(range(0, 40, 2))
+    assert set(split.owner[split.strata == 1]) == set(np.flatnonzero(source.labels)) == set(range(0, 40, 2))
 
 
-def test_the_first_answer_is_learned_and_blanks_around_it_are_not(tokenizer: Any) -> None:
+def test_the_label_is_the_first_answer_without_blanks_around_it(tokenizer: Any) -> None:
     split = windows.tokenize(one_example("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
-    assert pointed(split, 0) == "w3 w4"
+    assert labeled_text(split, 0) == "w3 w4"
 
 
-def test_part_of_a_word_is_the_whole_token(tokenizer: Any) -> None:
-    assert pointed(windows.tokenize(one_example("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
+def test_an_answer_within_a_token_is_the_whole_token(tokenizer: Any) -> None:
+    assert labeled_text(windows.tokenize(one_example("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
 
 
 def test_long_questions_are_cut_and_their_blanks_are_not_read(tokenizer: Any) -> None:
@@ -120,17 +120,17 @@ def test_a_context_without_words(tokenizer: Any) -> None:
     assert split.labels.tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize(("single", "place"), [("$A [SEP] $B [CLS]", -1), ("$A $B", 0), ("$A [CLS] $B", 1)])
-def test_the_position_of_questions_without_an_answer(single: str, place: int, tmp_path: Path, tokenizer: Any) -> None:
-    """[CLS] need not be the first token, nor be there at all."""
+@pytest.mark.parametrize(("single", "index"), [("$A [SEP] $B [CLS]", -1), ("$A $B", 0), ("$A [CLS] $B", 1)])
+def test_the_position_of_questions_without_an_answer(single: str, index: int, tmp_path: Path, tokenizer: Any) -> None:
+    """[CLS] need not be the first token, and need not exist."""
     from tokenizers import processors
 
-    other = load_tokenizer(tiny.model("bert", tmp_path / "m"))
-    other.backend_tokenizer.post_processor = processors.TemplateProcessing(
+    custom = load_tokenizer(tiny.model("bert", tmp_path / "m"))
+    custom.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    split = windows.tokenize(one_example("w7", "w8 w9", [], []), other, 24)
-    assert split.null.tolist() == [place % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
+    split = windows.tokenize(one_example("w7", "w8 w9", [], []), custom, 24)
+    assert split.null.tolist() == [index % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
     assert split.strata.tolist() == [0]
 
 
@@ -141,17 +141,17 @@ def test_tokens_that_begin_with_a_blank() -> None:
     assert windows._span(starts, ends, Reference("w2 w3 w4 w5", ["w4 w5"], [6])) is None
 
 
-def test_examples_are_questions(tokenizer: Any) -> None:
+def test_a_subset_has_all_windows_of_its_questions(tokenizer: Any) -> None:
     split = windows.tokenize(examples(), tokenizer, 24)
     chosen = np.array([3, 4, 17])
     part = split.take(chosen)
     assert part.references == [split.references[i] for i in chosen]  # type: ignore[index]
     assert part.examples == 3 and len(part) == np.isin(split.owner, chosen).sum()
-    for window, whole in enumerate(np.flatnonzero(np.isin(split.owner, chosen))):
-        assert chosen[part.owner[window]] == split.owner[whole]
-        assert np.array_equal(part.labels[window], split.labels[whole])
+    for window, index in enumerate(np.flatnonzero(np.isin(split.owner, chosen))):
+        assert chosen[part.owner[window]] == split.owner[index]
+        assert np.array_equal(part.labels[window], split.labels[index])
         for name in ("ids", "type_ids", "starts", "ends"):
-            assert np.array_equal(getattr(part, name)[tokens(part, window)], getattr(split, name)[tokens(split, whole)])
+            assert np.array_equal(getattr(part, name)[tokens(part, window)], getattr(split, name)[tokens(split, index)])
     assert split.take(np.arange(40)) is split
 
 
@@ -166,17 +166,17 @@ def test_loaded_from_the_cache_and_limited_by_questions(
     second = load(spec, model)
     assert isinstance(second.train, Windows) and second.digest == first.digest
     for name, values in vars(first.train).items():
-        again = getattr(second.train, name)
-        assert values == again if name == "references" else np.array_equal(values, again), name
+        cached = getattr(second.train, name)
+        assert values == cached if name == "references" else np.array_equal(values, cached), name
     assert len(first.train) > first.train.examples == 60
 
-    few = load(spec.model_copy(update={"max_train_examples": 10, "max_eval_examples": 7, "tune_split": 0.2}), model)
-    assert isinstance(few.train, Windows) and isinstance(few.validation["tune"], Windows)
-    assert few.train.examples + few.validation["tune"].examples == 10
-    assert 2 <= few.validation["tune"].examples <= 3  # of those with an answer and of those without
+    limited = load(spec.model_copy(update={"max_train_examples": 10, "max_eval_examples": 7, "tune_split": 0.2}), model)
+    assert isinstance(limited.train, Windows) and isinstance(limited.validation["tune"], Windows)
+    assert limited.train.examples + limited.validation["tune"].examples == 10
+    assert 2 <= limited.validation["tune"].examples <= 3  # of those with an answer and of those without
     assert load(spec.model_copy(update={"max_eval_examples": 7}), model).validation["validation"].examples == 7
     with pytest.raises(TypeError):
-        load(spec.model_copy(update={"max_length": 32}), model)  # made anew
+        load(spec.model_copy(update={"max_length": 32}), model)  # tokenized again
 
 
 @pytest.mark.parametrize(
@@ -186,25 +186,25 @@ def test_loaded_from_the_cache_and_limited_by_questions(
         ([{"text": ["w2"]}] * 3, ["rows 1, 2, 3 (counted from 1, 3 in all)"]),
         ([{"text": ["w2"], "answer_start": [0, 1]}] * 3, ["a start for each text"]),
         ([{"text": ["w2"], "answer_start": ["0"]}] * 3, ["a start for each text"]),
-        ([{"text": ["w3"], "answer_start": [at]} for at in (3, 2, -5)], ["rows 2, 3", "['w3'] at [2]"]),
+        ([{"text": ["w3"], "answer_start": [start]} for start in (3, 2, -5)], ["rows 2, 3", "['w3'] at [2]"]),
         ([{"text": [text], "answer_start": [3]} for text in ("w3", "W3", "")], ["rows 2, 3", "not in the context"]),
         ([{"text": [], "answer_start": []}] * 3, ["no answer in rows 1, 2, 3", "--task squad_v2"]),
     ],
 )
 def test_answers_that_are_refused(answers: list[Any], words: list[str]) -> None:
-    given = {"question": ["w1"] * 3, "context": ["w2 w3"] * 3, "answers": answers}
+    table_columns = {"question": ["w1"] * 3, "context": ["w2 w3"] * 3, "answers": answers}
     with pytest.raises(AutorankError) as caught:
-        to_examples(V1, Table(given, "x.jsonl"), train=True)
+        to_examples(V1, Table(table_columns, "x.jsonl"), train=True)
     assert all(word in str(caught.value) for word in ["x.jsonl", "'answers'", *words]), str(caught.value)
 
 
-def test_contexts_are_kept_once_and_strata_tell_answers() -> None:
+def test_equal_contexts_are_stored_once_and_strata_mark_answers() -> None:
     rows = columns(tiny.questions(4, unanswerable=True))
     rows["context"] = ["".join(rows["context"][0]) for _ in range(4)]
     rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
-    found = to_examples(V2, Table(rows, "x"))
-    assert found.labels.tolist() == [1, 0, 1, 0] and found.labels.dtype == np.int64
-    assert len({id(one_example.context) for one_example in found.references or []}) == 1
+    loaded = to_examples(V2, Table(rows, "x"))
+    assert loaded.labels.tolist() == [1, 0, 1, 0] and loaded.labels.dtype == np.int64
+    assert len({id(reference.context) for reference in loaded.references or []}) == 1
 
 
 def test_files_that_are_refused(model: str, tmp_path: Path) -> None:
@@ -252,6 +252,6 @@ def test_models_that_do_not_answer_questions(tmp_path: Path) -> None:
 def test_heads(architecture: str, tmp_path: Path) -> None:
     from autorank.modeling import base_model, heads
 
-    loaded = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, head=heads.SPAN)
-    assert loaded.head_modules == ["qa_outputs"] and set(loaded.head) == loaded.new
-    assert loaded.head_params == 2 * tiny.HIDDEN + 2
+    base = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, head=heads.SPAN)
+    assert base.head_modules == ["qa_outputs"] and set(base.head) == base.new
+    assert base.head_params == 2 * tiny.HIDDEN + 2

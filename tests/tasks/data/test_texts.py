@@ -1,4 +1,4 @@
-"""Tokens of texts, also of empty ones."""
+"""Tokens of texts, including empty texts."""
 
 from __future__ import annotations
 

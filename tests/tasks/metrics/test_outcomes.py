@@ -1,4 +1,4 @@
-"""Outcomes are small and come back; scores of resamples against scikit-learn, SciPy and sacrebleu."""
+"""Outcomes are packed in few bytes; scores of resamples against scikit-learn, SciPy and sacrebleu."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from autorank.tasks.named.glue import GLUE
 DRAWS = 40
 
 
-def drawn(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Weights, and the indices that they stand for."""
-    weighted = weights([size], DRAWS, np.random.default_rng(1))
-    return weighted, [np.repeat(np.arange(size), row.astype(int)) for row in weighted]
+def draw_resamples(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The weights of resamples, and the indices that they stand for."""
+    sample_weights = weights([size], DRAWS, np.random.default_rng(1))
+    return sample_weights, [np.repeat(np.arange(size), row.astype(int)) for row in sample_weights]
 
 
 def classes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     labels = np.random.default_rng(9).integers(0, count, size)
-    logits = draw.normal(size=(size, count))
+    logits = rng.normal(size=(size, count))
     logits[np.arange(size), labels] += 1
     return logits.astype(np.float32), labels
 
 
 def test_resamples_have_as_many_examples_as_each_split() -> None:
-    drawn = weights([30, 50], 1000, np.random.default_rng(0))
-    assert (drawn[:, :30].sum(1) == 30).all() and (drawn[:, 30:].sum(1) == 50).all()
-    assert drawn.mean(0) == pytest.approx(np.ones(80), abs=0.15)  # each as often as any other
-    assert drawn.var(0).mean() == pytest.approx(1, abs=0.05)  # the counts are binomial
+    sample_weights = weights([30, 50], 1000, np.random.default_rng(0))
+    assert (sample_weights[:, :30].sum(1) == 30).all() and (sample_weights[:, 30:].sum(1) == 50).all()
+    assert sample_weights.mean(0) == pytest.approx(np.ones(80), abs=0.15)  # each as often as any other
+    assert sample_weights.var(0).mean() == pytest.approx(1, abs=0.05)  # the counts are binomial
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_resamples_have_as_many_examples_as_each_split() -> None:
 def test_labels(task: str, count: int, score: Callable[[np.ndarray, np.ndarray], float]) -> None:
     models = [classes(count, 150, seed) for seed in range(3)]
     scores = [label_metrics.compute(GLUE[task], logits, labels) for logits, labels in models]
-    outcomes = unpack(pack([found.outcomes for found in scores if found.outcomes]))
-    whole = resampled(outcomes, np.ones((1, 150), np.float32))[0]
-    assert whole == pytest.approx([found[GLUE[task].metrics[0]] for found in scores], abs=1e-6)
-    weighted, indices = drawn(150)
+    outcomes = unpack(pack([model_scores.outcomes for model_scores in scores if model_scores.outcomes]))
+    full_scores = resampled(outcomes, np.ones((1, 150), np.float32))[0]
+    assert full_scores == pytest.approx([model_scores[GLUE[task].metrics[0]] for model_scores in scores], abs=1e-6)
+    sample_weights, indices = draw_resamples(150)
     expected = [[score(labels[rows], logits[rows].argmax(1)) for logits, labels in models] for rows in indices]
-    assert resampled(outcomes, weighted) == pytest.approx(np.array(expected), abs=1e-6)
+    assert resampled(outcomes, sample_weights) == pytest.approx(np.array(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_classes_of_different_sizes(metric: str, score: Callable[[np.ndarray, np
     task = replace(GLUE["cola"], label_names=("a", "b", "c"), metrics=(metric,))
     models = [classes(3, 60, seed) for seed in range(2)]
     outcomes = [label_metrics.compute(task, logits, labels).outcomes for logits, labels in models]
-    packed = unpack(pack([found for found in outcomes if found]))
-    weighted, indices = drawn(60)
+    packed = unpack(pack([outcome for outcome in outcomes if outcome]))
+    sample_weights, indices = draw_resamples(60)
     expected = [[score(labels[rows], logits[rows].argmax(1)) for logits, labels in models] for rows in indices]
-    assert resampled(packed, weighted) == pytest.approx(np.array(expected), abs=1e-6)
+    assert resampled(packed, sample_weights) == pytest.approx(np.array(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize(("formula", "score"), [("f1", sk.f1_score), ("matthews", sk.matthews_corrcoef)])
@@ -87,9 +87,9 @@ def test_counts(formula: str, score: Callable[..., float], count: int) -> None:
     if formula == "f1":  # class 1 against the rest
         predicted, labels = predicted == 1, labels == 1
     outcomes = Outcomes(formula, predicted[:, None].astype(int), labels[:, None].astype(int), (90,))
-    weighted, indices = drawn(90)
+    sample_weights, indices = draw_resamples(90)
     expected = [score(labels[rows], predicted[rows]) for rows in indices]
-    assert resampled([outcomes], weighted)[:, 0] == pytest.approx(np.array(expected), abs=1e-6)
+    assert resampled([outcomes], sample_weights)[:, 0] == pytest.approx(np.array(expected), abs=1e-6)
 
 
 def test_undefined_scores_are_zero() -> None:
@@ -100,43 +100,45 @@ def test_undefined_scores_are_zero() -> None:
 
 @pytest.mark.parametrize("formula", ["pearson", "spearman", "pearson_spearman"])
 def test_correlations_with_ties(formula: str) -> None:
-    draw = np.random.default_rng(0)
-    target = draw.integers(0, 26, 200) / 5
-    models = [(target + draw.normal(size=200)).round(1), target + 3 * draw.normal(size=200)]
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 26, 200) / 5
+    models = [(target + rng.normal(size=200)).round(1), target + 3 * rng.normal(size=200)]
     outcomes = [Outcomes(formula, model[:, None], target[:, None], (200,)) for model in models]
-    weighted, indices = drawn(200)
+    sample_weights, indices = draw_resamples(200)
     functions = {"pearson": [stats.pearsonr], "spearman": [stats.spearmanr]}.get(
         formula, [stats.pearsonr, stats.spearmanr]
     )
     expected = [
         [np.mean([f(model[rows], target[rows]).statistic for f in functions]) for model in models] for rows in indices
     ]
-    assert resampled(outcomes, weighted) == pytest.approx(np.array(expected), abs=1e-5)
+    assert resampled(outcomes, sample_weights) == pytest.approx(np.array(expected), abs=1e-5)
     packed = unpack(pack(outcomes))  # two bytes for a number
-    assert resampled(packed, weighted) == pytest.approx(np.array(expected), abs=1e-3)
+    assert resampled(packed, sample_weights) == pytest.approx(np.array(expected), abs=1e-3)
 
 
 def test_bleu_and_means_of_texts() -> None:
     references = [[f"the cat number {i} sat on the mat", f"a cat {i} was on a mat"] for i in range(30)]
     texts = [f"the cat number {i} {'sat' if i % 3 else 'lay'} on {'the' if i % 2 else 'some'} mat" for i in range(30)]
     texts[7] = references[7][0]
-    weighted, indices = drawn(30)
-    bleu = resampled([text.outcomes("bleu", texts, references, (30,))], weighted)[:, 0]
+    sample_weights, indices = draw_resamples(30)
+    bleu = resampled([text.outcomes("bleu", texts, references, (30,))], sample_weights)[:, 0]
     expected = [
         sacrebleu.corpus_bleu([texts[i] for i in rows], list(zip(*(references[i] for i in rows), strict=True))).score
         for rows in indices
     ]
     assert bleu == pytest.approx(np.array(expected) / 100, abs=1e-6)
     for name in ("rougeL", "exact_match"):
-        means = resampled([text.outcomes(name, texts, references, (30,))], weighted)[:, 0]
-        whole = [text.compute([name], [texts[i] for i in rows], [references[i] for i in rows]) for rows in indices]
-        assert means == pytest.approx([metrics[name] for metrics in whole], abs=1e-6)
+        means = resampled([text.outcomes(name, texts, references, (30,))], sample_weights)[:, 0]
+        sample_metrics = [
+            text.compute([name], [texts[i] for i in rows], [references[i] for i in rows]) for rows in indices
+        ]
+        assert means == pytest.approx([metrics[name] for metrics in sample_metrics], abs=1e-6)
 
 
 def test_bleu_without_any_4_gram() -> None:
     texts, references = ["a b c x", "d e"], [["a b c d"], ["d f"]]
-    found = resampled([text.outcomes("bleu", texts, references, (2,))], np.ones((1, 2), np.float32))[0, 0]
-    assert found == pytest.approx(text.compute(["bleu"], texts, references)["bleu"], abs=1e-7)
+    bleu = resampled([text.outcomes("bleu", texts, references, (2,))], np.ones((1, 2), np.float32))[0, 0]
+    assert bleu == pytest.approx(text.compute(["bleu"], texts, references)["bleu"], abs=1e-7)
 
 
 def test_answers_without_and_with_doubt() -> None:

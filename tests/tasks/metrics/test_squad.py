@@ -18,77 +18,85 @@ WORDS = ["The", "cat", "a", "dog's", "1,000", "U.S.", "an", "Über", "re-run", "
         ("The U.S. Army", ["us", "army"]),
         ("a  1,000-year\told theme", ["1000year", "old", "theme"]),
         ("An. the!", []),
-        ("Über–Łódź", ["über–łódź"]),  # a dash that is not ASCII's is no punctuation
+        ("Über–Łódź", ["über–łódź"]),  # only ASCII characters are punctuation
     ],
 )
 def test_words(text: str, words: list[str]) -> None:
     assert squad.tokens(text) == words
 
 
-def drawn(count: int, none: float) -> tuple[list[str], list[list[str]]]:
-    """Predictions, and answers that share words with them, of which a part has none."""
-    draw = random.Random(0)
+def random_answers(count: int, unanswerable: float) -> tuple[list[str], list[list[str]]]:
+    """Predictions, and lists of answers that share words with them; a fraction of the questions has no answer."""
+    rng = random.Random(0)
 
     def text() -> str:
-        return " ".join(draw.choice(WORDS) for _ in range(draw.randint(1, 5)))
+        return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 5)))
 
-    predicted = [text() + " sat" for _ in range(count)]  # with a word that counts: the script's best scores want one
-    answers = [[] if draw.random() < none else [text() + " cat" for _ in range(draw.randint(1, 3))] for _ in predicted]
+    predicted = [text() + " sat" for _ in range(count)]  # not only articles: the script's best scores require a word
+    answers = [
+        [] if rng.random() < unanswerable else [text() + " cat" for _ in range(rng.randint(1, 3))] for _ in predicted
+    ]
     return predicted, answers
 
 
 def test_equal_to_torchmetrics() -> None:
     from torchmetrics.functional.text import squad as torchmetrics_squad
 
-    predicted, answers = drawn(300, none=0)
-    found = squad.compute(predicted, answers)
-    theirs = torchmetrics_squad(
-        [{"prediction_text": one, "id": str(i)} for i, one in enumerate(predicted)],
-        [{"answers": {"text": one, "answer_start": [0] * len(one)}, "id": str(i)} for i, one in enumerate(answers)],
+    predicted, answers = random_answers(300, unanswerable=0)
+    scores = squad.compute(predicted, answers)
+    expected = torchmetrics_squad(
+        [{"prediction_text": text, "id": str(i)} for i, text in enumerate(predicted)],
+        [
+            {"answers": {"text": texts, "answer_start": [0] * len(texts)}, "id": str(i)}
+            for i, texts in enumerate(answers)
+        ],
     )
-    assert set(found) == set(theirs) == {"f1", "exact_match"}
-    for name, value in theirs.items():
-        assert 100 * found[name] == pytest.approx(float(value), rel=1e-5)
+    assert set(scores) == set(expected) == {"f1", "exact_match"}
+    for name, value in expected.items():
+        assert 100 * scores[name] == pytest.approx(float(value), rel=1e-5)
 
 
 def test_questions_without_an_answer() -> None:
-    """Each figure from what is predicted above its threshold; the best one, from every threshold there is."""
-    predicted, answers = drawn(200, none=0.5)
-    doubt = np.random.default_rng(0).normal(size=200) + [0.5 if not one else -0.5 for one in answers]
-    found = squad.compute(predicted, answers, doubt)
+    """The metrics at threshold 0; the best ones are the maxima over all thresholds."""
+    predicted, answers = random_answers(200, unanswerable=0.5)
+    doubt = np.random.default_rng(0).normal(size=200) + [0.5 if not texts else -0.5 for texts in answers]
+    metrics = squad.compute(predicted, answers, doubt)
 
     def scores(threshold: float) -> dict[str, list[float]]:
-        final = ["" if no > threshold else one for one, no in zip(predicted, doubt, strict=True)]
-        each: dict[str, list[float]] = {"f1": [], "exact_match": []}
-        for one, right in zip(final, answers, strict=True):
-            if not right:
-                both = {"f1": float(one == ""), "exact_match": float(one == "")}
-            elif not one:
-                both = {"f1": 0.0, "exact_match": 0.0}
+        final = [
+            "" if question_doubt > threshold else prediction
+            for prediction, question_doubt in zip(predicted, doubt, strict=True)
+        ]
+        scores_by_name: dict[str, list[float]] = {"f1": [], "exact_match": []}
+        for prediction, texts in zip(final, answers, strict=True):
+            if not texts:
+                question_scores = {"f1": float(prediction == ""), "exact_match": float(prediction == "")}
+            elif not prediction:
+                question_scores = {"f1": 0.0, "exact_match": 0.0}
             else:
-                both = squad.compute([one], [right])
-            for name, values in each.items():
-                values.append(both[name])
-        return each
+                question_scores = squad.compute([prediction], [texts])
+            for name, values in scores_by_name.items():
+                values.append(question_scores[name])
+        return scores_by_name
 
-    answered = np.array([bool(one) for one in answers])
+    answered = np.array([bool(texts) for texts in answers])
     for name, values in scores(0.0).items():
-        assert found[name] == pytest.approx(np.mean(values))
-        assert found[f"{name}_has_answer"] == pytest.approx(np.array(values)[answered].mean())
-        assert found[f"{name}_no_answer"] == pytest.approx(np.array(values)[~answered].mean())
+        assert metrics[name] == pytest.approx(np.mean(values))
+        assert metrics[f"{name}_has_answer"] == pytest.approx(np.array(values)[answered].mean())
+        assert metrics[f"{name}_no_answer"] == pytest.approx(np.array(values)[~answered].mean())
         best = max(np.mean(scores(threshold)[name]) for threshold in [-np.inf, *doubt])
-        assert found[f"best_{name}"] == pytest.approx(best) and best > found[name]
+        assert metrics[f"best_{name}"] == pytest.approx(best) and best > metrics[name]
 
 
 def test_known_cases() -> None:
-    def both(predicted: str, answers: list[str], doubt: float) -> tuple[float, float]:
-        found = squad.compute([predicted], [answers], np.array([doubt]))
-        return found["f1"], found["exact_match"]
+    def scores(predicted: str, answers: list[str], doubt: float) -> tuple[float, float]:
+        metrics = squad.compute([predicted], [answers], np.array([doubt]))
+        return metrics["f1"], metrics["exact_match"]
 
-    assert both("the cat", ["cat", "dog"], -1) == (1, 1)
-    assert both("black cat sat", ["cat"], -1) == (0.5, 0)
-    assert both("cat", ["cat"], 1) == (0, 0)  # taken to have no answer
-    assert both("cat", ["cat"], 0) == (1, 1)  # the threshold itself is not above it
-    assert both("cat", [], 1) == (1, 1) and both("cat", [], -1) == (0, 0)
-    assert both("", [], -1) == (1, 1)
-    assert both("the", ["."], -1) == (1, 1)  # an answer without words is none
+    assert scores("the cat", ["cat", "dog"], -1) == (1, 1)
+    assert scores("black cat sat", ["cat"], -1) == (0.5, 0)
+    assert scores("cat", ["cat"], 1) == (0, 0)  # taken to have no answer
+    assert scores("cat", ["cat"], 0) == (1, 1)  # the threshold itself is not above it
+    assert scores("cat", [], 1) == (1, 1) and scores("cat", [], -1) == (0, 0)
+    assert scores("", [], -1) == (1, 1)
+    assert scores("the", ["."], -1) == (1, 1)  # an answer without words is none

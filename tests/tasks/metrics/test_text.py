@@ -1,4 +1,4 @@
-"""Scores of texts: against the reference packages called directly, and cases worked by hand."""
+"""Scores of texts, against the reference packages and against values computed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_thoughts_are_not_scored() -> None:
 
 
 def test_bleu_is_sacrebleus() -> None:
-    """None is a reference that is not there; an empty one would count, as the shortest."""
+    """None is a missing reference; an empty one would count as the shortest."""
     first = ["The cat is on the mat.", "a dog was running in the park", "something else"]
     streams = [first, ["There sat a cat.", None, None]]
     expected = sacrebleu.corpus_bleu(TEXTS, streams).score / 100
@@ -32,31 +32,31 @@ def test_bleu_is_sacrebleus() -> None:
 
 def test_bleu_by_hand() -> None:
     """5 tokens, the last of them wrong: precisions 4/5, 3/4, 2/3, 1/2, as long as the reference."""
-    found = compute(["bleu"], ["the cat sat down here"], [["the cat sat down there"]])["bleu"]
-    assert found == pytest.approx((4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
+    bleu = compute(["bleu"], ["the cat sat down here"], [["the cat sat down there"]])["bleu"]
+    assert bleu == pytest.approx((4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
     short = compute(["bleu"], ["the cat sat down"], [["the cat sat down there"]])["bleu"]
     assert short == pytest.approx(math.exp(1 - 5 / 4))  # all right, but too short
 
 
 def test_rouge_is_rouge_scores_best_reference() -> None:
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
-    found = compute(["rouge", "rouge1", "rouge2", "rougeL"], TEXTS, REFERENCES)
-    for kind in ("rouge1", "rouge2", "rougeL"):
+    scores = compute(["rouge", "rouge1", "rouge2", "rougeL"], TEXTS, REFERENCES)
+    for name in ("rouge1", "rouge2", "rougeL"):
         best = [
-            max(scorer.score(known, text)[kind].fmeasure for known in ours)
-            for text, ours in zip(TEXTS, REFERENCES, strict=True)
+            max(scorer.score(reference, text)[name].fmeasure for reference in references)
+            for text, references in zip(TEXTS, REFERENCES, strict=True)
         ]
-        assert found[kind] == pytest.approx(sum(best) / 3, abs=1e-12)
-    assert found["rouge"] == pytest.approx((found["rouge1"] + found["rouge2"] + found["rougeL"]) / 3)
-    assert next(iter(found)) == "rouge"
+        assert scores[name] == pytest.approx(sum(best) / 3, abs=1e-12)
+    assert scores["rouge"] == pytest.approx((scores["rouge1"] + scores["rouge2"] + scores["rougeL"]) / 3)
+    assert next(iter(scores)) == "rouge"
 
 
 def test_rouge_by_hand() -> None:
     """Four words against three: three unigrams in common, one bigram (cat sat), a common subsequence of two words."""
-    found = compute(["rouge1", "rouge2", "rougeL"], ["there the cat sat"], [["cat sat there"]])
-    assert found["rouge1"] == pytest.approx(2 * 3 / (4 + 3))
-    assert found["rouge2"] == pytest.approx(2 * 1 / (3 + 2))
-    assert found["rougeL"] == pytest.approx(2 * 2 / (4 + 3))
+    scores = compute(["rouge1", "rouge2", "rougeL"], ["there the cat sat"], [["cat sat there"]])
+    assert scores["rouge1"] == pytest.approx(2 * 3 / (4 + 3))
+    assert scores["rouge2"] == pytest.approx(2 * 1 / (3 + 2))
+    assert scores["rougeL"] == pytest.approx(2 * 2 / (4 + 3))
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,16 @@ def test_scores_of_any_script(right: str, wrong: str, tokenizer: str) -> None:
         tokenizer = "ja-mecab"
     assert script_of([right]).bleu == tokenizer
     assert list(compute(ALL, [right], [[right]]).values()) == pytest.approx([1.0] * len(ALL))
-    found = compute(ALL, [wrong], [[right]])
-    assert found["rougeL"] < 0.5 and found["bleu"] < 0.5 and found["exact_match"] == 0
+    scores = compute(ALL, [wrong], [[right]])
+    assert scores["rougeL"] < 0.5 and scores["bleu"] < 0.5 and scores["exact_match"] == 0
     expected = sacrebleu.corpus_bleu([wrong], [[right]], tokenize=tokenizer).score / 100
-    assert found["bleu"] == pytest.approx(expected)
+    assert scores["bleu"] == pytest.approx(expected)
 
 
 def test_rouge_of_chinese_by_hand() -> None:
     """Six characters against five: four in common, three of them in order."""
-    found = compute(["rouge1", "rougeL"], ["今天天气很好"], [["很好的天气"]])
-    assert found["rouge1"] == pytest.approx(2 * 4 / (6 + 5)) and found["rougeL"] == pytest.approx(2 * 2 / (6 + 5))
+    scores = compute(["rouge1", "rougeL"], ["今天天气很好"], [["很好的天气"]])
+    assert scores["rouge1"] == pytest.approx(2 * 4 / (6 + 5)) and scores["rougeL"] == pytest.approx(2 * 2 / (6 + 5))
 
 
 def test_words_of_any_script() -> None:
@@ -119,14 +119,14 @@ def test_descriptions_of_scripts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("so 7+5=12\n#### 12", "12"), ("#### 1,234", "1234"), ("#### $1,234.50.", "1234.50"), ("####-3 apples", "-3"),
         ("#### $ 70", "70"), ("#### -$5", "-5"), ("#### 5\n#### 6", "5"), ("12", None), ("#### many", None), ("", None),
     ],
 )  # fmt: skip
-def test_answers(text: str, found: str | None) -> None:
-    assert final_answer(text) == found
+def test_answers(text: str, expected: str | None) -> None:
+    assert final_answer(text) == expected
 
 
 def test_exact_answer() -> None:

@@ -1,4 +1,4 @@
-"""The demo's corpus means what its labels say, stays what it was, and the base model in the package reads it."""
+"""The demo task: labels agree with the sentences' meaning, the corpus never changes, the packaged base model loads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows(split: str) -> list[tuple[str, str, int]]:
 
 # --- The labels, checked by a parser that knows the words and the syntax but nothing of how sentences are made
 
-WHO_IS = {
+TRAITS = {
     word: (pair, pole) for pair, poles in enumerate(grammar.ADJECTIVES) for pole in (0, 1) for word in poles[pole]
 }
 NOUNS = {
@@ -44,7 +44,7 @@ CONVERSES = {
 
 
 class Reader:
-    """Takes words off the front of a sentence."""
+    """A parser that consumes a sentence from its beginning."""
 
     def __init__(self, sentence: str) -> None:
         self.words = sentence.replace(",", " ,").split()
@@ -60,43 +60,43 @@ class Reader:
 
     def party(self) -> tuple[object, ...]:
         number = self.words.pop(0)
-        trait = WHO_IS[self.words.pop(0)] if self.words[0] in WHO_IS else None
+        trait = TRAITS[self.words.pop(0)] if self.words[0] in TRAITS else None
         noun = self.words.pop(0)
         assert (noun in dict.fromkeys(word for words in grammar.NOUNS for word in words)) == (number == "one")
         if self.take("who"):
             assert trait is None
             assert self.words.pop(0) == ("was" if number == "one" else "were")
             denied = self.take("not")
-            pair, pole = WHO_IS[self.words.pop(0)]
+            pair, pole = TRAITS[self.words.pop(0)]
             trait = (pair, 1 - pole if denied else pole)
         return number, NOUNS[noun], trait
 
     def statement(self) -> tuple[object, ...]:
-        """(act, who, to whom, whether so, when), the same for any two sentences that say the same."""
+        """(act, agent, patient, whether true, time): equal for sentences of the same meaning."""
         time = self.time()
         if time:
             assert self.take(",")
         true = not self.take("it", "was", "false", "that")
-        one = self.party()
+        subject = self.party()
         if self.take("did", "not"):
-            true, act, turned = not true, ("act", *BASES[self.words.pop(0)]), False
+            true, act, swapped = not true, ("act", *BASES[self.words.pop(0)]), False
         elif self.words[0] in PASTS:
-            act, turned = ("act", *PASTS[self.words.pop(0)]), False
+            act, swapped = ("act", *PASTS[self.words.pop(0)]), False
         else:
-            assert self.words.pop(0) == ("was" if one[0] == "one" else "were")
+            assert self.words.pop(0) == ("was" if subject[0] == "one" else "were")
             if self.take("not"):
                 true = not true
             relation = next((phrase for phrase in CONVERSES if self.take(*phrase)), None)
             if relation:
                 pair, pole = CONVERSES[relation]
-                act, turned = ("relation", pair), pole == 1
+                act, swapped = ("relation", pair), pole == 1
             else:
-                act, turned = ("act", *PASTS[self.words.pop(0)]), True
+                act, swapped = ("act", *PASTS[self.words.pop(0)]), True
                 assert self.take("by")
-        two = self.party()
+        complement = self.party()
         time = time or self.time()
         assert not self.words, self.words
-        return (act, two, one, true, time) if turned else (act, one, two, true, time)
+        return (act, complement, subject, true, time) if swapped else (act, subject, complement, true, time)
 
 
 def meaning(sentence: str) -> tuple[object, ...]:
@@ -135,31 +135,31 @@ def test_sizes_and_balance() -> None:
 
 
 def test_no_pair_comes_twice_in_either_order() -> None:
-    seen = [frozenset(row[:2]) for split in SPLITS for row in rows(split)]
-    assert len(set(seen)) == len(seen)
-    assert all(len(pair) == 2 for pair in seen)
+    sentence_pairs = [frozenset(row[:2]) for split in SPLITS for row in rows(split)]
+    assert len(set(sentence_pairs)) == len(sentence_pairs)
+    assert all(len(pair) == 2 for pair in sentence_pairs)
 
 
-def test_corpus_is_what_it_was_in_another_process_too() -> None:
+def test_corpus_has_a_fixed_digest_in_every_process() -> None:
     """Its digest is fixed: scores of different versions are comparable only over one corpus."""
     code = (
         "import hashlib, json; from autorank.tasks.named.demo import pairs; "
         "print(hashlib.sha256(json.dumps([pairs('train'), pairs('validation')]).encode()).hexdigest())"
     )
-    here = hashlib.sha256(json.dumps([pairs(split) for split in SPLITS]).encode()).hexdigest()
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert here == elsewhere.strip() == DIGEST
+    digest = hashlib.sha256(json.dumps([pairs(split) for split in SPLITS]).encode()).hexdigest()
+    subprocess_digest = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert digest == subprocess_digest.strip() == DIGEST
 
 
 DIGEST = "f69407cf6d9e7666a833a1172c7ffde03881d32d50088ebb4385347c89e0eeac"
 
 
-def test_words_alone_tell_little() -> None:
-    """The best linear guess from which words the sentences do not share is far from a solution."""
+def test_a_linear_model_of_words_cannot_solve_the_task() -> None:
+    """The best linear prediction from the words that the sentences do not share is far from a solution."""
     vocabulary = {
         word: index
         for index, word in enumerate(
-            sorted({word for one, two, _ in rows("train") for word in (one + " " + two).split()})
+            sorted({word for first, second, _ in rows("train") for word in (first + " " + second).split()})
         )
     }
 
@@ -181,8 +181,8 @@ def test_words_alone_tell_little() -> None:
 @pytest.mark.parametrize("edit", [*grammar.SWAPS, *grammar.CHANGES])
 def test_every_edit_changes_the_meaning(edit: grammar.Edit) -> None:
     rng = random.Random(1)
-    edited = [(meaning_, edit(meaning_, rng)) for meaning_ in (grammar.draw(rng) for _ in range(100))]
-    assert sum(other is not None for _, other in edited) > 30
+    edited = [(before, edit(before, rng)) for before in (grammar.draw(rng) for _ in range(100))]
+    assert sum(after is not None for _, after in edited) > 30
     for before, after in edited:
         if after is not None:
             assert meaning(grammar.words(before, rng, rng.choice)) != meaning(grammar.words(after, rng, rng.choice))
@@ -213,7 +213,7 @@ def test_tokenizer_knows_every_word_and_reads_pairs() -> None:
     )
 
 
-def test_model_loads_whole_but_for_its_head_and_in_single_precision() -> None:
+def test_model_loads_in_single_precision_without_a_head() -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 

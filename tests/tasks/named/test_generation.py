@@ -39,10 +39,10 @@ def test_tasks_and_their_scores() -> None:
 
 def test_prompts_of_e2e() -> None:
     columns = {"meaning_representation": ["name[A]", "name[{B}]", "name[A]"], "human_reference": ["A.", "B.", "An A."]}
-    made = to_examples(TASKS["e2e"], Table(columns, "x"))
-    assert made.texts[0][1] == "Describe the restaurant in a sentence or two.\nname[{B}]\nDescription:"
-    assert list(made.texts[1]) == ["A.", "B.", "An A."] == list(made.references or ())
-    assert made.labels.tolist() == [0, 1, 0]  # which prompt
+    examples = to_examples(TASKS["e2e"], Table(columns, "x"))
+    assert examples.texts[0][1] == "Describe the restaurant in a sentence or two.\nname[{B}]\nDescription:"
+    assert list(examples.texts[1]) == ["A.", "B.", "An A."] == list(examples.references or ())
+    assert examples.labels.tolist() == [0, 1, 0]  # which prompt
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_prompts_of_e2e() -> None:
 )
 def test_each_annotation_of_dart_is_an_example(annotations: Any) -> None:
     triples = [["Mars Hill", "LEVEL", "High"], ["Mars Hill", "CITY", "Asheville"]]
-    made = to_examples(TASKS["dart"], Table({"tripleset": [triples], "annotations": [annotations]}, "x"))
-    assert list(made.texts[1]) == ["One.", "Two."] and made.labels.tolist() == [0, 0]
-    assert made.texts[0][0].splitlines()[1:3] == ["Mars Hill : LEVEL : High", "Mars Hill : CITY : Asheville"]
+    examples = to_examples(TASKS["dart"], Table({"tripleset": [triples], "annotations": [annotations]}, "x"))
+    assert list(examples.texts[1]) == ["One.", "Two."] and examples.labels.tolist() == [0, 0]
+    assert examples.texts[0][0].splitlines()[1:3] == ["Mars Hill : LEVEL : High", "Mars Hill : CITY : Asheville"]
 
 
 def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
     data = folder(tmp_path / "gsm8k", train=rows, test=[{"question": "t", "answer": "#### 1"}])
     for _ in range(2):
         _, train, validation = registry.read(TaskSpec(name="gsm8k", data=data))
-        held = [text for text in validation["validation"].texts[0]]
-        assert (len(train), len(held)) == (36, 4)
-        assert not set(held) & set(train.texts[0]) and "Question: t\nAnswer:" not in held
-    assert len({*held, *train.texts[0]}) == 40
+        held_out = [text for text in validation["validation"].texts[0]]
+        assert (len(train), len(held_out)) == (36, 4)
+        assert not set(held_out) & set(train.texts[0]) and "Question: t\nAnswer:" not in held_out
+    assert len({*held_out, *train.texts[0]}) == 40
 
 
 def test_own_data(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_own_data(tmp_path: Path) -> None:
     assert resolve(spec) == task
     assert own_task("mine", ("q",), "a").metrics == ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
     assert task.metrics == ("likelihood", "token_accuracy")
-    held = validation["validation"]
-    assert (len(train), len(held)) == (36, 4)  # 2 of 20 prompts, with both completions
-    assert not set(held.texts[0]) & set(train.texts[0]) and len(set(held.texts[0])) == 2
+    held_out = validation["validation"]
+    assert (len(train), len(held_out)) == (36, 4)  # 2 of 20 prompts, with both completions
+    assert not set(held_out.texts[0]) & set(train.texts[0]) and len(set(held_out.texts[0])) == 2
 
 
 def test_a_metric_as_the_score(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
     assert "Unknown metric of mrpc 'bleu'" in str(caught.value) and "accuracy, f1" in str(caught.value)
 
 
-def test_conversations_are_read_and_held_out_by_what_comes_before_the_last_turn(tmp_path: Path) -> None:
+def test_conversations_are_held_out_by_their_context(tmp_path: Path) -> None:
     def row(i: int) -> dict[str, Any]:
         turns = [("user", f"q{i // 2}"), ("assistant", "a"), ("user", "and?"), ("assistant", f"b{i}")]
         return {"chat": [{"role": role, "content": text} for role, text in turns], "tools": [{"name": "f"}]}
@@ -110,14 +110,17 @@ def test_conversations_are_read_and_held_out_by_what_comes_before_the_last_turn(
     path = texts.write(tmp_path / "x.jsonl", [row(i) for i in range(40)])
     task, train, validation = registry.read(TaskSpec(name="mine", data=path, messages="chat"))
     assert task.metrics == ("likelihood", "token_accuracy") and task.kind.name == "generation"
-    held = validation["validation"]
-    assert (len(train), len(held)) == (36, 4) and not set(train.labels) & set(held.labels)
-    read = [Conversation.loads(text) for text in held.texts[0]]
-    assert [found.reference for found in read] == held.references
-    assert all(found.tools == [{"name": "f"}] and found.trained == [False, True, False, True] for found in read)
-    (plain,) = registry.read(TaskSpec(name="mine", data=texts.write(tmp_path / "y.jsonl", [
+    held_out = validation["validation"]
+    assert (len(train), len(held_out)) == (36, 4) and not set(train.labels) & set(held_out.labels)
+    conversations = [Conversation.loads(text) for text in held_out.texts[0]]
+    assert [conversation.reference for conversation in conversations] == held_out.references
+    assert all(
+        conversation.tools == [{"name": "f"}] and conversation.trained == [False, True, False, True]
+        for conversation in conversations
+    )
+    (without_tools,) = registry.read(TaskSpec(name="mine", data=texts.write(tmp_path / "y.jsonl", [
         {"chat": row(i)["chat"]} for i in range(40)]), messages="chat"))[2].values()  # fmt: skip
-    assert Conversation.loads(plain.texts[0][0]).tools is None
+    assert Conversation.loads(without_tools.texts[0][0]).tools is None
 
 
 def test_a_column_of_system_messages_is_read(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_several_prompt_columns_are_joined(tmp_path: Path) -> None:
         ({"text": "", "label": ""}, {}),
     ],
 )
-def test_usual_columns_are_found(row: dict[str, Any], columns: dict[str, Any], tmp_path: Path) -> None:
+def test_common_columns_are_detected(row: dict[str, Any], columns: dict[str, Any], tmp_path: Path) -> None:
     path = texts.write(tmp_path / "x.jsonl", [row] * 3)
     assert detect_columns(str(path), None) == columns
     options = TrainCall(data=path, method="lora")
@@ -179,10 +182,10 @@ def test_the_default_model_of_own_data_is_open() -> None:
 
 def test_whole_prompts_are_held_out() -> None:
     prompts = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
-    held = TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25)
-    assert len(set(prompts[held])) == 5
-    assert not set(prompts[held]) & set(np.delete(prompts, held))
-    assert TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25).tolist() == held.tolist()
+    held_out = TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25)
+    assert len(set(prompts[held_out])) == 5
+    assert not set(prompts[held_out]) & set(np.delete(prompts, held_out))
+    assert TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25).tolist() == held_out.tolist()
     assert len(whole_prompts(np.array([7, 7, 8]), 0.1, 0)) in (1, 2)
     with pytest.raises(AutorankError, match="two different prompts"):
         whole_prompts(np.zeros(9), 0.1, 0)
@@ -243,7 +246,7 @@ def test_specs_that_do_not_go_together(spec: dict[str, Any], words: list[str], t
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_the_dataset_that_ships_columns_as_the_hub_does(tmp_path: Path) -> None:
+def test_dart_from_jsonl(tmp_path: Path) -> None:
     """DART's columns through jsonl, as a user would convert it."""
     rows = [{"tripleset": [["a", "b", str(i)]], "annotations": {"source": ["s"], "text": [f"t{i}"]}} for i in range(3)]
     _, train, validation = registry.read(

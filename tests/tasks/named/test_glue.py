@@ -1,4 +1,4 @@
-"""The eight tasks as GLUE and the papers have them."""
+"""The eight GLUE tasks, as defined by the GLUE paper and the published scripts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_definition(name: str) -> None:
 
 
 def test_training_defaults_of_the_published_scripts() -> None:
-    found = {name: (task.batch_size, task.epochs) for name, task in GLUE.items()}
-    assert found == {
+    defaults = {name: (task.batch_size, task.epochs) for name, task in GLUE.items()}
+    assert defaults == {
         "mnli": (16, 30), "sst2": (16, 60), "mrpc": (16, 30), "cola": (32, 80),
         "qnli": (32, 25), "qqp": (16, 25), "rte": (32, 80), "stsb": (16, 40),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The two tasks as their papers and IncreLoRA's script have them."""
+"""The two SQuAD tasks, as defined by their papers and IncreLoRA's script."""
 
 from __future__ import annotations
 

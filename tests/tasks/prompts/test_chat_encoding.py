@@ -18,41 +18,41 @@ from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CON
 from tests.texts import IGNORED, library_batch
 
 
-def encoding(family: str, length: int = 512, **given: Any) -> ChatEncoding:
-    return ChatEncoding(templates.tokenizer(family, **given), length)
+def encoding(family: str, length: int = 512, **options: Any) -> ChatEncoding:
+    return ChatEncoding(templates.tokenizer(family, **options), length)
 
 
 def examples(*conversations: list[dict[str, Any]]) -> Examples:
-    read_all = [read(messages) for messages in conversations]
-    references = [conversation.reference for conversation in read_all]
-    return Examples(([conversation.dumps() for conversation in read_all],), np.arange(len(read_all)), references)
+    parsed = [read(messages) for messages in conversations]
+    references = [conversation.reference for conversation in parsed]
+    return Examples(([conversation.dumps() for conversation in parsed],), np.arange(len(parsed)), references)
 
 
 @pytest.mark.parametrize(("family", "name"), [pair for pair in FAMILY_AND_CONVERSATION if pair not in REFUSED])
-def test_tokens_are_the_templates_and_turns_those_by_hand(family: str, name: str) -> None:
-    """The whole text as transformers tokenizes it; which tokens are in turns is counted in bytes."""
+def test_tokens_are_the_templates_and_turns_the_expected_ones(family: str, name: str) -> None:
+    """Tokens are those of transformers; the expected turns are compared with tokens byte by byte."""
     messages, chat = CONVERSATIONS[name], encoding(family)
     batch = library_batch(collate(chat.split(examples(messages)), np.array([0]), pad_id=0))
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-    whole = chat.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
-    assert ids == whole[: len(ids)]
-    assert not chat.tokenizer.decode(whole[len(ids) :]).strip()
-    ours = [mine for text, mine in templates.BY_HAND[family](messages) for _ in text.encode()]
-    expected, place = [], 0
-    for token in whole:
+    full_ids = chat.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+    assert ids == full_ids[: len(ids)]
+    assert not chat.tokenizer.decode(full_ids[len(ids) :]).strip()
+    in_turn = [included for text, included in templates.BY_HAND[family](messages) for _ in text.encode()]
+    expected, position = [], 0
+    for token in full_ids:
         size = (
             len(chat.tokenizer.decode([token]))
             if token in chat.tokenizer.added_tokens_decoder
             else len(chat.tokenizer.convert_ids_to_tokens(token))
         )  # of byte-level tokens, a character is a byte
-        expected.append(token if any(ours[place : place + size]) else IGNORED)
-        place += size
-    assert place == len(ours)
+        expected.append(token if any(in_turn[position : position + size]) else IGNORED)
+        position += size
+    assert position == len(in_turn)
     assert labels == expected[: len(labels)] and set(expected[len(labels) :]) <= {IGNORED}
 
 
 @pytest.mark.parametrize("family", templates.FAMILIES)
-def test_texts_end_where_a_turn_does(family: str) -> None:
+def test_text_ends_are_the_ends_of_turns(family: str) -> None:
     tokenizer = templates.tokenizer(family)
     ends = tokenizer.convert_ids_to_tokens(text_ends(tokenizer))
     assert ends == list(dict.fromkeys([tokenizer.eos_token, templates.END[family]]))
@@ -63,10 +63,10 @@ def test_texts_end_where_a_turn_does(family: str) -> None:
 def test_pairs_are_conversations_of_two_messages() -> None:
     chat = encoding("qwen3")
     pairs = Examples((["a", "b"], ["c", "d"]), np.arange(2), ["c", "d"])
-    ours, theirs = chat.split(pairs), chat.split(examples(dialog("a", "c"), dialog("b", "d")))
+    actual, expected = chat.split(pairs), chat.split(examples(dialog("a", "c"), dialog("b", "d")))
     for name in ("ids", "offsets", "target_ids", "target_offsets", "trained", "cut"):
-        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
-    assert chat.tokenizer.decode(ours.target_ids[: ours.target_offsets[1]]) == "<think>\n\n</think>\n\nc<|im_end|>"
+        assert np.array_equal(getattr(actual, name), getattr(expected, name)), name
+    assert chat.tokenizer.decode(actual.target_ids[: actual.target_offsets[1]]) == "<think>\n\n</think>\n\nc<|im_end|>"
 
 
 def test_weights_are_the_tokens_with_a_loss() -> None:
@@ -74,8 +74,8 @@ def test_weights_are_the_tokens_with_a_loss() -> None:
     labels = library_batch(collate(split, np.arange(2), pad_id=0))["labels"]
     assert split.weights.tolist() == labels.ne(IGNORED).sum(dim=1).tolist()
     assert split.weights[0] > split.target_lengths[0] and split.weights[1] == split.target_lengths[1]
-    taken = split.take(np.array([1]))
-    assert taken.weights.tolist() == split.weights[1:].tolist() and taken.trained.sum() == 0
+    part = split.take(np.array([1]))
+    assert part.weights.tolist() == split.weights[1:].tolist() and part.trained.sum() == 0
 
 
 def test_white_space_is_trained_where_offsets_leave_it_out() -> None:
@@ -98,7 +98,7 @@ def test_long_conversations_lose_their_oldest_exchanges() -> None:
     assert text.endswith("question 18<|im_end|>\n<|im_start|>assistant\n") and "question 0" not in text
     trained = split.ids[: split.offsets[1]][split.trained[: split.offsets[1]] == 1]
     assert chat.tokenizer.decode(trained).count("answer") == text.count("answer") > 0
-    assert 150 - split.lengths[0] < 60  # no more than an exchange was left out without need
+    assert 150 - split.lengths[0] < 60  # no exchange was removed without need
 
 
 def test_a_long_question_loses_its_beginning_and_a_long_answer_its_end() -> None:
@@ -121,9 +121,9 @@ def test_refusals_of_a_template_are_listed_once_per_reason() -> None:
         assert words in str(caught.value)
 
 
-def test_the_template_is_part_of_the_identity() -> None:
-    one, other = encoding("chatml").tokenization, encoding("chatml", template=templates.CHATML + "{# #}").tokenization
-    assert one.tag != other.tag and one.ends == (2,)
+def test_the_tag_depends_on_the_template() -> None:
+    base, other = encoding("chatml").tokenization, encoding("chatml", template=templates.CHATML + "{# #}").tokenization
+    assert base.tag != other.tag and base.ends == (2,)
 
 
 def test_conversations_survive_the_cache(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_conversations_survive_the_cache(tmp_path: Path) -> None:
 
     split = encoding("llama3").split(examples(dialog("a", "b", "c", "d e"), dialog("a", "b")))
     arrow.write(split, tmp_path / "x.arrow")
-    found = arrow.read(tmp_path / "x.arrow", Conversations)
-    assert found is not None and np.array_equal(found.trained, split.trained)
-    assert np.array_equal(found.weights, split.weights)
+    cached = arrow.read(tmp_path / "x.arrow", Conversations)
+    assert cached is not None and np.array_equal(cached.trained, split.trained)
+    assert np.array_equal(cached.weights, split.weights)
     assert Conversation.loads(read(dialog("a", "b")).dumps()) == read(dialog("a", "b"))

@@ -1,4 +1,4 @@
-"""Turns of the assistant, found in a chat template's text: against the same text put together by hand."""
+"""Turns of the assistant in a chat template's text, compared with the same text assembled by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FAMILY_AND_CONVERSATION = [
 
 
 @pytest.mark.parametrize(("family", "name"), FAMILY_AND_CONVERSATION)
-def test_turns_are_those_by_hand(family: str, name: str) -> None:
+def test_turns_are_the_expected_ones(family: str, name: str) -> None:
     messages = CONVERSATIONS[name]
     template = ChatTemplate(templates.tokenizer(family))
     if reason := REFUSED.get((family, name)):
@@ -57,24 +57,24 @@ def test_turns_are_those_by_hand(family: str, name: str) -> None:
     pieces = templates.BY_HAND[family](messages)
     assert text == "".join(piece for piece, _ in pieces)
     assert text == template.tokenizer.apply_chat_template(messages, tokenize=False)
-    assert [text[start:end] for start, end in turns] == [piece for piece, ours in pieces if ours]
-    assert sum(end - start for start, end in turns) == sum(len(piece) for piece, ours in pieces if ours)
+    assert [text[start:end] for start, end in turns] == [piece for piece, included in pieces if included]
+    assert sum(end - start for start, end in turns) == sum(len(piece) for piece, included in pieces if included)
     assert template.end == templates.END[family]
 
 
-def test_the_templates_own_marks_count() -> None:
-    marked = templates.CHATML.replace(
+def test_generation_marks_of_the_template_are_used() -> None:
+    source = templates.CHATML.replace(
         "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}",
         "{{ '<|im_start|>' ~ m.role ~ '\\n' }}{% if m.role == 'assistant' %}"
         "{% generation %}{{ m.content ~ '<|im_end|>\\n' }}{% endgeneration %}"
         "{% else %}{{ m.content ~ '<|im_end|>\\n' }}{% endif %}",
     )
-    template = ChatTemplate(templates.tokenizer("chatml", template=marked))
+    template = ChatTemplate(templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b<|im_end|>\n", "d<|im_end|>\n"]
-    half = dialog("a", "b", "c", "d")
-    half[1]["weight"] = 0
-    text, turns = template.turns(read(half))
+    messages = dialog("a", "b", "c", "d")
+    messages[1]["weight"] = 0
+    text, turns = template.turns(read(messages))
     assert [text[start:end] for start, end in turns] == ["d<|im_end|>\n"]
 
 
@@ -93,20 +93,20 @@ def test_a_conversation_that_the_assistant_begins() -> None:
 
 
 def test_a_generation_prompt_that_conversations_lack() -> None:
-    """As of DeepSeek-R1: the prompt opens a thought; a turn without thoughts starts where the prompt differs."""
+    """As in DeepSeek-R1: the prompt opens a thought; a turn without thoughts starts where the prompt differs."""
     prompt = "'<|im_start|>assistant\\n' }}{% endif"
-    opens = templates.CHATML.replace(prompt, prompt.replace("\\n'", "\\n<think>\\n'"))
-    template = ChatTemplate(templates.tokenizer("chatml", template=opens))
+    source = templates.CHATML.replace(prompt, prompt.replace("\\n'", "\\n<think>\\n'"))
+    template = ChatTemplate(templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "<b", "c", "<think>\nd")))
     assert [text[start:end] for start, end in turns] == ["<b<|im_end|>", "d<|im_end|>"]
 
 
 def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
-    plain = (
+    source = (
         "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
-    template = ChatTemplate(templates.tokenizer("chatml", template=plain))
+    template = ChatTemplate(templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b\n", "d\n"] and template.end == ""
 
@@ -122,7 +122,7 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
         ("{% for m in messages %}{{ m.content }}{% endfor %}{% generation %}{% endgeneration %}", "marks no text"),
     ],
 )  # fmt: skip
-def test_templates_that_cannot_tell(template: str, reason: str | None) -> None:
+def test_templates_with_unclear_turns(template: str, reason: str | None) -> None:
     chat = ChatTemplate(templates.tokenizer("chatml", template=template))
     if reason is None:  # it changes texts, but turns are where they are
         text, turns = chat.turns(read(dialog("a", "b", "c", "d")))
@@ -133,6 +133,6 @@ def test_templates_that_cannot_tell(template: str, reason: str | None) -> None:
 
 
 def test_a_template_that_always_opens_the_next_turn() -> None:
-    always = templates.CHATML.replace("{%- if add_generation_prompt %}", "").replace("{% endif %}", "")
+    source = templates.CHATML.replace("{%- if add_generation_prompt %}", "").replace("{% endif %}", "")
     with pytest.raises(UnclearTemplate, match="after the last message"):
-        _ = ChatTemplate(templates.tokenizer("chatml", template=always)).end
+        _ = ChatTemplate(templates.tokenizer("chatml", template=source)).end

@@ -10,32 +10,32 @@ import pytest
 
 from autorank.tasks.prompts.conversation import Conversation, InvalidConversation, read
 
-PLAIN = [
+MESSAGES = [
     {"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 ]  # fmt: skip
-SHARED = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+SHAREGPT = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 FORMS: dict[str, Any] = {
-    "OpenAI": PLAIN,
-    "ShareGPT": SHARED,
+    "OpenAI": MESSAGES,
+    "ShareGPT": SHAREGPT,
     "other names": [{"role": "developer", "text": "s"}, {"role": "User", "text": "q"}, {"role": "model", "text": "a"}],
-    "a list of parts": [*PLAIN[:1], {"role": "user", "content": [{"type": "text", "text": "q"}]}, PLAIN[2]],
-    "nulls, as in Parquet": [message | {"tool_calls": None, "name": None} for message in PLAIN],
-    "JSON text": json.dumps(PLAIN),
-    "an object": {"messages": PLAIN},
-    "an object with a system text": {"system": "s", "conversations": SHARED[1:]},
+    "a list of parts": [*MESSAGES[:1], {"role": "user", "content": [{"type": "text", "text": "q"}]}, MESSAGES[2]],
+    "nulls, as in Parquet": [message | {"tool_calls": None, "name": None} for message in MESSAGES],
+    "JSON text": json.dumps(MESSAGES),
+    "an object": {"messages": MESSAGES},
+    "an object with a system text": {"system": "s", "conversations": SHAREGPT[1:]},
     "one list for each key": {"role": ["system", "user", "assistant"], "content": ["s", "q", "a"]},
-    "an array": np.array(PLAIN, dtype=object),
-    "a question at the end": [*PLAIN, {"role": "user", "content": "more?"}],
-    "a turn without weight at the end": [*PLAIN, {"role": "assistant", "content": "b", "weight": 0}],
+    "an array": np.array(MESSAGES, dtype=object),
+    "a question at the end": [*MESSAGES, {"role": "user", "content": "more?"}],
+    "a turn without weight at the end": [*MESSAGES, {"role": "assistant", "content": "b", "weight": 0}],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(form: str) -> None:
-    found = read(FORMS[form])
-    assert found == Conversation(PLAIN, [False, False, True])
-    assert Conversation.loads(found.dumps()) == found
-    assert found.reference == "a" and json.loads(found.context) == [PLAIN[:2], None]
+    conversation = read(FORMS[form])
+    assert conversation == Conversation(MESSAGES, [False, False, True])
+    assert Conversation.loads(conversation.dumps()) == conversation
+    assert conversation.reference == "a" and json.loads(conversation.context) == [MESSAGES[:2], None]
 
 
 def test_calls_of_tools() -> None:
@@ -47,30 +47,30 @@ def test_calls_of_tools() -> None:
     }  # fmt: skip
     for form, message in calls.items():
         result = {"role": "tool", "content": "2"} if form == "OpenAI" else {"from": "observation", "value": "2"}
-        found = read([PLAIN[1], message, result, PLAIN[2]])
-        assert found.trained == [False, True, False, True]
-        assert found.messages[1]["content"] == "" and found.messages[2] == {"role": "tool", "content": "2"}
-        assert [made["function"] for made in found.messages[1]["tool_calls"]] == [call]
-        assert "add" in read([PLAIN[1], message]).reference
+        parsed = read([MESSAGES[1], message, result, MESSAGES[2]])
+        assert parsed.trained == [False, True, False, True]
+        assert parsed.messages[1]["content"] == "" and parsed.messages[2] == {"role": "tool", "content": "2"}
+        assert [tool_call["function"] for tool_call in parsed.messages[1]["tool_calls"]] == [call]
+        assert "add" in read([MESSAGES[1], message]).reference
     tools = [{"type": "function", "function": {"name": "add"}}]
     assert (
-        read({"messages": PLAIN, "tools": json.dumps(tools)}).tools
+        read({"messages": MESSAGES, "tools": json.dumps(tools)}).tools
         == tools
-        == read({"messages": PLAIN, "tools": tools}).tools
+        == read({"messages": MESSAGES, "tools": tools}).tools
     )
 
 
 def test_a_system_message_apart_from_the_messages() -> None:
-    messages = PLAIN[1:]
+    messages = MESSAGES[1:]
     assert read(messages, system="s").messages == [{"role": "system", "content": "s"}, *messages]
     assert read({"conversations": messages, "system": "inner"}, system="outer").messages[0]["content"] == "inner"
-    assert read(PLAIN, system="another").messages == PLAIN  # the messages have their own
+    assert read(MESSAGES, system="another").messages == MESSAGES  # the messages have a system message
     assert all(read(messages, system=nothing).messages == messages for nothing in (None, "", " "))
 
 
-def test_thoughts_stay() -> None:
+def test_thoughts_are_kept() -> None:
     thought = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
-    assert read([PLAIN[1], thought]).messages[-1] == thought
+    assert read([MESSAGES[1], thought]).messages[-1] == thought
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_thoughts_stay() -> None:
         (3, "not a list of messages"),
         ([{"content": "q"}], "unknown role 'None'"),
         ([{"role": "critic", "content": "q"}], "unknown role 'critic'"),
-        ([PLAIN[1]], "no message of the assistant"),
-        ([PLAIN[1], PLAIN[2] | {"weight": 0}], "no message of the assistant"),
-        ([PLAIN[1], {"role": "assistant", "content": " "}], "empty message of the assistant"),
-        ([PLAIN[1], {"role": "assistant", "content": 3}], "not text"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, PLAIN[2]], "not text"),
-        ([{"role": "user", "content": "\ud83d"}, PLAIN[2]], "half of a character"),
+        ([MESSAGES[1]], "no message of the assistant"),
+        ([MESSAGES[1], MESSAGES[2] | {"weight": 0}], "no message of the assistant"),
+        ([MESSAGES[1], {"role": "assistant", "content": " "}], "empty message of the assistant"),
+        ([MESSAGES[1], {"role": "assistant", "content": 3}], "not text"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, MESSAGES[2]], "not text"),
+        ([{"role": "user", "content": "\ud83d"}, MESSAGES[2]], "half of a character"),
     ],
 )
 def test_invalid_conversations_are_refused(value: Any, reason: str) -> None:

@@ -66,7 +66,7 @@ def test_short_floats_are_what_was_written(tmp_path: Path) -> None:
     assert read(table, tmp_path / "x.parquet", "label") == {"label": [0.1, None, 2.0]}
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_messages_for_invalid_files(tmp_path: Path) -> None:
     double = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(AutorankError, match=r"2 columns named 'text'"):
         read(double, tmp_path / "x.parquet", "text")

@@ -23,8 +23,8 @@ def test_separators(name: str, separator: str, tmp_path: Path) -> None:
     content = f'id{separator}text{separator}label\n1{separator}"a{separator} b"{separator}c,;d\n'.replace(
         "c,;d", "c" if separator in ",;" else "c,;d"
     )
-    found = read(tmp_path / name, content)
-    assert found["text"] == [f"a{separator} b"] and found["label"] == ["c" if separator in ",;" else "c,;d"]
+    columns = read(tmp_path / name, content)
+    assert columns["text"] == [f"a{separator} b"] and columns["label"] == ["c" if separator in ",;" else "c,;d"]
 
 
 def test_the_separator_is_the_one_that_gives_the_columns(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_mistakes_name_the_line(content: str, words: list[str], tmp_path: Path) 
     assert all(word in str(caught.value) for word in ["x.csv", *words]), str(caught.value)
 
 
-def test_a_duplicate_that_nobody_reads_does_no_harm(tmp_path: Path) -> None:
+def test_a_duplicate_of_an_unread_column_is_allowed(tmp_path: Path) -> None:
     assert read(tmp_path / "x.csv", "text,x,x,label\na,1,2,b\n") == {"text": ["a"], "label": ["b"]}
 
 

@@ -148,8 +148,8 @@ def test_messages_of_several_files_name_the_file(tmp_path: Path) -> None:
 
 def test_saved_datasets(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    made = datasets.Dataset.from_dict(ROWS)
-    datasets.DatasetDict({"train": made, "validation": made}).save_to_disk(str(tmp_path / "both"))
+    dataset = datasets.Dataset.from_dict(ROWS)
+    datasets.DatasetDict({"train": dataset, "validation": dataset}).save_to_disk(str(tmp_path / "both"))
     assert find_files(str(tmp_path / "both")).splits == ["train", "validation"]
     assert values(tmp_path / "both", "validation") == (ROWS["text"], ROWS["label"])
 
@@ -186,5 +186,5 @@ def test_a_missing_package_of_a_file_system_is_named(monkeypatch: pytest.MonkeyP
     ("name", "split"),
     [("train", "train"), ("dev-00000-of-00001.parquet", "validation"), ("strain.csv", None), ("X_Test.CSV", "test")],
 )
-def test_words_of_splits(name: str, split: str | None) -> None:
+def test_split_names_in_file_names(name: str, split: str | None) -> None:
     assert split_of(name) == split

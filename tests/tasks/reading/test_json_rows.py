@@ -66,7 +66,7 @@ def test_nested_columns(tmp_path: Path) -> None:
         ("x.json", '{"train": [{"text": "a", "label": 1}], "test": [{"text": "a", "label": 1}]}', ["Unknown column"]),
     ],
 )
-def test_mistakes(name: str, content: str, words: list[str], tmp_path: Path) -> None:
+def test_messages_for_invalid_files(name: str, content: str, words: list[str], tmp_path: Path) -> None:
     with pytest.raises(AutorankError) as caught:
         read(tmp_path / name, content)
     assert all(word in str(caught.value) for word in [name, *words]), str(caught.value)

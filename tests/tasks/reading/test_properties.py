@@ -1,4 +1,4 @@
-"""Any file is read as pandas reads it, or refused with one message; nothing changes its meaning without a word."""
+"""Any file is read as pandas reads it, or refused with one message; classes are never merged without a note."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ NUMBERS = st.sampled_from(["1", "1.0", "01", "+1", "1e0", "2", " 2", "-0", "0.5"
 ODD = st.sampled_from(
     ["", " ", "nan", "NA", "None", "null", "inf", "1_0", "\uff11", "\u0663", "1,5", "2020-01-02", "[1]"]
 )
-TRUTHS = st.sampled_from(["True", "true", "TRUE", "False", "false", " True"])
+BOOLEANS = st.sampled_from(["True", "true", "TRUE", "False", "false", " True"])
 COLUMNS = st.one_of(
     *(
         st.lists(kind, min_size=2, max_size=12)
-        for kind in (WORDS, NUMBERS, TRUTHS, WORDS | NUMBERS, WORDS | ODD | TRUTHS)
+        for kind in (WORDS, NUMBERS, BOOLEANS, WORDS | NUMBERS, WORDS | ODD | BOOLEANS)
     ),
     st.lists(st.integers(-3, 3) | st.integers(2**53, 2**53 + 2), min_size=2, max_size=12),
     st.lists(st.floats(-3, 3, width=32) | st.sampled_from([1.0, 2.0]), min_size=2, max_size=12),
@@ -62,14 +62,14 @@ def outcome(path: Path) -> tuple[list[str], list[Any], tuple[str, ...]] | None:
     return list(examples.texts[0]), labels, examples.notes
 
 
-def check(found: tuple[list[str], list[Any], tuple[str, ...]] | None, texts: list[str], expected: pd.Series) -> None:
+def check(actual: tuple[list[str], list[Any], tuple[str, ...]] | None, texts: list[str], expected: pd.Series) -> None:
     """Compare an outcome with pandas' reading of the labels: the same classes and counts, or merged with a note."""
     if expected.isna().any():
-        assert found is None
-    if found is None:
+        assert actual is None
+    if actual is None:
         return
-    read, labels, notes = found
-    assert read == texts
+    actual_texts, labels, notes = actual
+    assert actual_texts == texts
     if isinstance(labels[0], float):
         assert np.array_equal(np.float32(labels), np.float32(expected))
         return
@@ -88,9 +88,9 @@ def test_csv(
 ) -> None:
     texts = data.draw(st.lists(TEXTS, min_size=len(labels), max_size=len(labels)))
     frame = pd.DataFrame({"id": range(len(labels)), "label": labels, "text": texts}, dtype=object)
-    written = frame.to_csv(index=False, sep=separator, lineterminator=line_end)
-    content = written.encode(encoding)
-    expected = pd.read_csv(io.StringIO(written), sep=separator, usecols=["label"], engine="c")["label"]
+    csv_text = frame.to_csv(index=False, sep=separator, lineterminator=line_end)
+    content = csv_text.encode(encoding)
+    expected = pd.read_csv(io.StringIO(csv_text), sep=separator, usecols=["label"], engine="c")["label"]
     with file("x.csv", gzip.compress(content) if compressed else content) as path:
         check(outcome(path), texts, expected)
 
@@ -102,10 +102,10 @@ def test_json(labels: list[Any], data: st.DataObject, lines: bool) -> None:
     rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
     content = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows)
     with file("x.jsonl" if lines else "x.json", content.encode()) as path:
-        found = outcome(path)
+        actual = outcome(path)
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-        assert found is None
-    check(found, texts, pd.Series(labels))
+        assert actual is None
+    check(actual, texts, pd.Series(labels))
 
 
 @QUICK
@@ -162,19 +162,19 @@ def test_damaged_files_are_read_or_refused(data: st.DataObject, write: str) -> N
 
 @QUICK
 @given(labels=st.lists(WORDS | NUMBERS, min_size=2, max_size=12), cut=st.integers(1, 11))
-def test_parts_mean_what_the_whole_means(labels: list[str], cut: int) -> None:
+def test_parts_of_a_file_are_read_as_the_file(labels: list[str], cut: int) -> None:
     rows = [f"text {i},{label}\n" for i, label in enumerate(labels)]
     with file("x.csv", ("text,label\n" + "".join(rows)).encode()) as path:
-        whole = outcome(path)
+        expected = outcome(path)
     with tempfile.TemporaryDirectory() as folder:
         for name, part in (("part-0.csv", rows[:cut]), ("part-1.csv", rows[cut:])):
             (Path(folder) / name).write_text("text,label\n" + "".join(part))
-        if whole is not None:
+        if expected is not None:
             table = find_files(folder).read("train", ("text", "label"))
             task = infer_task("own", ("text",), table, "label")
             labels_read = to_examples(task, table).labels
-            read = [task.label_names[i] for i in labels_read] if task.label_names else labels_read.tolist()
-            assert read == whole[1]
+            actual = [task.label_names[i] for i in labels_read] if task.label_names else labels_read.tolist()
+            assert actual == expected[1]
 
 
 @pytest.mark.parametrize("label", [object(), b"x", [1], {"a": 1}, 1j, pd.Timestamp("2020-01-01")])

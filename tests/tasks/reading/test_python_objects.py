@@ -1,4 +1,4 @@
-"""DataFrames and datasets of Python code, as the files that stand for them."""
+"""DataFrames and datasets passed from Python, and the files in which they are stored."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_values_of_a_frame() -> None:
 
 def test_splits_and_class_names_of_datasets() -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
-    made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
-    assert read(made, "text", "label") == {"text": ["a", "b"], "label": ["yes", "no"]}
-    both = store(datasets.DatasetDict({"train": made, "validation": made.select([1])}))
-    assert find_files(both).splits == ["train", "validation"]
-    assert find_files(both).read("validation", ("label",)).columns == {"label": ["no"]}
+    dataset = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    assert read(dataset, "text", "label") == {"text": ["a", "b"], "label": ["yes", "no"]}
+    path = store(datasets.DatasetDict({"train": dataset, "validation": dataset.select([1])}))
+    assert find_files(path).splits == ["train", "validation"]
+    assert find_files(path).read("validation", ("label",)).columns == {"label": ["no"]}
 
 
-def test_equal_data_have_one_path_and_others_another() -> None:
+def test_equal_data_share_a_path_and_different_data_do_not() -> None:
     frame = pd.DataFrame({"text": ["a"], "label": [1], "unused": [object()]})
     assert store(frame, ["text", "label"]) == store(frame.copy(), ["text", "label"])
     assert store(frame, ["text", "label"]) != store(frame.assign(label=2), ["text", "label"])
@@ -97,6 +97,6 @@ def test_options_take_objects() -> None:
 
 def test_a_named_task_takes_objects() -> None:
     rows = {"sentence": ["a", "b"], "label": [0, 1], "idx": [0, 1]}
-    made = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation")})
-    task, train, validation = registry.read(TaskSpec(name="sst2", data=store(made)))
+    splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation")})
+    task, train, validation = registry.read(TaskSpec(name="sst2", data=store(splits)))
     assert train.labels.tolist() == validation["validation"].labels.tolist() == [0, 1] and task.name == "sst2"

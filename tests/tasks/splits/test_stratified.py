@@ -1,4 +1,4 @@
-"""Stratified samples against plain counting."""
+"""Stratified samples: the number of examples of each class or range of scores."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def test_sample_keeps_the_labels_shares() -> None:
     assert np.bincount(tenths).tolist() == [2] * 10
 
 
-def test_a_class_keeps_its_share_of_what_is_held_out() -> None:
+def test_a_class_keeps_its_share_of_the_tune_split() -> None:
     labels = np.random.default_rng(0).permutation([0] * 300 + [1] * 50 + [2] * 2)
-    held = held_out(classes("a", "b", "c"), labels, 0.1)
-    assert np.bincount(labels[held]).tolist() == [30, 5, 1]
-    assert np.array_equal(held, np.unique(held)) and np.array_equal(held, held_out(classes("a", "b", "c"), labels, 0.1))
+    tune = held_out(classes("a", "b", "c"), labels, 0.1)
+    assert np.bincount(labels[tune]).tolist() == [30, 5, 1]
+    assert np.array_equal(tune, np.unique(tune)) and np.array_equal(tune, held_out(classes("a", "b", "c"), labels, 0.1))
 
 
 @pytest.mark.parametrize("ratio", [1e-12, 0.01, 0.3, 0.5])
 def test_every_class_is_on_both_sides(ratio: float) -> None:
-    draw = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for _ in range(20):
-        counts = draw.integers(2, 12, size=5)
-        labels = draw.permutation(np.repeat(np.arange(5), counts))
-        inside = np.bincount(labels[held_out(classes(*"abcde"), labels, ratio)], minlength=5)
-        assert (inside >= 1).all() and (counts - inside >= 1).all()
-        assert (inside < np.maximum(1, ratio * counts) + 1).all()
+        counts = rng.integers(2, 12, size=5)
+        labels = rng.permutation(np.repeat(np.arange(5), counts))
+        sample_counts = np.bincount(labels[held_out(classes(*"abcde"), labels, ratio)], minlength=5)
+        assert (sample_counts >= 1).all() and (counts - sample_counts >= 1).all()
+        assert (sample_counts < np.maximum(1, ratio * counts) + 1).all()
 
 
 def test_a_tenth_of_each_decile() -> None:
     scores = np.random.default_rng(2).permutation(np.arange(500)).astype(np.float32) / 100
-    held = held_out(SCORES, scores, 0.1)
-    assert np.bincount((scores[held] * 100).round().astype(int) // 50).tolist() == [5] * 10
+    tune = held_out(SCORES, scores, 0.1)
+    assert np.bincount((scores[tune] * 100).round().astype(int) // 50).tolist() == [5] * 10
 
 
 CASES = [(2, 0.1, 1), (4, 0.5, 2), (9, 0.1, 1), (14, 0.1, 2), (40, 0.1, 4)]
@@ -63,16 +63,16 @@ CASES = [(2, 0.1, 1), (4, 0.5, 2), (9, 0.1, 1), (14, 0.1, 2), (40, 0.1, 4)]
 @pytest.mark.parametrize(("examples", "ratio", "count"), CASES)
 def test_few_scores_are_not_all_held_out(examples: int, ratio: float, count: int) -> None:
     scores = np.random.default_rng(3).normal(size=examples).astype(np.float32)
-    held = held_out(SCORES, scores, ratio)
-    assert len(held) == count
-    parts = np.argsort(np.argsort(scores))[held] * count // examples  # ranks, cut into as many equal parts
+    tune = held_out(SCORES, scores, ratio)
+    assert len(tune) == count
+    parts = np.argsort(np.argsort(scores))[tune] * count // examples  # ranks, cut into as many equal parts
     assert len(set(parts.tolist())) == count
 
 
 def test_equal_scores() -> None:
     assert len(held_out(SCORES, np.array([0.0] * 99 + [5.0], np.float32), 0.2)) == 20
-    mostly = held_out(SCORES, np.repeat(np.array([0, 1, 5], np.float32), [60, 30, 10]), 0.1)
-    assert np.bincount(np.digitize(mostly, [60, 90])).tolist() == [6, 3, 1]
+    tune = held_out(SCORES, np.repeat(np.array([0, 1, 5], np.float32), [60, 30, 10]), 0.1)
+    assert np.bincount(np.digitize(tune, [60, 90])).tolist() == [6, 3, 1]
 
 
 def test_a_class_too_small_to_share() -> None:

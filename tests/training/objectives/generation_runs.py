@@ -1,4 +1,4 @@
-"""Runs on texts, of tiny models, for the tests of generation."""
+"""Runs of tiny models on text generation tasks, for the tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(workspace: Path, family: str) -> str:
 
 def spec(
     workspace: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
-    metric: str | None = "rougeL", **given: Any,
+    metric: str | None = "rougeL", **overrides: Any,
 ) -> TrainSpec:  # fmt: skip
     training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
     common = {"targets": "all-linear", "learning_rate": 1e-2}
@@ -34,15 +34,15 @@ def spec(
         model=model(workspace, family),
         method=method,
         settings=common | (settings or METHODS.get(method) or {"rank": 8}),
-        training=TrainingSpec(**training | given),
+        training=TrainingSpec(**training | overrides),
     )
 
 
-def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, ModelCache("cpu", probes))
+def start(train_spec: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(train_spec, ModelCache("cpu", probes))
 
 
-def pieces(run: TrainingRun) -> tuple[Generation, Any]:
-    """The objective, and the prompts of the validation split, each once."""
+def objective_and_prompts(run: TrainingRun) -> tuple[Generation, Any]:
+    """The objective and the distinct prompts of the validation split."""
     assert isinstance(run._objective, Generation)
     return run._objective, run._data.validation["validation"].grouped()

@@ -1,4 +1,4 @@
-"""Text to text: what is learned, what is written, and that neither depends on how it is cut into batches."""
+"""Text generation: training, scores and decoding, which do not depend on the batch size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from autorank.tasks.metrics.resampling import resampled
 from autorank.tasks.metrics.text import compute
 from autorank.training.objectives.generation import Generation, NaNDetector
 from tests import texts
-from tests.training.objectives.generation_runs import pieces, spec, start
+from tests.training.objectives.generation_runs import objective_and_prompts, spec, start
 
 LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
 
 
 @pytest.mark.parametrize("family", LEARNS)
 def test_training_learns_completions(family: str, workspace: Path) -> None:
-    """Three answers: whoever says the same one always is right in a third."""
+    """There are three answers, so a constant answer is right a third of the time."""
     first, *_, last = start(spec(workspace, family, steps=LEARNS[family], eval_every=10))
     assert list(last.metrics) == ["rougeL", "exact_match", "bleu"] and last.score == last.metrics["rougeL"]
     assert last.train_loss < 0.75 * first.train_loss
@@ -35,7 +35,7 @@ def test_training_learns_completions(family: str, workspace: Path) -> None:
 
 @pytest.mark.parametrize("family", LEARNS)
 def test_scores_without_generation(family: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against transformers' loss and the most likely tokens of each completion alone; nothing is generated."""
+    """Equal to transformers' loss and most likely tokens of each completion alone; nothing is generated."""
     monkeypatch.delattr(Generation, "write")
     run = start(spec(workspace, family, metric=None, steps=30))
     evaluation = next(run)
@@ -67,20 +67,20 @@ def test_all_completions_of_a_prompt_count(workspace: Path, tmp_path: Path) -> N
     objective, splits = run._objective, run._data.validation
     assert isinstance(objective, Generation)
     assert [len(split) for split in splits.values()] == [4]  # 2 of 20 prompts, each with both completions
-    whole = math.log(objective._forward(run._phase, splits)["likelihood"])
+    together = math.log(objective._forward(run._phase, splits)["likelihood"])
     alone = [math.log(objective._forward(run._phase, {"": splits["validation"].take(np.array([i]))})["likelihood"])
              for i in range(4)]  # fmt: skip
-    assert whole == pytest.approx(np.average(alone, weights=splits["validation"].weights), rel=1e-5)
+    assert together == pytest.approx(np.average(alone, weights=splits["validation"].weights), rel=1e-5)
 
 
-def test_a_final_scoring_writes_too(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_evaluation_also_generates(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The score stays the same; texts are generated for a part of the prompts."""
     monkeypatch.setattr("autorank.training.objectives.generation.COMPLETED", 7)
-    plain = spec(workspace, "llama", metric=None)
-    run = start(plain.model_copy(update={"task": plain.task.model_copy(update={"final": True})}))
-    found = next(run)
-    assert list(found.metrics) == ["likelihood", "token_accuracy", "rougeL", "exact_match", "bleu"]
-    assert found.score == next(start(plain)).score
+    train_spec = spec(workspace, "llama", metric=None)
+    run = start(train_spec.model_copy(update={"task": train_spec.task.model_copy(update={"final": True})}))
+    evaluation = next(run)
+    assert list(evaluation.metrics) == ["likelihood", "token_accuracy", "rougeL", "exact_match", "bleu"]
+    assert evaluation.score == next(start(train_spec)).score
     objective = run._objective
     assert isinstance(objective, Generation)
     assert [len(split) for split in objective._prompts(run._data.validation).values()] == [7]
@@ -102,54 +102,54 @@ def test_an_evaluation_costs_a_forward_pass(workspace: Path) -> None:
 def test_generated_texts_do_not_depend_on_the_batch(family: str, workspace: Path) -> None:
     run = start(spec(workspace, family, steps=40))
     evaluation = next(run)
-    objective, split = pieces(run)
+    objective, split = objective_and_prompts(run)
     longest = int(split.weights.max())
     assert len(set(split.prompt_lengths)) > 3
-    found = {size: objective.write(run._phase, split, longest, size) for size in (1, 8, 24)}
-    assert found[1] == found[8] == found[24] and len(set(found[1])) > 1
-    assert evaluation.metrics == compute(run._data.task.metrics, found[1], split.references)
+    completions = {size: objective.write(run._phase, split, longest, size) for size in (1, 8, 24)}
+    assert completions[1] == completions[8] == completions[24] and len(set(completions[1])) > 1
+    assert evaluation.metrics == compute(run._data.task.metrics, completions[1], split.references)
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_writing_is_taking_the_likeliest_token(family: str, workspace: Path) -> None:
+def test_generation_is_greedy(family: str, workspace: Path) -> None:
     """Token by token, without cache, padding or the library's generation."""
     run = start(spec(workspace, family))
     next(run)
-    objective, split = pieces(run)
+    objective, split = objective_and_prompts(run)
     longest = int(split.weights.max())
-    found = objective.write(run._phase, split, longest) or []
+    completions = objective.write(run._phase, split, longest) or []
     for i in range(6):
         prompt = torch.from_numpy(split.ids[split.offsets[i] : split.offsets[i + 1]].astype(np.int64))[None]
-        written = [int(split.target_ids[0])] if objective.encoder_decoder else []
+        tokens = [int(split.target_ids[0])] if objective.encoder_decoder else []
         with torch.no_grad():
             for _ in range(longest):
                 if objective.encoder_decoder:
-                    given = {"input_ids": prompt, "decoder_input_ids": torch.tensor([written])}
+                    inputs = {"input_ids": prompt, "decoder_input_ids": torch.tensor([tokens])}
                 else:
-                    given = {"input_ids": torch.cat([prompt, torch.tensor([written], dtype=torch.long)], dim=1)}
-                written.append(int(run._base.model(**given).logits[0, -1].argmax()))
-                if written[-1] == objective.tokenizer.eos_token_id:
+                    inputs = {"input_ids": torch.cat([prompt, torch.tensor([tokens], dtype=torch.long)], dim=1)}
+                tokens.append(int(run._base.model(**inputs).logits[0, -1].argmax()))
+                if tokens[-1] == objective.tokenizer.eos_token_id:
                     break
-        assert objective.tokenizer.decode(written, skip_special_tokens=True).strip() == found[i]
+        assert objective.tokenizer.decode(tokens, skip_special_tokens=True).strip() == completions[i]
 
 
 @pytest.mark.parametrize("family", ["llama", "bart"])
-def test_the_checkpoints_generation_config_is_left_out(family: str, workspace: Path, tmp_path: Path) -> None:
-    """A checkpoint that samples and repeats nothing writes what a plain one does, without warnings."""
+def test_the_checkpoints_generation_config_is_ignored(family: str, workspace: Path, tmp_path: Path) -> None:
+    """Sampling and repetition penalties of a checkpoint do not change the generated texts, and cause no warnings."""
     folder = Path(texts.model(family, tmp_path / family))
-    strange = {
+    generation_config = {
         "do_sample": True, "temperature": 5.0, "top_p": 0.5, "repetition_penalty": 3.0, "min_length": 9, "num_beams": 3,
         "no_repeat_ngram_size": 2, "eos_token_id": 7, "forced_bos_token_id": 9,
     }  # fmt: skip
-    (folder / "generation_config.json").write_text(json.dumps(strange))
-    wanted = spec(workspace, family)
+    (folder / "generation_config.json").write_text(json.dumps(generation_config))
+    train_spec = spec(workspace, family)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*(temperature|top_p|do_sample|generation).*")
-        run = start(wanted.model_copy(update={"model": str(folder)}))
-        found = next(run)
-    plain = next(start(wanted))
-    assert found.metrics == plain.metrics
-    assert run._base.model.generation_config.repetition_penalty == 3.0  # as it was
+        run = start(train_spec.model_copy(update={"model": str(folder)}))
+        evaluation = next(run)
+    expected = next(start(train_spec))
+    assert evaluation.metrics == expected.metrics
+    assert run._base.model.generation_config.repetition_penalty == 3.0  # unchanged
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -169,7 +169,7 @@ def test_a_diverged_model_has_no_score(family: str, workspace: Path) -> None:
     next(run)
     with torch.no_grad():
         next(iter(adapters.adapted(run._base.model).values())).update.B.fill_(math.nan)
-    objective, _ = pieces(run)
+    objective, _ = objective_and_prompts(run)
     scores = objective.evaluate(run._phase, run._data.validation)
     assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
     forward = start(spec(workspace, family, metric="likelihood"))

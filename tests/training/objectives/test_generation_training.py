@@ -1,4 +1,4 @@
-"""Training on texts: the loss, methods that look at batches, precision, checkpoints."""
+"""Training on text generation: the loss, methods that read batches, precision, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 
 from autorank.tasks.data.batches import collate
 from tests import texts
-from tests.training.objectives.generation_runs import METHODS, pieces, spec, start
+from tests.training.objectives.generation_runs import METHODS, objective_and_prompts, spec, start
 from trainables.lora_drop import output_squares
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
 def test_the_loss_equals_transformers(family: str, workspace: Path) -> None:
-    """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
+    """Equal to transformers' loss of the same batch, and to the mean over the completion tokens of the batch."""
     run = start(spec(workspace, family))
     next(run)
     split, phase = run._data.train, run._phase
     phase.model.eval()
     batch = collate(split, np.arange(6), run._data.pad_id)
     with torch.no_grad():
-        library = phase.model(**texts.library_batch(batch)).loss
-        one = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
-        ours = phase.loss(dict(batch))
-    assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours, library)
-    assert float(ours) == pytest.approx(one / split.weights[:6].sum(), rel=1e-5)
+        expected = phase.model(**texts.library_batch(batch)).loss
+        total = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
+        actual = phase.loss(dict(batch))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected)
+    assert float(actual) == pytest.approx(total / split.weights[:6].sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
@@ -44,7 +44,7 @@ def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, workspace: 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", ["gpt2", "bart"])
-def test_methods_that_look_at_batches(method: str, family: str, workspace: Path) -> None:
+def test_methods_that_read_batches(method: str, family: str, workspace: Path) -> None:
     run = start(spec(workspace, family, method, eval_every=6), workspace / "probes")
     evaluations = list(run)
     assert [evaluation.step for evaluation in evaluations] == [6, 12]
@@ -56,7 +56,7 @@ def test_methods_that_look_at_batches(method: str, family: str, workspace: Path)
 @pytest.mark.parametrize("tokens", ["all", "first"])
 @pytest.mark.parametrize("family", ["llama", "bart", "t5"])
 def test_lora_drop_leaves_padding_out(family: str, tokens: Any, workspace: Path) -> None:
-    """What layers put out for a batch is what they put out for each example alone, where there is no padding."""
+    """Layer outputs of a batch equal those of the single examples, which have no padding."""
     run = start(spec(workspace, family, steps=3))
     next(run)
     assert run._context is not None
@@ -64,7 +64,7 @@ def test_lora_drop_leaves_padding_out(family: str, tokens: Any, workspace: Path)
     together = output_squares(run._context, examples, tokens)
     alone = [output_squares(run._context, examples[i : i + 1], tokens) for i in examples]
     for name, total in together.items():
-        assert total == pytest.approx(sum(one[name] for one in alone), rel=1e-4)
+        assert total == pytest.approx(sum(example[name] for example in alone), rel=1e-4)
         assert total > 0
 
 
@@ -72,24 +72,26 @@ def test_lora_drop_leaves_padding_out(family: str, tokens: Any, workspace: Path)
 def test_bfloat16(family: str, workspace: Path) -> None:
     run = start(spec(workspace, family, precision="bf16", steps=4))
     assert math.isfinite(next(run).score)
-    objective, split = pieces(run)
+    objective, split = objective_and_prompts(run)
     assert len(objective.write(run._phase, split, 3) or []) == len(split)
 
 
 def test_a_stopped_run_resumes(workspace: Path) -> None:
-    wanted = spec(workspace, "llama", steps=8, eval_every=4)
-    whole = list(start(wanted))
-    first = start(wanted)
+    train_spec = spec(workspace, "llama", steps=8, eval_every=4)
+    uninterrupted = list(start(train_spec))
+    first = start(train_spec)
     next(first)
-    again = start(wanted)
-    again.load_state_dict(first.state_dict())
-    (last,) = list(again)
-    assert (last.metrics, last.train_loss) == (whole[-1].metrics, whole[-1].train_loss)
+    resumed = start(train_spec)
+    resumed.load_state_dict(first.state_dict())
+    (last,) = list(resumed)
+    assert (last.metrics, last.train_loss) == (uninterrupted[-1].metrics, uninterrupted[-1].train_loss)
 
 
-def test_gradient_checkpointing_writes_the_same(workspace: Path) -> None:
-    plain, less = (next(start(spec(workspace, "llama", gradient_checkpointing=given))) for given in (False, True))
-    assert less.metrics == plain.metrics and less.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
+def test_gradient_checkpointing_gives_the_same_metrics(workspace: Path) -> None:
+    expected, actual = (
+        next(start(spec(workspace, "llama", gradient_checkpointing=checkpointing))) for checkpointing in (False, True)
+    )
+    assert actual.metrics == expected.metrics and actual.train_loss == pytest.approx(expected.train_loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bart", "t5"])

@@ -1,4 +1,4 @@
-"""Training on questions whose answers are spans, and how the best span is found."""
+"""Training on questions whose answers are spans, and the choice of the best span."""
 
 from __future__ import annotations
 
@@ -77,26 +77,26 @@ def test_loss_is_the_one_of_transformers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = AutoModelForQuestionAnswering.from_pretrained(tiny.model("roberta", tmp_path / "m")).eval()
     ids, labels = torch.randint(4, 60, (5, 20)), torch.randint(0, 20, (5, 2))
-    theirs = model(input_ids=ids, start_positions=labels[:, 0], end_positions=labels[:, 1])
-    ours = spans.Spans(TaskData(SQUAD["squad_v1"], cast(Any, None), {}, "", 0)).loss(theirs, labels)
-    torch.testing.assert_close(ours, theirs.loss)
+    output = model(input_ids=ids, start_positions=labels[:, 0], end_positions=labels[:, 1])
+    loss = spans.Spans(TaskData(SQUAD["squad_v1"], cast(Any, None), {}, "", 0)).loss(output, labels)
+    torch.testing.assert_close(loss, output.loss)
 
 
 def test_the_best_span_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "LONGEST_ANSWER", 4)
-    draw = torch.Generator().manual_seed(0)
-    start, end = torch.randn(2, 50, 17, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    start, end = torch.randn(2, 50, 17, generator=generator)
     context = torch.zeros(50, 17, dtype=torch.bool)
     for row in context:
-        first, last = sorted(torch.randint(0, 18, (2,), generator=draw).tolist())
+        first, last = sorted(torch.randint(0, 18, (2,), generator=generator).tolist())
         row[first:last] = True
     score, first, last = spans.best_spans(start, end, context)
     assert not context.any(1).all()
     for row in range(50):
         inside = context[row].nonzero()[:, 0].tolist()
-        all_of_them = [(float(start[row, i] + end[row, j]), i, j) for i in inside for j in inside if i <= j < i + 4]
-        if all_of_them:
-            assert (float(score[row]), int(first[row]), int(last[row])) == max(all_of_them)
+        candidates = [(float(start[row, i] + end[row, j]), i, j) for i in inside for j in inside if i <= j < i + 4]
+        if candidates:
+            assert (float(score[row]), int(first[row]), int(last[row])) == max(candidates)
         else:
             assert float(score[row]) == -math.inf
 
@@ -111,8 +111,8 @@ def windows() -> Windows:
     )  # fmt: skip
 
 
-def answering(logits: np.ndarray) -> OptimizationLoop:
-    """What stands for a phase whose model gives these as both start and end logits: windows x tokens."""
+def phase_with_logits(logits: np.ndarray) -> OptimizationLoop:
+    """A stand-in for a phase whose model returns these as both start and end logits: windows x tokens."""
 
     def read(split: Windows, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], Any]) -> list[Any]:
         values = [torch.from_numpy(logits[rows].astype(np.float32)) for rows in batches]
@@ -124,9 +124,9 @@ def answering(logits: np.ndarray) -> OptimizationLoop:
 
 def test_the_best_window_answers_and_the_lowest_null_counts() -> None:
     logits = np.array([[5, 9, 1, 2], [1.5, 9, 1, 3], [7, 9, 9, 9]], float)
-    found = spans.predict(answering(logits), windows())
-    assert found is not None
-    predicted, doubt = found
+    prediction = spans.predict(phase_with_logits(logits), windows())
+    assert prediction is not None
+    predicted, doubt = prediction
     assert predicted == ["c", ""]  # of the second window, though a token of the question has a higher logit
     assert doubt.tolist() == [2 * 1.5 - 2 * 3, math.inf]
 
@@ -136,5 +136,5 @@ def test_logits_that_are_not_finite_score_nothing(broken: float) -> None:
     logits = np.ones((3, 4))
     logits[1, 1] = broken
     objective = spans.Spans(TaskData(SQUAD["squad_v2"], windows(), {}, "", 0))
-    scores = objective.evaluate(answering(logits), {"validation": windows()})
+    scores = objective.evaluate(phase_with_logits(logits), {"validation": windows()})
     assert all(math.isnan(score) for score in scores.values()) and set(scores) == {"f1", "exact_match"}

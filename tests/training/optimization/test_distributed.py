@@ -1,4 +1,4 @@
-"""Two workers on one run, over gloo on the loopback: against one worker, and against themselves when stopped."""
+"""A run on two workers (gloo on the loopback) equals a run on one worker, also when it is stopped and resumed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pfeiffer": {"size": 3},
 }
 BATCH = 8
-EXAMPLES = {"even": 4 * BATCH, "odd": BATCH + 1}  # of the odd ones every other step has one: too few for two workers
+EXAMPLES = {"even": 4 * BATCH, "odd": BATCH + 1}  # every other step of `odd` has one example: too few for two workers
 CASES = [(method, "even") for method in SETTINGS] + [("increlora", "odd"), ("prilora", "odd")]
 STOP = 6  # steps done
 
@@ -64,13 +64,13 @@ def spec(folder: Path, method: str, data: str, model: str = "model", **settings:
     )
 
 
-def everywhere(folder: Path) -> TrainSpec:
-    """IncreLoRA whose layers all grow at once, whatever their importance."""
+def grow_all_spec(folder: Path) -> TrainSpec:
+    """IncreLoRA in which all layers grow at once, whatever their importance."""
     return spec(folder, "increlora", "even", top_h=18)
 
 
 def text_spec(folder: Path) -> TrainSpec:
-    """Text to text, whose examples count by their tokens."""
+    """Text generation, where examples are weighted by their tokens."""
     return TrainSpec(
         task=TaskSpec(name="texts", data=folder / "texts", prompt="asked", completion="told", metric="rougeL"),
         model=str(folder / "gpt2"),
@@ -85,96 +85,98 @@ def finish(run: TrainingRun) -> dict[str, Any]:
     return {"evaluations": evaluations, "weights": adapters.tensors(run._base.model)}
 
 
-def train(wanted: TrainSpec, probes: Path | None = None) -> dict[str, Any]:
-    return finish(TrainingRun(wanted, ModelCache("cpu", probes)))
+def train(train_spec: TrainSpec, probes: Path | None = None) -> dict[str, Any]:
+    return finish(TrainingRun(train_spec, ModelCache("cpu", probes)))
 
 
-def resume(wanted: TrainSpec, file: Path) -> dict[str, Any]:
-    """Stop at STOP, and go on in a new run from what worker 0 has saved."""
-    run = TrainingRun(wanted, ModelCache("cpu"))
+def resume(train_spec: TrainSpec, file: Path) -> dict[str, Any]:
+    """Stop at STOP, and resume in a new run from the state that worker 0 has saved."""
+    run = TrainingRun(train_spec, ModelCache("cpu"))
     while run.step < STOP:
         next(run)
     if dist.get_rank() == 0:
         torch.save(run.state_dict(), file)
     dist.barrier()
-    again = TrainingRun(wanted, ModelCache("cpu"))
-    again.load_state_dict(torch.load(file, weights_only=True))
-    return finish(again)
+    resumed = TrainingRun(train_spec, ModelCache("cpu"))
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    return finish(resumed)
 
 
 def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What the workers do together, by name."""
-    found = {f"{method}-{data}": partial(train, spec(folder, method, data)) for method, data in CASES}
-    found["increlora-everywhere"] = partial(train, everywhere(folder))
-    found["texts"] = partial(train, text_spec(folder))
+    """Jobs that the workers run together, by name."""
+    named_jobs = {f"{method}-{data}": partial(train, spec(folder, method, data)) for method, data in CASES}
+    named_jobs["increlora-everywhere"] = partial(train, grow_all_spec(folder))
+    named_jobs["texts"] = partial(train, text_spec(folder))
     for method in SETTINGS:
-        wet = spec(folder, method, "even", model="wet")
-        found[f"{method}-whole"] = partial(train, wet)
-        found[f"{method}-resumed"] = partial(resume, wet, folder / f"{method}.pt")
-    return found
+        dropout_spec = spec(folder, method, "even", model="wet")
+        named_jobs[f"{method}-whole"] = partial(train, dropout_spec)
+        named_jobs[f"{method}-resumed"] = partial(resume, dropout_spec, folder / f"{method}.pt")
+    return named_jobs
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("workers")
-    tiny.model("bert", made / "model")
-    tiny.model("bert", made / "wet")  # with dropout
-    config = json.loads((made / "model" / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # it falls differently on workers
-    (made / "model" / "config.json").write_text(json.dumps(config))
-    texts.data(made / "texts", train=3 * BATCH + 1)
-    texts.model("gpt2", made / "gpt2")
+    directory = tmp_path_factory.mktemp("workers")
+    tiny.model("bert", directory / "model")
+    tiny.model("bert", directory / "wet")  # with dropout
+    config = json.loads((directory / "model" / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # dropout masks differ between workers
+    (directory / "model" / "config.json").write_text(json.dumps(config))
+    texts.data(directory / "texts", train=3 * BATCH + 1)
+    texts.model("gpt2", directory / "gpt2")
     for data, examples in EXAMPLES.items():
-        write_pairs(made / data, examples)
-    with cached_in(made):
-        on_workers(jobs, made, seconds=600)
-        yield made
+        write_pairs(directory / data, examples)
+    with cached_in(directory):
+        on_workers(jobs, directory, seconds=600)
+        yield directory
 
 
-def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+def check_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     """Bit for bit."""
-    assert ours["evaluations"] == theirs["evaluations"]
-    assert list(ours["weights"]) == list(theirs["weights"])
-    assert all(torch.equal(values, theirs["weights"][name]) for name, values in ours["weights"].items())
+    assert actual["evaluations"] == expected["evaluations"]
+    assert list(actual["weights"]) == list(expected["weights"])
+    assert all(torch.equal(values, expected["weights"][name]) for name, values in actual["weights"].items())
 
 
 @pytest.mark.parametrize("name", [f"{method}-{data}" for method, data in CASES])
-def test_workers_stay_alike(name: str, folder: Path) -> None:
+def test_workers_stay_identical(name: str, folder: Path) -> None:
     check_equal(*results(folder, name))
 
 
 @pytest.mark.parametrize("method", SETTINGS)
 def test_resumed_workers_equal_uninterrupted_ones(method: str, folder: Path) -> None:
-    for whole, resumed in zip(results(folder, f"{method}-whole"), results(folder, f"{method}-resumed"), strict=True):
-        later = [evaluation for evaluation in whole["evaluations"] if evaluation["step"] > STOP]
+    for uninterrupted, resumed in zip(
+        results(folder, f"{method}-whole"), results(folder, f"{method}-resumed"), strict=True
+    ):
+        later = [evaluation for evaluation in uninterrupted["evaluations"] if evaluation["step"] > STOP]
         assert len(later) == 3
-        check_equal(resumed, whole | {"evaluations": later})
+        check_equal(resumed, uninterrupted | {"evaluations": later})
 
 
 @pytest.mark.parametrize(("method", "data"), [case for case in CASES if case[0] != "increlora"])
-def test_two_workers_train_what_one_does(method: str, data: str, folder: Path) -> None:
+def test_two_workers_train_as_one(method: str, data: str, folder: Path) -> None:
     alone = train(spec(folder, method, data), probes=folder / "alone")
     check_close(results(folder, f"{method}-{data}")[0], alone)
 
 
-def test_two_workers_train_what_one_does_on_texts(folder: Path) -> None:
-    both = results(folder, "texts")
-    check_equal(*both)
-    check_close(both[0], train(text_spec(folder)))
+def test_two_workers_train_as_one_on_texts(folder: Path) -> None:
+    workers = results(folder, "texts")
+    check_equal(*workers)
+    check_close(workers[0], train(text_spec(folder)))
 
 
-def test_two_workers_train_what_one_does_in_increlora(folder: Path) -> None:
-    """Workers' importances are averaged, not their gradients: which layers grow may differ, so let all of them."""
-    check_close(results(folder, "increlora-everywhere")[0], train(everywhere(folder)))
+def test_two_workers_train_as_one_with_increlora(folder: Path) -> None:
+    """Workers average importances, not gradients, so other layers may be chosen; here all layers grow."""
+    check_close(results(folder, "increlora-everywhere")[0], train(grow_all_spec(folder)))
 
 
-def check_close(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    for two, one in zip(ours["evaluations"], theirs["evaluations"], strict=True):
-        assert two["ranks"] == one["ranks"]
-        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
-    assert list(ours["weights"]) == list(theirs["weights"])
-    for name, values in functional(theirs["weights"]).items():
-        torch.testing.assert_close(ours["weights"][name], values, rtol=1e-4, atol=1e-4)
+def check_close(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    for evaluation, expected_evaluation in zip(actual["evaluations"], expected["evaluations"], strict=True):
+        assert evaluation["ranks"] == expected_evaluation["ranks"]
+        assert evaluation["train_loss"] == pytest.approx(expected_evaluation["train_loss"], rel=1e-4)
+    assert list(actual["weights"]) == list(expected["weights"])
+    for name, values in functional(expected["weights"]).items():
+        torch.testing.assert_close(actual["weights"][name], values, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("data", EXAMPLES)

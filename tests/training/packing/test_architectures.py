@@ -1,4 +1,4 @@
-"""Lanes of other architectures and tasks than those of test_pack.py."""
+"""Lanes of further architectures and tasks, beyond those of test_pack.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack, Result
 from tests import texts, tiny
 from tests.trainables.trained import cache
-from tests.training.packing.test_pack import alone, assert_equal, finish
+from tests.training.packing.test_pack import assert_equal, finish, train_alone
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
 
@@ -38,7 +38,7 @@ def task(folder: Path, kind: str) -> TaskSpec:
 
 
 def specs(
-    folder: Path, architecture: str, kind: str, wanted: dict[str, dict[str, Any]], **training: Any
+    folder: Path, architecture: str, kind: str, methods: dict[str, dict[str, Any]], **training: Any
 ) -> list[TrainSpec]:
     """Specs of these methods, on a model without dropout."""
     write = texts.model if kind == "generation" else tiny.model
@@ -49,30 +49,30 @@ def specs(
     if kind != "generation":  # attention that is not flat has gradients above rounding
         wider = {name: 8 * w if w.ndim == 2 else w for name, w in load_file(weights).items()}
         save_file(wider, weights, {"format": "pt"})
-    given = {"steps": 16, "batch_size": 8, "eval_every": 8, "precision": "fp32"}
-    of_task = task(folder, kind)
+    defaults = {"steps": 16, "batch_size": 8, "eval_every": 8, "precision": "fp32"}
+    task_spec = task(folder, kind)
     return [
         TrainSpec(
-            task=of_task, model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2} | settings,
-            training=TrainingSpec(**given | training),
+            task=task_spec, model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2} | settings,
+            training=TrainingSpec(**defaults | training),
         )
-        for method, settings in wanted.items()
+        for method, settings in methods.items()
     ]  # fmt: skip
 
 
-def assert_lanes_equal_runs(wanted: list[TrainSpec]) -> None:
+def assert_lanes_equal_runs(train_specs: list[TrainSpec]) -> None:
     """The last lane joins when the others have been evaluated once."""
     pack = Pack(cache())
-    for each in wanted[:-1]:
-        pack.join(each)
+    for train_spec in train_specs[:-1]:
+        pack.join(train_spec)
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
-    pack.join(wanted[-1])
+    pack.join(train_specs[-1])
     lanes = list(pack.lanes)
     assert all(lane.reason_alone is None for lane in lanes)
-    for lane, more in finish(pack).items():
-        results.setdefault(lane, []).extend(more)
-    for lane, each in zip(lanes, wanted, strict=True):
-        assert_equal(lane, results[lane], alone(each))
+    for lane, later_results in finish(pack).items():
+        results.setdefault(lane, []).extend(later_results)
+    for lane, train_spec in zip(lanes, train_specs, strict=True):
+        assert_equal(lane, results[lane], train_alone(train_spec))
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -94,10 +94,10 @@ def test_lanes_equal_runs(architecture: str, kind: str, tmp_path: Path) -> None:
 
 
 def test_position_queries_without_updates(tmp_path: Path) -> None:
-    wanted = METHODS | {
+    methods = METHODS | {
         "increlora": METHODS["increlora"] | {"targets": "all-linear", "published": True, "mean_rank": 1.5}
     }
-    assert_lanes_equal_runs(specs(tmp_path, "deberta-v2", "labels", wanted))
+    assert_lanes_equal_runs(specs(tmp_path, "deberta-v2", "labels", methods))
 
 
 @pytest.mark.parametrize("training", [{"accumulate": 4}, {"gradient_checkpointing": True, "accumulate": 2}])
@@ -105,11 +105,15 @@ def test_micro_batches(training: dict[str, Any], tmp_path: Path) -> None:
     assert_lanes_equal_runs(specs(tmp_path, "bert", "labels", METHODS, **training))
 
 
-def test_dropout_is_drawn_for_each_lane(tmp_path: Path) -> None:
+def test_dropout_is_sampled_for_each_lane(tmp_path: Path) -> None:
     """With dropout in the base, lanes with equal settings equal each other in distribution only."""
-    [wanted] = specs(tmp_path, "bert", "labels", {"lora": {"dropout": 0.5}})
+    [train_spec] = specs(tmp_path, "bert", "labels", {"lora": {"dropout": 0.5}})
     pack = Pack(cache())
-    lanes = [pack.join(wanted), pack.join(wanted), pack.join(wanted.model_copy(update={"settings": {"dropout": 0.1}}))]
+    lanes = [
+        pack.join(train_spec),
+        pack.join(train_spec),
+        pack.join(train_spec.model_copy(update={"settings": {"dropout": 0.1}})),
+    ]
     for _ in range(3):
         pack.step()
     factors = [torch.cat([p.flatten() for n, p in lane.model.named_parameters() if n.endswith("B")]) for lane in lanes]

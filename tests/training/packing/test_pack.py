@@ -25,7 +25,7 @@ from tests.trainables import trained
 from tests.trainables.cases import LOW_RANK, METHODS, VARIANTS
 from tests.trainables.trained import cached_in, write_model, write_pairs
 
-ROUNDING = 1e-4  # relative, of weights after a whole training
+ROUNDING = 1e-4  # relative, of weights after a full training
 NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS[name].settings}
 
 
@@ -43,8 +43,8 @@ def spec(workspace: Path, name: str, settings: dict[str, Any] | None = None, **t
     return trained.spec(workspace, name, settings, "plain", **{"eval_every": 8} | training)
 
 
-def alone(wanted: TrainSpec) -> tuple[list[Evaluation], dict[str, Tensor]]:
-    run = TrainingRun(wanted, trained.cache())
+def train_alone(train_spec: TrainSpec) -> tuple[list[Evaluation], dict[str, Tensor]]:
+    run = TrainingRun(train_spec, trained.cache())
     return list(run), trained.weights(run)
 
 
@@ -60,33 +60,37 @@ def finish(pack: Pack) -> dict[Lane, list[Result]]:
 def assert_equal(lane: Lane, results: list[Result], expected: tuple[list[Evaluation], dict[str, Tensor]]) -> None:
     evaluations, weights = expected
     assert [type(result) for result in results] == [Evaluation] * len(evaluations), results
-    for ours, theirs in zip(results, evaluations, strict=True):
-        assert isinstance(ours, Evaluation)
-        assert (ours.step, ours.adapter_params, ours.ranks) == (theirs.step, theirs.adapter_params, theirs.ranks)
-        assert ours.metrics == pytest.approx(theirs.metrics, rel=ROUNDING)
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=ROUNDING)
+    for result, evaluation in zip(results, evaluations, strict=True):
+        assert isinstance(result, Evaluation)
+        assert (result.step, result.adapter_params, result.ranks) == (
+            evaluation.step,
+            evaluation.adapter_params,
+            evaluation.ranks,
+        )
+        assert result.metrics == pytest.approx(evaluation.metrics, rel=ROUNDING)
+        assert result.train_loss == pytest.approx(evaluation.train_loss, rel=ROUNDING)
     assert_close(trained.weights(lane), weights)
 
 
-def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Weights are equal to rounding, except those that softmax does not see."""
-    assert ours.keys() == theirs.keys()
-    for name, value in trained.functional(ours).items():
-        assert value.shape == theirs[name].shape
+    assert actual.keys() == expected.keys()
+    for name, value in trained.functional(actual).items():
+        assert value.shape == expected[name].shape
         if value.numel() and name != "qa_outputs.bias":
-            assert (value - theirs[name]).abs().max() <= ROUNDING * theirs[name].abs().max(), name
+            assert (value - expected[name]).abs().max() <= ROUNDING * expected[name].abs().max(), name
 
 
 @pytest.mark.parametrize("name", LOW_RANK)
 def test_a_lane_equals_a_run_alone(workspace: Path, name: str) -> None:
-    """Next to two other lanes, one of the same method."""
+    """Packed with two other lanes, one of the same method."""
     settings = [{}, {"learning_rate": 3e-3}]
     pack = Pack(trained.cache())
     lanes = [pack.join(spec(workspace, name, extra)) for extra in settings]
     pack.join(spec(workspace, "lora", {"rank": 3}))
     results = finish(pack)
     for lane, extra in zip(lanes, settings, strict=True):
-        assert_equal(lane, results[lane], alone(spec(workspace, name, extra)))
+        assert_equal(lane, results[lane], train_alone(spec(workspace, name, extra)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -95,12 +99,12 @@ def test_a_variant_equals_a_run_alone(workspace: Path, name: str) -> None:
     pack = Pack(trained.cache())
     lane = pack.join(spec(workspace, method, settings))
     pack.join(spec(workspace, "lora", {"rank": 1}))
-    assert_equal(lane, finish(pack)[lane], alone(spec(workspace, method, settings)))
+    assert_equal(lane, finish(pack)[lane], train_alone(spec(workspace, method, settings)))
 
 
 def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of methods and ranks that differ, whose updates change something."""
-    wanted = [
+    """For different methods and ranks, with nonzero updates."""
+    train_specs = [
         spec(workspace, "lora", {"rank": 3}), spec(workspace, "gora", {"reference_rank": 1}),
         spec(workspace, "sparse-adapter"), spec(workspace, "pissa"), spec(workspace, "dora"), spec(workspace, "vera"),
     ]  # fmt: skip
@@ -112,19 +116,19 @@ def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(OptimizationLoop, "update", record)
     pack = Pack(trained.cache())
-    for each in wanted:
-        pack.join(each)
+    for train_spec in train_specs:
+        pack.join(train_spec)
     pack.step()
     packed, recorded[:] = list(recorded), []
-    for each in wanted:
-        run = TrainingRun(each, trained.cache())
+    for train_spec in train_specs:
+        run = TrainingRun(train_spec, trained.cache())
         run.begin()
         run._train_step()
-    for ours, theirs in zip(packed, recorded, strict=True):
-        assert ours.keys() == theirs.keys() and any(grad.any() for grad in theirs.values())
-        largest = max(float(grad.abs().max()) for grad in theirs.values())
-        for name, grad in theirs.items():
-            assert (ours[name] - grad).abs().max() <= 1e-6 * max(1.0, largest), name
+    for actual, expected in zip(packed, recorded, strict=True):
+        assert actual.keys() == expected.keys() and any(grad.any() for grad in expected.values())
+        largest = max(float(grad.abs().max()) for grad in expected.values())
+        for name, grad in expected.items():
+            assert (actual[name] - grad).abs().max() <= 1e-6 * max(1.0, largest), name
 
 
 def test_lanes_join_and_leave(workspace: Path) -> None:
@@ -135,37 +139,37 @@ def test_lanes_join_and_leave(workspace: Path) -> None:
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
     pack.leave(lanes[1])
     lanes.append(pack.join(third))
-    for lane, more in finish(pack).items():
-        results.setdefault(lane, []).extend(more)
+    for lane, later_results in finish(pack).items():
+        results.setdefault(lane, []).extend(later_results)
     assert len(results[lanes[1]]) == 1
-    assert_equal(lanes[0], results[lanes[0]], alone(first))
-    assert_equal(lanes[2], results[lanes[2]], alone(third))
+    assert_equal(lanes[0], results[lanes[0]], train_alone(first))
+    assert_equal(lanes[2], results[lanes[2]], train_alone(third))
 
 
 @pytest.mark.parametrize("name", ["increlora", "adalora", "prilora"])
 def test_resumed_in_a_pack_and_alone(workspace: Path, name: str) -> None:
-    """The state of a lane is that of a run alone, whichever of the two goes on from it."""
-    wanted = spec(workspace, name)
-    whole, weights = alone(wanted)
+    """The state of a lane is that of a run alone: both a lane and a run can resume from it."""
+    train_spec = spec(workspace, name)
+    evaluations, weights = train_alone(train_spec)
     pack = Pack(trained.cache())
-    lane = pack.join(wanted)
+    lane = pack.join(train_spec)
     pack.join(spec(workspace, "lora", {"rank": 1}))
     first = pack.advance()[lane]
     state = lane.state_dict()
     pack.leave(lane)
-    again = pack.join(wanted, state)
-    assert_equal(again, [first, *finish(pack)[again]], (whole, weights))
-    run = TrainingRun(wanted, trained.cache())
+    resumed = pack.join(train_spec, state)
+    assert_equal(resumed, [first, *finish(pack)[resumed]], (evaluations, weights))
+    run = TrainingRun(train_spec, trained.cache())
     run.load_state_dict(state)
-    assert [evaluation.step for evaluation in run] == [evaluation.step for evaluation in whole[1:]]
+    assert [evaluation.step for evaluation in run] == [evaluation.step for evaluation in evaluations[1:]]
     assert_close(trained.weights(run), weights)
 
 
 def test_a_failing_lane_does_not_touch_the_others(workspace: Path) -> None:
-    """One whose method raises, one that diverges."""
-    wanted = spec(workspace, "lora")
+    """The method of one lane raises, and another lane diverges."""
+    train_spec = spec(workspace, "lora")
     pack = Pack(trained.cache())
-    lane, broken = pack.join(wanted), pack.join(spec(workspace, "lora", {"rank": 3}))
+    lane, broken = pack.join(train_spec), pack.join(spec(workspace, "lora", {"rank": 3}))
     diverging = pack.join(spec(workspace, "lora", {"rank": 4, "learning_rate": 1e30}))
 
     def after_step(run: RunContext) -> None:
@@ -177,38 +181,38 @@ def test_a_failing_lane_does_not_touch_the_others(workspace: Path) -> None:
     assert [str(result) for result in results[broken]] == ["broken"]
     assert [type(result) for result in results[diverging]] == [AutorankError]
     assert pack.lanes == [lane]
-    assert_equal(lane, results[lane], alone(wanted))
+    assert_equal(lane, results[lane], train_alone(train_spec))
 
 
 def test_lanes_that_do_not_fit_together_are_passed_in_groups(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane that does not fit alone fails, with an error of memory, and the others go on together."""
-    wanted = [spec(workspace, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
+    train_specs = [spec(workspace, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
     pack = Pack(trained.cache())
-    lanes = [pack.join(each) for each in wanted]
-    whole_pass, sizes = Pack._pass, []
+    lanes = [pack.join(train_spec) for train_spec in train_specs]
+    original_pass, sizes = Pack._pass, []
 
-    def limited(pack: Pack, chosen: list[Lane], number: int) -> None:
+    def limited_pass(pack: Pack, chosen: list[Lane], number: int) -> None:
         sizes.append(len(chosen))
         if len(chosen) > 2 or lanes[3] in chosen:
             raise torch.OutOfMemoryError
-        whole_pass(pack, chosen, number)
+        original_pass(pack, chosen, number)
 
-    monkeypatch.setattr(Pack, "_pass", limited)
+    monkeypatch.setattr(Pack, "_pass", limited_pass)
     results = finish(pack)
     assert isinstance(results[lanes[3]][0], torch.OutOfMemoryError)
     assert (sizes[0], sizes.count(3), sizes[-2:]) == (4, 1, [2, 1])
-    for lane, each in zip(lanes[:3], wanted[:3], strict=True):
-        assert_equal(lane, results[lane], alone(each))
+    for lane, train_spec in zip(lanes[:3], train_specs[:3], strict=True):
+        assert_equal(lane, results[lane], train_alone(train_spec))
 
 
 def test_methods_without_low_rank_updates_train_alone(workspace: Path) -> None:
-    wanted = [spec(workspace, name) for name in ("full", "bitfit", "houlsby")]
+    train_specs = [spec(workspace, name) for name in ("full", "bitfit", "houlsby")]
     pack = Pack(trained.cache())
-    lanes = [pack.join(each) for each in [*wanted, spec(workspace, "lora")]]
+    lanes = [pack.join(train_spec) for train_spec in [*train_specs, spec(workspace, "lora")]]
     assert [lane.reason_alone is None for lane in lanes] == [False, False, False, True]
     results = finish(pack)
-    for lane, each in zip(lanes, wanted, strict=False):
-        assert_equal(lane, results[lane], alone(each))
+    for lane, train_spec in zip(lanes, train_specs, strict=False):
+        assert_equal(lane, results[lane], train_alone(train_spec))
 
 
 def test_another_model_is_refused(workspace: Path) -> None:
@@ -219,20 +223,20 @@ def test_another_model_is_refused(workspace: Path) -> None:
 
 
 def test_lanes_are_evaluated_in_the_same_passes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless these fail."""
-    wanted = [spec(workspace, name, steps=8) for name in ("lora", "adalora", "dora")]
-    passes, lanes_of = [], ForwardPasses.outputs
-    monkeypatch.setattr(ForwardPasses, "outputs", lambda *args: passes.append(0) or lanes_of(*args))  # type: ignore[func-returns-value]
+    """If a joint pass fails, every lane is evaluated alone."""
+    train_specs = [spec(workspace, name, steps=8) for name in ("lora", "adalora", "dora")]
+    passes, outputs = [], ForwardPasses.outputs
+    monkeypatch.setattr(ForwardPasses, "outputs", lambda *args: passes.append(0) or outputs(*args))  # type: ignore[func-returns-value]
     for fails in (False, True):
         passes.clear()
         if fails:
             monkeypatch.setattr(LaneRows, "split_outputs", broken_outputs(LaneRows.split_outputs))
         pack = Pack(trained.cache())
-        lanes = [pack.join(each) for each in wanted]
+        lanes = [pack.join(train_spec) for train_spec in train_specs]
         results = pack.advance()
         assert len(passes) == (3 if fails else 0)
-        for lane, each in zip(lanes, wanted, strict=True):
-            assert_equal(lane, [results[lane]], alone(each))
+        for lane, train_spec in zip(lanes, train_specs, strict=True):
+            assert_equal(lane, [results[lane]], train_alone(train_spec))
 
 
 def broken_outputs(split: Any) -> Any:

@@ -14,43 +14,43 @@ from autorank.training.packing.pack import Pack
 from autorank.training.packing.packed_linear import PackedLinear
 from tests.trainables.trained import cache
 from tests.training.packing.test_architectures import specs
-from tests.training.packing.test_pack import alone, assert_equal, finish
+from tests.training.packing.test_pack import assert_equal, finish, train_alone
 
-KEPT = 0.9  # what dropout multiplies with, in place of a random mask
-
-
-def dropped(layer: AdaptedLinear, x: Tensor) -> Tensor:
-    return KEPT * x if layer.training and layer.dropout else x
+KEEP_FACTOR = 0.9  # dropout multiplies by this factor instead of a random mask
 
 
-def dropped_in_pack(layer: PackedLinear, x: Tensor) -> Tensor:
+def apply_dropout(layer: AdaptedLinear, x: Tensor) -> Tensor:
+    return KEEP_FACTOR * x if layer.training and layer.dropout else x
+
+
+def apply_packed_dropout(layer: PackedLinear, x: Tensor) -> Tensor:
     drops = [
         lane is not None and k not in layer.apart and lane.training and lane.dropout > 0
         for k, lane in enumerate(layer.current)
     ]
-    factors = torch.tensor([KEPT if drop else 1.0 for drop in drops])
+    factors = torch.tensor([KEEP_FACTOR if drop else 1.0 for drop in drops])
     return (x.view(len(drops), -1) * factors[:, None]).view(x.shape) if any(drops) else x
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "lane_dropouts",
     [[("dora", 0.5), ("dora", 0.5)], [("dora", 0.5), ("dora", 0.0)], [("dora", 0.5), ("lora", 0.5), ("lora", 0.0)]],
 )
 def test_lanes_with_dropout_equal_runs_alone(
-    wanted: list[tuple[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lane_dropouts: list[tuple[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(AdaptedLinear, "_dropped", dropped)
-    monkeypatch.setattr(PackedLinear, "_dropped", dropped_in_pack)
+    monkeypatch.setattr(AdaptedLinear, "_dropped", apply_dropout)
+    monkeypatch.setattr(PackedLinear, "_dropped", apply_packed_dropout)
     methods: dict[str, dict[str, Any]] = {"dora": {"rank": 2}, "lora": {"rank": 3}}
-    of_method = dict(zip(methods, specs(tmp_path, "bert", "labels", methods), strict=True))
-    settings = [of_method[name].settings | {"dropout": rate} for name, rate in wanted]
-    chosen = [
-        of_method[name].model_copy(update={"settings": values})
-        for (name, _), values in zip(wanted, settings, strict=True)
+    spec_by_method = dict(zip(methods, specs(tmp_path, "bert", "labels", methods), strict=True))
+    settings = [spec_by_method[name].settings | {"dropout": rate} for name, rate in lane_dropouts]
+    train_specs = [
+        spec_by_method[name].model_copy(update={"settings": values})
+        for (name, _), values in zip(lane_dropouts, settings, strict=True)
     ]
     pack = Pack(cache())
-    lanes = [pack.join(spec) for spec in chosen]
+    lanes = [pack.join(spec) for spec in train_specs]
     results = finish(pack)
-    for lane, spec in zip(lanes, chosen, strict=True):
-        assert_equal(lane, results[lane], alone(spec))
+    for lane, spec in zip(lanes, train_specs, strict=True):
+        assert_equal(lane, results[lane], train_alone(spec))

@@ -1,4 +1,4 @@
-"""Scores of components, against torch's SVD of ΔW and the whole matrices of moments and gradients."""
+"""Scores of components, compared with torch's SVD of ΔW and the full matrices of moments and gradients."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def batch(run: TrainingRun) -> dict[str, Tensor]:
     return collate(run._data.train, torch.arange(EXAMPLES).numpy(), run._data.pad_id)
 
 
-def passed(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Tensor, Tensor]]:
+def inputs_and_gradients(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Tensor, Tensor]]:
     """Layer -> its inputs and the gradients of its outputs over the training examples: tokens x in, tokens x out."""
-    seen: dict[str, list[Tensor]] = {}
+    activations: dict[str, list[Tensor]] = {}
 
-    def keep(name: str) -> Any:
+    def record(name: str) -> Any:
         def hook(module: AdaptedLinear, inputs: tuple[Tensor], output: Tensor) -> None:
             output.retain_grad()
-            seen[name] = [inputs[0].detach(), output]
+            activations[name] = [inputs[0].detach(), output]
 
         return hook
 
     layers = adapters.adapted(run._base.model)
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
     run._base.model.eval()
     examples = batch(run)
     run._phase.loss(dict(examples)).backward()
@@ -58,19 +58,19 @@ def passed(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Tensor, Tensor]]:
         handle.remove()
     for parameter in run._base.model.parameters():
         parameter.grad = None
-    mask = {name: token_mask(examples, x).bool() for name, (x, _) in seen.items()}
-    return {name: (layers[name], x[mask[name]], y.grad[mask[name]]) for name, (x, y) in seen.items()}  # type: ignore[index]
+    mask = {name: token_mask(examples, x).bool() for name, (x, _) in activations.items()}
+    return {name: (layers[name], x[mask[name]], y.grad[mask[name]]) for name, (x, y) in activations.items()}  # type: ignore[index]
 
 
-def scored(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
+def scores_by_layer(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
     with spectrum.factorized(run._base.model) as parts:
         scores = component_scores(kind, parts, run._phase)
         return {name: scores[index] for name, index in parts.layers.items()}
 
 
 def test_input_is_the_energy_of_the_components_outputs(run: TrainingRun) -> None:
-    scores = scored(run, "input")
-    for name, (layer, x, _) in passed(run).items():
+    scores = scores_by_layer(run, "input")
+    for name, (layer, x, _) in inputs_and_gradients(run).items():
         _, S, Vt = torch.linalg.svd(layer.delta_weight().detach())
         moments = x.T @ x / len(x)
         expected = S[:3].square() * torch.einsum("ri,ij,rj->r", Vt[:3], moments, Vt[:3]) / sum(layer.weight.shape)
@@ -78,9 +78,9 @@ def test_input_is_the_energy_of_the_components_outputs(run: TrainingRun) -> None
 
 
 def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
-    scores = scored(run, "gradient")
+    scores = scores_by_layer(run, "gradient")
     assert all(parameter.grad is None for parameter in run._base.model.parameters())
-    for name, (layer, x, g) in passed(run).items():
+    for name, (layer, x, g) in inputs_and_gradients(run).items():
         U, S, Vt = torch.linalg.svd(layer.delta_weight().detach())
         effect = S[:3] * torch.einsum("or,oi,ri->r", U[:, :3], g.T @ x, Vt[:3])
         expected = effect.square() / sum(layer.weight.shape)

@@ -1,4 +1,4 @@
-"""Which slices a run scores, and that they are what the adapter on disk gives when it is cut."""
+"""Which slices a run scores, and that the adapter on disk scores the same when it is cut."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from tests.trainables.trained import same
 SIZES = {count: 100 * count for count in range(1, 65)}  # 64 components of 100 parameters
 
 
-def chosen(curve: Any, count: int, whole: int = 6400) -> list[int]:
+def scored_sizes(curve: Any, count: int, full_size: int = 6400) -> list[int]:
     """Parameters of the slices that are scored, in their order."""
     scores: dict[int, float] = {}
     order: list[int] = []
-    while len(order) < count and (choice := next_count(SIZES, (whole, curve(whole)), scores)) is not None:
+    while len(order) < count and (choice := next_count(SIZES, (full_size, curve(full_size)), scores)) is not None:
         order.append(SIZES[choice])
         scores[choice] = curve(SIZES[choice])
     return order
 
 
 def test_sizes_are_sparse_first_and_then_where_the_score_changes() -> None:
-    step_at_3000 = [chosen(lambda size: 0.9 if size >= 3000 else 0.5, 9)]
+    step_at_3000 = [scored_sizes(lambda size: 0.9 if size >= 3000 else 0.5, 9)]
     assert step_at_3000[0][:3] == [1600, 400, 100]
     assert all(1600 < size < 6400 for size in step_at_3000[0][3:])  # the jump is above a quarter
     assert 2900 in step_at_3000[0] or 3000 in step_at_3000[0]
 
 
 def test_sizes_between_equal_scores_are_not_scored() -> None:
-    assert chosen(lambda size: 0.7, 20) == [1600, 400, 100]
-    rising = chosen(lambda size: math.log(size), 100)
+    assert scored_sizes(lambda size: 0.7, 20) == [1600, 400, 100]
+    rising = scored_sizes(lambda size: math.log(size), 100)
     assert len(set(rising)) == len(rising) == 63  # all, each once
 
 
-def test_a_slice_that_beats_the_whole_leaves_nothing_above_it() -> None:
-    order = chosen(lambda size: 0.8 if size >= 1600 and size < 6400 else 0.7, 20)
+def test_no_slices_are_scored_above_one_that_beats_the_full_adapter() -> None:
+    order = scored_sizes(lambda size: 0.8 if size >= 1600 and size < 6400 else 0.7, 20)
     assert all(size <= 1600 for size in order)
 
 
@@ -105,12 +105,12 @@ def test_a_slice_scores_what_the_adapter_on_disk_scores_when_it_is_cut(method: s
 
 
 def test_no_slice_is_scored_above_the_limit() -> None:
-    free, limited = (
-        list(TrainingRun(spec(slices=6).model_copy(update={"max_slice_params": most})))[-1] for most in (None, 3_000)
+    unlimited, limited = (
+        list(TrainingRun(spec(slices=6).model_copy(update={"max_slice_params": limit})))[-1] for limit in (None, 3_000)
     )
     sizes = [piece.adapter_params for piece in limited.slices]
-    assert sizes and max(sizes) <= 3_000 < max(piece.adapter_params for piece in free.slices)
-    assert (limited.score, limited.adapter_params) == (free.score, free.adapter_params)
+    assert sizes and max(sizes) <= 3_000 < max(piece.adapter_params for piece in unlimited.slices)
+    assert (limited.score, limited.adapter_params) == (unlimited.score, unlimited.adapter_params)
     assert list(TrainingRun(spec().model_copy(update={"max_slice_params": 1})))[-1].slices == ()
 
 
@@ -120,10 +120,12 @@ def test_predictions_of_the_adapter_and_of_its_slices_give_their_scores() -> Non
     for evaluation in run:
         models = unpack(evaluation.predictions)
         scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
-        ones = np.ones((1, len(models[0])), np.float32)
-        assert resampled(models, ones)[0] == pytest.approx(scores, abs=1e-6) and len(scores) > 1
-    again = run.with_slices(evaluation, [piece.adapter_params for piece in evaluation.slices[::-1]])
-    assert resampled(unpack(again.predictions), ones)[0] == pytest.approx([scores[0], *scores[:0:-1]], abs=1e-6)
+        unit_weights = np.ones((1, len(models[0])), np.float32)
+        assert resampled(models, unit_weights)[0] == pytest.approx(scores, abs=1e-6) and len(scores) > 1
+    rescored = run.with_slices(evaluation, [piece.adapter_params for piece in evaluation.slices[::-1]])
+    assert resampled(unpack(rescored.predictions), unit_weights)[0] == pytest.approx(
+        [scores[0], *scores[:0:-1]], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", ["vera", "tied-lora", "bitfit", "full", "pfeiffer"])
@@ -138,7 +140,7 @@ SAME = [("lora", "energy"), ("lora", "input"), *((method, "gradient") for method
 def test_training_is_the_same_with_slices_and_without(method: str, score: str) -> None:
     """Bit for bit: weights, optimizer, state of the method, random numbers of the process and of the run."""
 
-    def trained(slices: int | str) -> tuple[dict[str, Any], torch.Tensor]:
+    def train(slices: int | str) -> tuple[dict[str, Any], torch.Tensor]:
         torch.manual_seed(7)
         run = TrainingRun(spec(method, slices, CUT[method], slice_score=score, steps=40, eval_every=20))
         evaluations = list(run)
@@ -149,9 +151,9 @@ def test_training_is_the_same_with_slices_and_without(method: str, score: str) -
         run.release()
         return state, torch.rand(3)
 
-    (with_slices, drawn), (without, expected) = trained(2), trained("off")
+    (with_slices, random_values), (without, expected) = train(2), train("off")
     assert same(with_slices, without)
-    assert torch.equal(drawn, expected)
+    assert torch.equal(random_values, expected)
 
 
 def test_slices_off_factorizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,12 +164,12 @@ def test_slices_off_factorizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_spends_a_fifth_of_training_and_resumes_with_the_remaining_budget() -> None:
-    whole = TrainingRun(spec(slices="auto", steps=150, eval_every=50))
-    evaluations = [next(whole)]
-    state = whole.state_dict()
-    evaluations += list(whole)
+    run = TrainingRun(spec(slices="auto", steps=150, eval_every=50))
+    evaluations = [next(run)]
+    state = run.state_dict()
+    evaluations += list(run)
     scored = [len(evaluation.slices) for evaluation in evaluations]
-    data = whole._data
+    data = run._data
     training = 150 * 8 * 2 * float(data.train.lengths.mean())
     assert 0 < sum(scored) * sum(float(s.lengths.sum()) for s in data.validation.values()) <= 0.2 * training
     assert scored[-1] == max(scored) > 0
@@ -176,7 +178,7 @@ def test_auto_spends_a_fifth_of_training_and_resumes_with_the_remaining_budget()
     assert [evaluation.slices for evaluation in resumed] == [evaluation.slices for evaluation in evaluations[1:]]
 
 
-def test_the_score_of_the_components_decides_what_is_kept_and_is_paid_for() -> None:
+def test_the_score_of_the_components_decides_what_is_kept_and_its_cost_counts() -> None:
     kept, spent = {}, {}
     for score in ("energy", "input", "gradient"):
         run = TrainingRun(spec(slices=1, slice_score=score, eval_every=12))
@@ -209,12 +211,11 @@ def test_a_slice_of_a_given_size() -> None:
     last = list(run)[-1]
     assert last.slices == ()
     size = last.adapter_params // 5
-    assert (
-        run.with_slices(last, [size]).slices[0].adapter_params == size // 128 * 128
-    )  # a component has 64 + 64 parameters
+    # a component has 64 + 64 parameters
+    assert run.with_slices(last, [size]).slices[0].adapter_params == size // 128 * 128
 
 
-def generation(folder: Path, slices: int | str) -> TrainingRun:
+def generation_run(folder: Path, slices: int | str) -> TrainingRun:
     texts.data(folder / "data")
     return TrainingRun(
         TrainSpec(
@@ -231,14 +232,14 @@ def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    run = generation(tmp_path, 2)
+    run = generation_run(tmp_path, 2)
     losses: list[float] = []
     mean_loss = OptimizationLoop.mean_loss
     monkeypatch.setattr(
         OptimizationLoop, "mean_loss", lambda loop, splits: losses.append(mean_loss(loop, splits)) or losses[-1]
     )
     (evaluation,) = run
-    assert len(losses) == 1 + 4 * 2  # the whole adapter's, and four sizes for each slice
+    assert len(losses) == 1 + 4 * 2  # the full adapter, and four sizes for each slice
     assert 1 <= len(evaluation.slices) <= 2
     (split,) = run._data.validation.values()
     one_by_one = [
@@ -249,9 +250,9 @@ def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     assert losses[0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_slices_are_dear_where_text_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_cost_more_where_text_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    run = generation(tmp_path, "auto")
+    run = generation_run(tmp_path, "auto")
     (evaluation,) = run
     (split,) = run._data.validation.values()
     cost = float(split.lengths.sum()) + 8 * len(split) * int(split.weights.max())

@@ -19,17 +19,18 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, runs
 from autorank.trials.journal.journal_lock import LOCK, driver
 from autorank.trials.provenance import revision
-from tests.trials.journals import CONFIG, DRAWN, REFERENCE, begun, optuna_s, size
+from tests.trials.journals import CONFIG, REFERENCE, SAMPLED, begin_trial, journal_size, optuna_study
 from tests.trials.made_trials import evaluation, search, snapshot
 
 
 def test_versions_and_data_from_the_beginning_of_a_search_are_stored(journal, folder):
     data = {"digest": "0123456789abcdef", "examples": {"train": 2000, "validation": 400}}
-    assert {"torch", "mlflow"} <= set(journal.about["versions"]) and "data" not in journal.about
-    assert len(journal.about.get("revision", "f" * 40)) == 40  # where the tests run in a repository
-    assert journal.describe(data) and journal.describe(data)
-    assert not journal.describe(data | {"digest": "f" * 16})
-    assert Journal.open(folder).about["data"] == data  # as it began
+    assert {"torch", "mlflow"} <= set(journal.provenance["versions"]) and "data" not in journal.provenance
+    assert len(journal.provenance.get("revision", "f" * 40)) == 40  # where the tests run in a repository
+    journal.store_data_description(data)
+    journal.store_data_description(data | {"digest": "f" * 16})  # by a later session
+    assert journal.has_same_data(data) and not journal.has_same_data(data | {"digest": "f" * 16})
+    assert Journal.open(folder).provenance["data"] == data  # as at the beginning
 
 
 def test_a_folder_without_a_repository_has_no_revision(tmp_path, monkeypatch):
@@ -43,14 +44,14 @@ def test_a_folder_without_a_repository_has_no_revision(tmp_path, monkeypatch):
 def test_a_search_is_described_in_its_study(journal, folder, spec):
     assert journal.spec == spec and journal.reference == REFERENCE
     assert journal.search_id.startswith("first-") and len(journal.search_id) == len("first-") + 8
-    study = optuna_s(folder)
+    study = optuna_study(folder)
     assert study.study_name == journal.search_id
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE"]
     assert study.metric_names == ["adapter_params", "score"]
     assert "optuna" in study.user_attrs["versions"] and study.user_attrs["created"]
 
 
-def test_a_spec_with_all_in_it_comes_back(folder):
+def test_a_spec_with_all_fields_is_restored(folder):
     spec = search(
         "lora-drop", "adalora", baseline=True, model="roberta-base", sampler="gp", halving=None, seed=3,
         objectives=ObjectivesSpec(third="memory", max_params=1000, min_score=0.5, max_memory=10**9),
@@ -68,7 +69,7 @@ def test_creating_a_journal_prints_nothing(folder, spec, capfd):
 
 def test_a_trial_begins_with_all_its_settings(journal, folder):
     before = time.time()
-    first = journal.begin("lora-drop", CONFIG, DRAWN)
+    first = journal.begin("lora-drop", CONFIG, SAMPLED)
     second = journal.begin("lora", {"learning_rate": 2e-3}, {}, baseline=True)
     assert journal.trials() == [first, second] == [journal.trial(0), journal.trial(1)]
     assert (first.number, first.method, first.settings, first.state) == (0, "lora-drop", CONFIG, "running")
@@ -77,11 +78,11 @@ def test_a_trial_begins_with_all_its_settings(journal, folder):
     assert before - 1e-3 <= first.started <= time.time() and (first.ended, first.seconds) == (0, 0)
     assert (first.retries, first.finished, first.reduced_micro_batch, first.baseline) == (0, False, 0, False)
     assert (second.number, second.method, second.baseline, second.sampled) == (1, "lora", True, {})
-    assert optuna_s(folder).trials[0].distributions == {name: space for name, (_, space) in DRAWN.items()}
+    assert optuna_study(folder).trials[0].distributions == {name: space for name, (_, space) in SAMPLED.items()}
 
 
 def test_states_of_trials_are_stored(journal, folder):
-    complete, pruned, failed, never_evaluated, diverged, running = (begun(journal) for _ in range(6))
+    complete, pruned, failed, never_evaluated, diverged, running = (begin_trial(journal) for _ in range(6))
     for step, (params, score) in enumerate([(50, 0.6), (200, 0.8), (100, 0.8), (100, math.nan)], start=1):
         assert journal.record(complete, evaluation(step, params, score), last=step == 4)
     journal.record(pruned, evaluation(1, 10, 0.5))
@@ -90,7 +91,7 @@ def test_states_of_trials_are_stored(journal, folder):
 
     record = journal.finish(complete, "complete")
     assert (record.state, record.reason, record.seconds, len(record.evaluations)) == ("complete", None, 4, 4)
-    assert record.sampler_values is None  # nobody said what samplers learn of it
+    assert record.sampler_values is None  # none were passed
     assert record.finished and record.started < record.ended <= time.time()
     record = journal.finish(pruned, "pruned", "behind its peers at step 1", sampler_values=(0.55,))
     assert (record.state, record.reason, record.sampler_values) == ("pruned", "behind its peers at step 1", (0.55,))
@@ -101,7 +102,7 @@ def test_states_of_trials_are_stored(journal, folder):
         assert (record.state, record.reason) == ("failed", "no evaluation with a finite score")
         assert record.sampler_values is None
 
-    trials = optuna_s(folder).trials
+    trials = optuna_study(folder).trials
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
@@ -116,22 +117,22 @@ def test_states_of_trials_are_stored(journal, folder):
     assert repr(Journal.open(folder).trials()) == repr(journal.trials())
 
 
-def test_an_ended_trial_takes_nothing_more(journal):
-    number = begun(journal)
+def test_an_ended_trial_cannot_be_changed(journal):
+    number = begin_trial(journal)
     journal.record(number, evaluation(1, 10, 0.5))
     before = journal.finish(number, "complete")
-    for late in (
+    for change in (
         lambda: journal.record(number, evaluation(2, 10, 0.9)),
         lambda: journal.note(number, retries=1),
         lambda: journal.finish(number, "failed", "late"),
     ):
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            late()
+            change()
     assert journal.trial(number) == before and [p.score for p in journal.snapshot().points] == [0.5]
 
 
 def test_reopened_journal_is_equal(journal, folder):
-    number = begun(journal)
+    number = begin_trial(journal)
     journal.record(number, evaluation(10, 50, 0.6, metrics={"f1": math.nan}))
     journal.record(number, evaluation(20, 40, 0.7), last=True)
     journal.note(number, retries=1)
@@ -142,11 +143,11 @@ def test_reopened_journal_is_equal(journal, folder):
     before, fronts = journal.trials(), journal.snapshot()
     journal.close()
 
-    again = Journal.open(folder)
-    assert again.spec == journal.spec and again.search_id == journal.search_id
-    after = again.trials()
+    reopened = Journal.open(folder)
+    assert reopened.spec == journal.spec and reopened.search_id == journal.search_id
+    after = reopened.trials()
     assert repr(after) == repr(before)  # by repr, for NaN is not equal to itself
-    assert (again.snapshot().points, again.snapshot().baseline) == (fronts.points, fronts.baseline)
+    assert (reopened.snapshot().points, reopened.snapshot().baseline) == (fronts.points, fronts.baseline)
     assert after[0].settings == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
     assert after[0].seconds == 20 and after[0].started > 1_700_000_000 and after[0].finished
     assert (after[1].retries, after[1].reduced_micro_batch, after[1].baseline, after[1].finished) == (2, 1, True, False)
@@ -170,8 +171,8 @@ def test_the_snapshot_is_the_front_from_scratch(folder):
         assert journal.snapshot().points and journal.snapshot().baseline
 
 
-def test_a_snapshot_stays_as_it_was(journal):
-    number = begun(journal)
+def test_a_snapshot_is_unchanged_by_later_evaluations(journal):
+    number = begin_trial(journal)
     journal.record(number, evaluation(1, 100, 0.5))
     before = journal.snapshot()
     journal.record(number, evaluation(2, 50, 0.9))
@@ -181,34 +182,36 @@ def test_a_snapshot_stays_as_it_was(journal):
 
 
 def test_a_reader_sees_the_journal_as_it_was_when_it_was_opened_and_writes_nothing(journal, folder):
-    number = begun(journal)
+    number = begin_trial(journal)
     journal.record(number, evaluation(1, 10, 0.5))
+    before = (folder / JOURNAL).stat()
     reader = Journal.open(folder)
-    seen, fronts = reader.trials(), reader.snapshot()
-    assert seen == journal.trials()
+    assert (folder / JOURNAL).stat() == before
+    trials, fronts = reader.trials(), reader.snapshot()
+    assert trials == journal.trials()
     journal.record(number, evaluation(2, 5, 0.6))
-    begun(journal)
+    begin_trial(journal)
     journal.finish(number, "complete")
-    assert reader.trials() == seen and reader.snapshot() == fronts
+    assert reader.trials() == trials and reader.snapshot() == fronts
     assert Journal.open(folder).trials() == journal.trials()
-    before = size(folder)
+    before = journal_size(folder)
     for write in (
-        lambda: begun(reader),
+        lambda: begin_trial(reader),
         lambda: reader.record(number, evaluation(3, 5, 0.6)),
         lambda: reader.finish(number, "complete"),
         lambda: reader.set_options(trials=3),
     ):
         with pytest.raises(RuntimeError, match="open for reading only"):
             write()
-    assert reader.trials() == seen and size(folder) == before
+    assert reader.trials() == trials and journal_size(folder) == before
 
 
-def test_a_reader_may_come_while_the_driver_writes(journal, folder, monkeypatch):
-    number, steps = begun(journal), iter(range(1, 1000))
+def test_a_reader_may_open_the_journal_while_the_driver_writes(journal, folder, monkeypatch):
+    number, steps = begin_trial(journal), iter(range(1, 1000))
     sync = JournalStorage._sync_with_backend
 
     def write_then_sync(storage):
-        if storage is not journal._storage:  # whenever the reader looks, there is more, of layers not known so far
+        if storage is not journal._storage:  # at each read there is more, of layers not known so far
             step = next(steps)
             journal.record(number, evaluation(step, 10, 0.5, ranks={f"layer.{step}": step}))
         sync(storage)
@@ -218,13 +221,13 @@ def test_a_reader_may_come_while_the_driver_writes(journal, folder, monkeypatch)
     assert trial.evaluations == journal.trial(number).evaluations[: len(trial.evaluations)] != ()
 
 
-def test_an_evaluation_that_is_here_is_not_stored_again(journal, folder):
-    number = begun(journal)
+def test_a_stored_evaluation_is_not_stored_again(journal, folder):
+    number = begin_trial(journal)
     assert journal.record(number, evaluation(10, 50, 0.5))
-    before = size(folder)
-    assert not journal.record(number, evaluation(10, 50, 0.6))  # as told again by a run that went back to a checkpoint
+    before = journal_size(folder)
+    assert not journal.record(number, evaluation(10, 50, 0.6))  # as reported by a run that resumed from a checkpoint
     assert not journal.record(number, evaluation(5, 50, 0.1), last=True)
-    assert size(folder) == before and not journal.trial(number).finished
+    assert journal_size(folder) == before and not journal.trial(number).finished
     assert journal.record(number, evaluation(20, 50, 0.7), last=True)
     assert [(e.step, e.score) for e in journal.trial(number).evaluations] == [(10, 0.5), (20, 0.7)]
     assert journal.trial(number).finished and journal.trial(number).step == 20
@@ -236,7 +239,7 @@ def test_options_of_the_last_run(journal, folder):
     journal.set_options(trials=20, confirm=0)
     size = (folder / JOURNAL).stat().st_size
     journal.set_options(trials=20, confirm=0)
-    assert (folder / JOURNAL).stat().st_size == size  # nothing new is not written
+    assert (folder / JOURNAL).stat().st_size == size  # unchanged options are not written
     journal.set_options(trials=30, confirm=2)
     assert journal.options == Journal.open(folder).options == {"trials": 30, "confirm": 2}
     assert journal.snapshot().requested == 30
@@ -253,7 +256,7 @@ def test_confirmations_are_stored(journal, folder):
     assert journal.snapshot().confirmed == Journal.open(folder).snapshot().confirmed == stored
 
 
-def test_a_run_is_made_once(journal, folder, spec):
+def test_a_run_is_created_once(journal, folder, spec):
     journal.close()
     with pytest.raises(AutorankError, match=r"already.*autorank resume first"):
         Journal.create(folder, spec, REFERENCE)
@@ -261,7 +264,7 @@ def test_a_run_is_made_once(journal, folder, spec):
     assert driver(folder) is None
 
 
-def test_an_unknown_run_names_those_there_are(journal, folder):
+def test_an_unknown_run_is_reported_with_similar_names(journal, folder):
     assert runs(folder.parent) == ["first"]
     with pytest.raises(AutorankError, match=r"Unknown run 'frist'\. Did you mean 'first'"):
         Journal.open(folder.parent / "frist")
@@ -272,23 +275,23 @@ def test_an_unknown_run_names_those_there_are(journal, folder):
 
 def test_optuna_opens_the_journal_and_continues_it(journal, folder):
     for number in range(6):
-        begun(journal)
+        begin_trial(journal)
         journal.record(number, evaluation(1, 50 - number, 0.6 - number / 100))
         journal.finish(number, ("complete", "pruned", "failed")[number % 3], sampler_values=(0.5,))
-    begun(journal)
+    begin_trial(journal)
     journal.close()
-    study = optuna_s(folder)
+    study = optuna_study(folder)
     assert [trial.values for trial in study.best_trials] == [[50, 0.6], [47, 0.57]]
     study.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=1)
-    trial = study.ask({name: space for name, (_, space) in DRAWN.items()})
-    assert trial.number == 7 and set(trial.params) == set(DRAWN)
+    trial = study.ask({name: space for name, (_, space) in SAMPLED.items()})
+    assert trial.number == 7 and set(trial.params) == set(SAMPLED)
 
 
-def test_optunas_verbosity_stays_as_it_was(folder, spec, capfd):
+def test_optunas_verbosity_is_unchanged(folder, spec, capfd):
     optuna.logging.set_verbosity(optuna.logging.INFO)
     try:
         with Journal.create(folder, spec, REFERENCE) as new:
-            begun(new)
+            begin_trial(new)
         assert optuna.logging.get_verbosity() == optuna.logging.INFO
         assert "new study" not in capfd.readouterr().err
     finally:

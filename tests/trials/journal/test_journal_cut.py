@@ -1,4 +1,4 @@
-"""The journal where something goes wrong: cut off anywhere, torn, spoiled, a full disk, a second driver."""
+"""The journal after failures: interrupted writes, torn lines, a full disk, a second driver."""
 
 from __future__ import annotations
 
@@ -15,53 +15,55 @@ from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile
 from autorank.trials.journal.journal_lock import LOCK, driver
-from tests.trials.journals import CONFIG, REFERENCE, begun
+from tests.trials.journals import CONFIG, REFERENCE, begin_trial
 from tests.trials.made_trials import base_ranks, evaluation
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_interrupted_start_of_a_trial_is_stored_whole_or_not_at_all(journal, folder):
+def test_an_interrupted_start_of_a_trial_is_stored_entirely_or_not_at_all(journal, folder):
     path = folder / JOURNAL
-    begun(journal)
+    begin_trial(journal)
     start = path.read_bytes()
-    begun(journal, baseline=True)
+    begin_trial(journal, baseline=True)
     end = path.read_bytes()
-    wanted = journal.trials()
+    expected = journal.trials()
     journal.close()
     assert end[len(start) :].count(b"\n") == 1
     for length in sorted({*range(len(start), len(end), 29), len(end) - 1, len(end)}):
         path.write_bytes(end[:length])
-        there = wanted if length == len(end) else wanted[:1]
-        assert Journal.open(folder).trials() == there
-        with Journal.open(folder, write=True) as again:
-            assert again.trials() == there and again.truncated_bytes == (length - len(start) if there != wanted else 0)
-            assert begun(again) == len(there)
-        assert len(Journal.open(folder).trials()) == len(there) + 1
+        stored = expected if length == len(end) else expected[:1]
+        assert Journal.open(folder).trials() == stored
+        with Journal.open(folder, write=True) as reopened:
+            assert reopened.trials() == stored and reopened.truncated_bytes == (
+                length - len(start) if stored != expected else 0
+            )
+            assert begin_trial(reopened) == len(stored)
+        assert len(Journal.open(folder).trials()) == len(stored) + 1
 
 
 def test_an_interrupted_write_leaves_the_previous_content(journal, folder):
     path = folder / JOURNAL
-    number = begun(journal)
+    number = begin_trial(journal)
     journal.record(number, evaluation(1, 50, 0.6))
     start = path.read_bytes()
     latest = evaluation(2, 40, 0.7, ranks=base_ranks(layers=1))  # other layers: their names take a line of their own
     journal.record(number, latest, last=True)
-    end, wanted = path.read_bytes(), journal.trials()
+    end, expected = path.read_bytes(), journal.trials()
     journal.close()
     assert end[len(start) :].count(b"\n") == 2
     for length in sorted({*range(len(start), len(end), 29), len(end) - 1, len(end)}):
         path.write_bytes(end[:length])
-        with Journal.open(folder, write=True) as again:
-            (trial,) = again.trials()
+        with Journal.open(folder, write=True) as reopened:
+            (trial,) = reopened.trials()
             assert [e.step for e in trial.evaluations] == ([1, 2] if length == len(end) else [1])
-            assert again.record(number, latest, last=True) == (length < len(end))
-            assert again.trials() == wanted
-        assert Journal.open(folder).trials() == wanted
+            assert reopened.record(number, latest, last=True) == (length < len(end))
+            assert reopened.trials() == expected
+        assert Journal.open(folder).trials() == expected
 
 
-def test_a_torn_last_line_costs_only_itself(journal, folder):
-    number = begun(journal)
+def test_only_the_torn_last_line_is_lost(journal, folder):
+    number = begin_trial(journal)
     journal.record(number, evaluation(1, 50, 0.6))
     journal.record(number, evaluation(2, 50, 0.7))
     journal.close()
@@ -71,19 +73,19 @@ def test_a_torn_last_line_costs_only_itself(journal, folder):
 
     reader = Journal.open(folder)
     assert [e.step for e in reader.trials()[0].evaluations] == [1]
-    assert reader.truncated_bytes == 0 and path.read_bytes() == torn  # a reader mends nothing
-    with Journal.open(folder, write=True) as again:
-        assert again.truncated_bytes == len(torn) - torn.rfind(b"\n") - 1 > 0
-        assert [p.score for p in again.snapshot().points] == [0.6]
-        again.record(number, evaluation(3, 50, 0.8))
-        again.finish(number, "complete")
+    assert reader.truncated_bytes == 0 and path.read_bytes() == torn  # a reader repairs nothing
+    with Journal.open(folder, write=True) as reopened:
+        assert reopened.truncated_bytes == len(torn) - torn.rfind(b"\n") - 1 > 0
+        assert [p.score for p in reopened.snapshot().points] == [0.6]
+        reopened.record(number, evaluation(3, 50, 0.8))
+        reopened.finish(number, "complete")
     trial = Journal.open(folder).trials()[0]
     assert trial.state == "complete" and [e.step for e in trial.evaluations] == [1, 3]
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_a_line_torn_by_a_full_disk_is_mended_by_the_same_driver(journal, folder):
-    number = begun(journal)
+def test_a_line_torn_by_a_full_disk_is_repaired_by_the_same_driver(journal, folder):
+    number = begin_trial(journal)
     with (folder / JOURNAL).open("ab") as file:
         file.write(b'{"op_code":8,"tri')
     journal.finish(number, "failed", "no space left on the disk")
@@ -91,14 +93,14 @@ def test_a_line_torn_by_a_full_disk_is_mended_by_the_same_driver(journal, folder
 
 
 @pytest.mark.parametrize("lines", [0, 1])
-def test_a_recording_that_failed_can_be_made_again(journal, folder, monkeypatch, lines):
-    number = begun(journal)
-    append, left = JournalFile.append_logs, [None] * lines
+def test_a_failed_recording_can_be_repeated(journal, folder, monkeypatch, lines):
+    number = begin_trial(journal)
+    append, remaining = JournalFile.append_logs, [None] * lines
 
     def full(backend, logs):
-        if not left:
+        if not remaining:
             raise OSError("no space left on the disk")
-        left.pop()
+        remaining.pop()
         append(backend, logs)
 
     with monkeypatch.context() as patch:
@@ -131,7 +133,7 @@ def test_one_driver_at_a_time(journal, folder, spec):
     Journal.open(folder, write=True).close()
 
 
-def test_a_killed_driver_bars_nobody_and_its_trials_are_still_running(folder, spec):
+def test_a_killed_driver_does_not_block_the_next_one_and_its_trials_are_running(folder, spec):
     script = f"""
 import sys
 from autorank.trials.journal.journal import Journal
@@ -164,12 +166,12 @@ sys.stdin.read()
         assert [(e.step, e.score) for e in first.evaluations] == [(10, 0.6), (20, 0.7)]
         assert (first.retries, first.settings, first.ended, first.seconds) == (1, CONFIG, 0, 20)
         assert third.evaluations == ()
-        journal.record(0, evaluation(30, 40, 0.8), last=True)  # it goes on under its number
+        journal.record(0, evaluation(30, 40, 0.8), last=True)  # it continues under its number
         assert journal.finish(0, "complete", sampler_values=(0.8,)).sampler_values == (0.8,)
-        assert begun(journal) == 3
+        assert begin_trial(journal) == 3
 
 
-def test_a_draft_that_was_left_is_in_nobody_s_way(folder, spec):
+def test_an_unfinished_new_journal_is_ignored(folder, spec):
     folder.mkdir()
     (folder / f"{JOURNAL}.new").write_text('{"torn')
     with pytest.raises(AutorankError, match="Search 'first' does not exist"):

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
-from tests.trials.journals import begun
+from tests.trials.journals import begin_trial
 from tests.trials.made_trials import evaluation
 
 
@@ -21,7 +21,7 @@ from tests.trials.made_trials import evaluation
 def path(journal: Journal, folder: Path) -> Path:
     """The file of a search with two finished trials."""
     for score in (0.6, 0.7):
-        number = begun(journal)
+        number = begin_trial(journal)
         journal.record(number, evaluation(1, 50, score), last=True)
         journal.finish(number, "complete")
     journal.close()
@@ -33,7 +33,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def message(folder: Path) -> str:
-    """The error for a reader, which is the driver's too; the driver's lock is free again."""
+    """Return the error of a reader, which equals that of a driver; the driver's lock is released."""
     messages = []
     for write in (False, True, True):
         with pytest.raises(AutorankError) as error:
@@ -69,18 +69,18 @@ def test_a_damaged_line_is_named_and_the_remedy_works(
 ) -> None:
     lines = lines_of(path)
     second = next(n for n, line in enumerate(lines) if json.loads(line)["op_code"] == 4 and n > 8)
-    at = len(lines) - 1 if at_the_end else second
-    path.write_text("".join([*lines[:at], damage, *lines[at + 1 :]]))
+    index = len(lines) - 1 if at_the_end else second
+    path.write_text("".join([*lines[:index], damage, *lines[index + 1 :]]))
     text = message(folder)
-    assert f"{path} is damaged at line {at + 1}: " in text and reason in text
+    assert f"{path} is damaged at line {index + 1}: " in text and reason in text
     command = re.search(r"\((head .*?)\)", text)
     assert command is not None
     subprocess.run(command[1], shell=True, check=True, cwd=folder)
-    assert lines_of(path) == lines[:at]
+    assert lines_of(path) == lines[:index]
     states = [trial.state for trial in Journal.open(folder).trials()]
     assert states == (["complete", "running"] if at_the_end else ["complete"])
     with Journal.open(folder, write=True) as journal:
-        assert begun(journal) == len(states)
+        assert begin_trial(journal) == len(states)
 
 
 def test_a_journal_without_its_beginning(path: Path, folder: Path) -> None:
@@ -95,13 +95,13 @@ def test_lines_that_optuna_writes_are_accepted(path: Path, folder: Path) -> None
     backend = JournalFileBackend(str(path))
     backend.append_logs([{"op_code": 3, "worker_id": "other", "study_id": 0, "system_attr": {"note": "seen"}}])
     with Journal.open(folder, write=True) as journal:
-        assert begun(journal) == 2
+        assert begin_trial(journal) == 2
     assert len(Journal.open(folder).trials()) == 3
     assert [json.loads(line).get("line", 0) for line in lines_of(path)[-2:]] == [0, len(lines_of(path))]
 
 
 def test_a_line_written_in_spite_of_an_error_is_counted(journal, folder, monkeypatch) -> None:
-    number = begun(journal)
+    number = begin_trial(journal)
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("input/output error")))
         with pytest.raises(OSError, match="input/output"):

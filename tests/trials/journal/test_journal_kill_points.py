@@ -1,4 +1,4 @@
-"""A driver that dies in between the writes of an evaluation with slices: nothing is lost, nothing is stored twice."""
+"""A driver that dies between the writes of an evaluation with slices: nothing is lost, nothing is stored twice."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from autorank.training.evaluation import Evaluation
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile
 from autorank.trials.statistics import predictions
-from tests.trials.journals import begun
+from tests.trials.journals import begin_trial
 from tests.trials.made_trials import sliced
 
 SCORES = (0.9, 0.4, 0.55)  # of the adapter and its slices
 
 
 class Killed(BaseException):
-    """The driver dies here."""
+    """The driver dies at this point."""
 
 
 def evaluation() -> Evaluation:
@@ -28,7 +28,7 @@ def evaluation() -> Evaluation:
     return sliced(10, 88, 0.9, (20, 0.4), (38, 0.55), predictions=pack(models))
 
 
-def dies(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, after: bool) -> None:
+def kill_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, after: bool) -> None:
     """Let the driver die before or after a certain call of a function."""
     function: Callable[..., object] = getattr(owner, name)
     calls = []
@@ -46,7 +46,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, a
 
 
 def content(folder: Path) -> tuple[object, ...]:
-    """What a reader finds: trials with their slices, the front, predictions, and the lines with evaluations."""
+    """Return what a reader finds: evaluations with slices, the front, predictions, the number of evaluation lines."""
     snapshot = Journal.open(folder).snapshot()
     outcomes = {file.name: len(predictions.read(file)) for file in (folder / predictions.FOLDER).glob("*")}
     lines = (folder / JOURNAL).read_bytes().count(b"evaluation:")
@@ -66,16 +66,16 @@ def content(folder: Path) -> tuple[object, ...]:
 def test_an_evaluation_is_stored_once(
     journal: Journal, folder: Path, owner: object, name: str, call: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = begun(journal)
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        dies(patched, owner, name, call, after)
+    number = begin_trial(journal)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, owner, name, call, after)
         journal.record(number, evaluation())
     journal.close()
-    with Journal.open(folder, write=True) as again:  # the trial's checkpoint has the evaluation, and reports it again
-        predictions.delete_unneeded(folder, again.snapshot())  # as a session does at its start
-        is_stored = again.trial(number).step == 10
-        assert again.record(number, evaluation()) is not is_stored
-        predictions.delete_unneeded(folder, again.snapshot())
+    with Journal.open(folder, write=True) as reopened:  # the evaluation is reported again, from the checkpoint
+        predictions.delete_unneeded(folder, reopened.snapshot())  # as a session does at its start
+        is_stored = reopened.trial(number).step == 10
+        assert reopened.record(number, evaluation()) is not is_stored
+        predictions.delete_unneeded(folder, reopened.snapshot())
     evaluations, points, outcomes, lines = content(folder)
     assert evaluations == (evaluation(),)
     assert points == [(0, 10, 20), (0, 10, 38), (0, 10, 88)]

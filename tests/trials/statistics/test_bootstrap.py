@@ -37,27 +37,27 @@ def test_intervals_are_those_of_scipy(formula: str, score: Callable[..., float])
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.006)
 
 
-def covered(formula: str, make: Callable[[int], tuple[list[np.ndarray], np.ndarray]], size: int) -> float:
+def coverage(formula: str, make: Callable[[int], tuple[list[np.ndarray], np.ndarray]], size: int) -> float:
     """How often the interval of the first model's score, or of its gain over the second, contains the true value."""
     predicted, labels = make(200_000)
     true = resampled(models(formula, *predicted, labels=labels), np.ones((1, len(labels)), np.float32))[0]
     target, hits = true[0] - (true[1] if len(true) > 1 else 0), 0
     for _ in range(400):
         predicted, labels = make(size)
-        drawn = resampled(models(formula, *predicted, labels=labels), weights([size], 400, rng))
-        low, high = bootstrap.interval(drawn[:, 0] - (drawn[:, 1] if len(true) > 1 else 0))
+        scores = resampled(models(formula, *predicted, labels=labels), weights([size], 400, rng))
+        low, high = bootstrap.interval(scores[:, 0] - (scores[:, 1] if len(true) > 1 else 0))
         hits += low <= target <= high
     return hits / 400
 
 
-def classified(size: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Two models whose mistakes are often the same; the first makes fewer."""
+def two_classifiers(size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return predictions of two models with correlated mistakes, the first with fewer, and the labels."""
     labels, difficulty = rng.integers(0, 2, size), rng.normal(size=size)
     right = [difficulty + 0.6 * rng.normal(size=size) < skill for skill in (1.1, 0.9)]
     return [np.where(hits, labels, 1 - labels) for hits in right], labels
 
 
-def regressed(size: int) -> tuple[list[np.ndarray], np.ndarray]:
+def two_regressors(size: int) -> tuple[list[np.ndarray], np.ndarray]:
     target = rng.uniform(0, 5, size)
     error = rng.normal(size=size)
     return [target + error + 0.5 * rng.normal(size=size), target + 1.2 * error + 0.5 * rng.normal(size=size)], target
@@ -65,28 +65,33 @@ def regressed(size: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 @pytest.mark.parametrize(
     ("formula", "make"),
-    [("accuracy", classified), ("f1", classified), ("matthews", classified), ("pearson_spearman", regressed)],
+    [
+        ("accuracy", two_classifiers),
+        ("f1", two_classifiers),
+        ("matthews", two_classifiers),
+        ("pearson_spearman", two_regressors),
+    ],
 )
 @pytest.mark.parametrize("gain", [False, True])
-def test_intervals_cover_what_they_say(formula: str, make: Callable[..., object], gain: bool) -> None:
-    def drawn(size: int) -> tuple[list[np.ndarray], np.ndarray]:
+def test_intervals_have_their_nominal_coverage(formula: str, make: Callable[..., object], gain: bool) -> None:
+    def sample(size: int) -> tuple[list[np.ndarray], np.ndarray]:
         predicted, labels = make(size)  # type: ignore[misc]
         return predicted[: 1 + gain], labels
 
-    assert 0.85 <= covered(formula, drawn, 300) <= 0.95
+    assert 0.85 <= coverage(formula, sample, 300) <= 0.95
 
 
 def test_fronts_and_knees_of_draws_are_those_of_their_points() -> None:
     params = np.sort(rng.integers(10, 10_000, 12))
     params[4] = params[5]  # two of a size
     scores = rng.normal(size=(60, 12)).round(1)  # with equal scores
-    kept = bootstrap.on_front(scores, params[:, None].astype(float))
-    knees = bootstrap.knees(scores, params.astype(float), kept)
-    for draw, front, knee in zip(scores, kept, knees, strict=True):
+    fronts = bootstrap.on_front(scores, params[:, None].astype(float))
+    knees = bootstrap.knees(scores, params.astype(float), fronts)
+    for draw, front, knee in zip(scores, fronts, knees, strict=True):
         trials = [trial(i, evaluation(10, int(params[i]), float(draw[i]))) for i in range(len(params))]
         expected = mark_knee(non_dominated(candidates(trials)))
-        both = draw[4] == draw[5] and front[5]  # of equal points a front of points has the first alone
-        assert [i for i in np.flatnonzero(front) if not (both and i == 5)] == [point.trial for point in expected]
+        equal = draw[4] == draw[5] and front[5]  # of equal points the expected front has only the first
+        assert [i for i in np.flatnonzero(front) if not (equal and i == 5)] == [point.trial for point in expected]
         assert knee == next(point.trial for point in expected if point.knee)
 
 
@@ -97,7 +102,7 @@ def test_a_third_objective_keeps_more_points() -> None:
 
 
 @pytest.mark.parametrize(("count", "spread"), [(10, 0.0), (60, 0.0), (60, 0.05), (60, 0.15)])
-def test_optimism_is_what_the_best_loses(count: int, spread: float) -> None:
+def test_optimism_is_what_the_best_model_loses_on_new_examples(count: int, spread: float) -> None:
     """Models of about equal skill on 408 examples: the mean estimate is near the mean of what is lost."""
     lost, estimated = [], []
     for _ in range(80):
@@ -110,6 +115,6 @@ def test_optimism_is_what_the_best_loses(count: int, spread: float) -> None:
     assert np.mean(estimated) == pytest.approx(np.mean(lost), abs=0.004)
 
 
-def test_a_point_without_a_rival_loses_nothing() -> None:
+def test_a_point_without_a_rival_has_no_optimism() -> None:
     assert bootstrap.optimism(rng.normal(size=(100, 1)), np.array([0.5])) == 0
     assert bootstrap.optimism(np.array([0.9, 0.1]) + 0.001 * rng.normal(size=(100, 2)), np.array([0.9, 0.1])) == 0

@@ -1,4 +1,4 @@
-"""What is said of a front's points from their predictions."""
+"""Intervals and probabilities of a front's points, computed from their predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autorank.trials.statistics import bootstrap, confirmation_stats, prediction
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import gain_probabilities, summarize
 from tests.trials.made_trials import snapshot, trial
-from tests.trials.predicted import EXAMPLES, LABELS, model, search_with_predictions, small
+from tests.trials.predicted import EXAMPLES, LABELS, model, search_with_predictions, small_search
 
 
 def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
@@ -29,12 +29,12 @@ def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
 
 
 def test_points_share_the_resamples(tmp_path: Path) -> None:
-    """Mistakes of the second are a part of the first's, so it is better on every resample that has one of the rest."""
-    search = [trial(0, (100, 0.8)), trial(1, (200, 0.81)), trial(2, (300, 0.81))]
-    certainty = assess(search_with_predictions(tmp_path, search[:2], {0: model(0.8), 1: model(0.81)}))
+    """The second's mistakes are a subset of the first's, so it is better on each resample with one of the others."""
+    trials = [trial(0, (100, 0.8)), trial(1, (200, 0.81)), trial(2, (300, 0.81))]
+    certainty = assess(search_with_predictions(tmp_path, trials[:2], {0: model(0.8), 1: model(0.81)}))
     assert certainty is not None
     assert certainty.points[1, 10, 200].on_front == pytest.approx(1 - np.exp(-4), abs=0.02)
-    apart = assess(search_with_predictions(tmp_path / "b", search[:2], {0: model(0.8), 1: model(0.81, shift=100)}))
+    apart = assess(search_with_predictions(tmp_path / "b", trials[:2], {0: model(0.8), 1: model(0.81, shift=100)}))
     assert apart is not None and 0.5 < apart.points[1, 10, 200].on_front < 0.8
 
 
@@ -52,7 +52,7 @@ def test_points_near_the_front_take_part(tmp_path: Path) -> None:
 
 
 def test_gains_over_the_baseline_at_equal_parameters(tmp_path: Path) -> None:
-    search = small(tmp_path)
+    search = small_search(tmp_path)
     certainty = assess(search)
     assert certainty is not None
     point = certainty.points[0, 10, 100]  # against trial 3, which makes other mistakes
@@ -66,8 +66,8 @@ def test_limits_hold_for_rivals_too(tmp_path: Path) -> None:
     trials = [trial(0, (100, 0.8)), trial(1, (300, 0.9))]
     search = search_with_predictions(tmp_path, trials, {0: model(0.8), 1: model(0.9)})
     limited = replace(snapshot(trials, ObjectivesSpec(max_params=200)), folder=tmp_path)
-    for seen, count in ((search, 2), (limited, 1)):
-        certainty = assess(seen)
+    for current, count in ((search, 2), (limited, 1)):
+        certainty = assess(current)
         assert certainty is not None and len(certainty.points) == count
 
 
@@ -80,31 +80,31 @@ def test_points_without_predictions_or_on_other_examples_are_counted(tmp_path: P
     assert gain_probabilities(snapshot(trials)) == {}
 
 
-def test_seeds_and_examples_vary_together(tmp_path: Path) -> None:
+def test_intervals_combine_the_variances_of_seeds_and_examples(tmp_path: Path) -> None:
     """The deviation of the mean is that of the examples and that of the seeds, which are independent."""
     seeds = {1000: 0.78, 1001: 0.8, 1002: 0.82}
     confirmed = {(0, 10, 100, seed): {"score": score} for seed, score in seeds.items()}
     trials = [trial(0, (100, 0.8))]
-    alone = summarize(*_confirmed(snapshot(trials), confirmed))[0, 10, 100]
+    alone = summarize(*with_confirmations(snapshot(trials), confirmed))[0, 10, 100]
     for seed, score in seeds.items():
         predictions.write(pack([model(score)]), tmp_path, 0, 10, 100, seed)
     search = replace(snapshot(trials), folder=tmp_path)
-    both = summarize(*_confirmed(search, confirmed))[0, 10, 100]
-    assert alone.low is not None and alone.high is not None and both.low is not None and both.high is not None
+    joint = summarize(*with_confirmations(search, confirmed))[0, 10, 100]
+    assert alone.low is not None and alone.high is not None and joint.low is not None and joint.high is not None
     of_seeds = 2.92 * 0.02 / np.sqrt(3)  # Student's t with 2 degrees of freedom
     assert (alone.high - alone.low) / 2 == pytest.approx(of_seeds, rel=0.05)
     of_examples = 1.645 * np.sqrt(0.8 * 0.2 / EXAMPLES)
-    assert (both.high - both.low) / 2 == pytest.approx(np.hypot(of_seeds, of_examples), rel=0.1)
-    assert (both.low + both.high) / 2 == pytest.approx(0.8, abs=0.003)
+    assert (joint.high - joint.low) / 2 == pytest.approx(np.hypot(of_seeds, of_examples), rel=0.1)
+    assert (joint.low + joint.high) / 2 == pytest.approx(0.8, abs=0.003)
 
 
-def _confirmed(seen: Snapshot, confirmed: dict) -> tuple:
-    seen = replace(seen, confirmed=confirmed)
-    return seen.points, seen
+def with_confirmations(search: Snapshot, confirmed: dict) -> tuple:
+    search = replace(search, confirmed=confirmed)
+    return search.points, search
 
 
 @pytest.mark.parametrize("deviation", [0.03, 0.15])
-def test_intervals_over_seeds_and_examples_cover_what_they_say(
+def test_intervals_over_seeds_and_examples_have_their_nominal_coverage(
     deviation: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trainings with three seeds: their skill varies, and each also makes mistakes of its own."""
@@ -121,12 +121,12 @@ def test_intervals_over_seeds_and_examples_cover_what_they_say(
                 models.append(Outcomes("accuracy", wrong.astype(int)[:, None], 0 * LABELS[:, None], (EXAMPLES,)))
             scores = np.array([1 - model.values.mean() for model in models])
             samples.append(confirmation_stats.Measured(scores, (100.0,), 0, tuple(models)))
-        drawn = confirmation_stats.draws(samples)
-        assert drawn is not None
+        draws = confirmation_stats.draws(samples)
+        assert draws is not None
         for index in range(5):
             for values, value in (
-                (drawn[:, index], true[index]),
-                (drawn[:, index] - drawn[:, 5], true[index] - true[5]),
+                (draws[:, index], true[index]),
+                (draws[:, index] - draws[:, 5], true[index] - true[5]),
             ):
                 low, high = bootstrap.interval(values)
                 hits.append(low <= value <= high)

@@ -15,7 +15,7 @@ REFERENCE = (1000.0, 0.5)
 rng = np.random.default_rng(0)
 
 
-def drawn(count: int) -> list[TrialRecord]:
+def random_trials(count: int) -> list[TrialRecord]:
     """Trials of independent sizes and scores, each with a slice; some are beyond the reference."""
     trials = []
     for number in range(count):
@@ -26,51 +26,51 @@ def drawn(count: int) -> list[TrialRecord]:
 
 @pytest.mark.parametrize("objectives", [NO_LIMITS, ObjectivesSpec(max_params=600)])
 def test_subsets_have_the_hypervolumes_of_their_fronts(objectives: ObjectivesSpec) -> None:
-    trials = drawn(12)
+    trials = random_trials(12)
     chosen = rng.random((20, 12)) < 0.4
     chosen[0] = False
     expected = [
-        hypervolume(front([t for t, kept in zip(trials, subset, strict=True) if kept], objectives), REFERENCE)
+        hypervolume(front([t for t, is_chosen in zip(trials, subset, strict=True) if is_chosen], objectives), REFERENCE)
         for subset in chosen
     ]
     assert subset_hypervolumes(trials, chosen, REFERENCE, objectives) == pytest.approx(expected)
 
 
 def test_the_limit_of_independent_trials_holds() -> None:
-    """Of 200 searches, at 10 and 20 trials, between 85 and 95 % have a gain within the 90 % limit."""
+    """In 100 searches, after 10 and 20 trials each, 85 to 97 % of the gains are within the 90 % limit."""
     hits = []
     for _ in range(100):
-        trials = drawn(30)
+        trials = random_trials(30)
         for now, more in ((10, 5), (20, 10)):
-            seen = forecast(trials[:now], REFERENCE, more)
-            assert seen is not None
+            result = forecast(trials[:now], REFERENCE, more)
+            assert result is not None
             later = hypervolume(front(trials[: now + more]), REFERENCE)
-            hits.append(later - seen.hypervolume <= seen.high + 1e-12)
+            hits.append(later - result.hypervolume <= result.high + 1e-12)
     assert 0.85 <= np.mean(hits) <= 0.97
 
 
 def test_a_search_whose_first_trial_is_the_best_by_far_is_flat_after_a_while() -> None:
     best = [trial(0, (1, 0.9))]
-    others = [trial(number, (500, 0.6)) for number in range(1, 40)]
-    again = [trial(number, (1, 0.9)) for number in range(40, 50)]
-    assert forecast([*best, *others], REFERENCE, 10) is not None
-    seen = forecast([*best, *others, *again], REFERENCE, 10)
-    assert seen is not None and seen.flat and seen.expected == 0
-    rising = forecast(drawn(8), REFERENCE, 10)
+    dominated = [trial(number, (500, 0.6)) for number in range(1, 40)]
+    repeated = [trial(number, (1, 0.9)) for number in range(40, 50)]
+    assert forecast([*best, *dominated], REFERENCE, 10) is not None
+    result = forecast([*best, *dominated, *repeated], REFERENCE, 10)
+    assert result is not None and result.flat and result.expected == 0
+    rising = forecast(random_trials(8), REFERENCE, 10)
     assert rising is not None and not rising.flat
 
 
 def test_baseline_and_running_trials_do_not_count() -> None:
-    trials = drawn(FIXED + MIN_TRIALS)
+    trials = random_trials(FIXED + MIN_TRIALS)
     assert forecast(trials[1:], REFERENCE, 5) is None and forecast(trials, REFERENCE, 0) is None
-    seen = forecast(trials, REFERENCE, 5)
-    more = [trial(90, (1, 0.99), baseline=True), trial(91, (1, 0.98), state="running")]
-    assert seen is not None and forecast([*trials, *more], REFERENCE, 5) == seen
-    assert str(seen).startswith(f"+{seen.expected:.4f} expected from 5 more trials (90%: at most ")
+    result = forecast(trials, REFERENCE, 5)
+    ignored = [trial(90, (1, 0.99), baseline=True), trial(91, (1, 0.98), state="running")]
+    assert result is not None and forecast([*trials, *ignored], REFERENCE, 5) == result
+    assert str(result).startswith(f"+{result.expected:.4f} expected from 5 more trials (90%: at most ")
 
 
-def test_trials_that_are_not_sampled_say_nothing_about_those_to_come() -> None:
+def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
     first = [trial(0, (1, 0.9)), trial(1, (900, 0.91))]
     sampled = [trial(number, (500, 0.6)) for number in range(2, 10)]
-    seen = forecast([*first, *sampled], REFERENCE, 10)
-    assert seen is not None and seen.mean == seen.high == 0
+    result = forecast([*first, *sampled], REFERENCE, 10)
+    assert result is not None and result.mean == result.high == 0

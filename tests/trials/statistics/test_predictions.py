@@ -11,56 +11,56 @@ from autorank.spec import ObjectivesSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.statistics import predictions
 from autorank.trials.statistics.certainty import assess
-from tests.trials.journals import begun
+from tests.trials.journals import begin_trial
 from tests.trials.made_trials import evaluation, sliced
 
 
 def outcomes(*right: int) -> bytes:
-    """Models with so many right answers to 10 questions."""
+    """Return models with these numbers of right answers to 10 questions."""
     labels = np.zeros((10, 1), int)
     return pack([Outcomes("accuracy", (np.arange(10) >= count)[:, None].astype(int), labels, (10,)) for count in right])
 
 
-def names(journal) -> list[str]:
+def file_names(journal) -> list[str]:
     return sorted(file.name for file in (journal.folder / predictions.FOLDER).glob("*"))
 
 
 def test_an_evaluation_s_predictions_are_written_and_read_with_its_slices(journal) -> None:
-    begun(journal)
+    begin_trial(journal)
     journal.record(0, replace(sliced(10, 100, 0.9, (20, 0.5), (40, 0.7)), predictions=outcomes(9, 5, 7)))
     journal.record(0, evaluation(20, 100, 0.8))  # without predictions
-    assert names(journal) == ["0-10.npz"]
+    assert file_names(journal) == ["0-10.npz"]
     assert not any(e.predictions for e in journal.trial(0).evaluations)  # only on disk
-    found = predictions.candidates(journal.snapshot())
-    assert [(point.adapter_params, point.step) for point, _ in found] == [(100, 10), (20, 10), (40, 10)]
-    assert [float((o.values == o.reference).mean()) for _, o in found] == [0.9, 0.5, 0.7]
+    candidates = predictions.candidates(journal.snapshot())
+    assert [(point.adapter_params, point.step) for point, _ in candidates] == [(100, 10), (20, 10), (40, 10)]
+    assert [float((o.values == o.reference).mean()) for _, o in candidates] == [0.9, 0.5, 0.7]
     assert predictions.candidates(journal.snapshot(), baseline=True) == []
 
 
-def test_those_nearest_to_the_front_are_kept(journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "KEPT", 3)
+def test_predictions_nearest_to_the_front_are_kept(journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "MAX_KEPT", 3)
     for number, (params, score) in enumerate([(100, 0.9), (100, 0.6), (50, 0.5), (200, 0.89), (10, 0.7)]):
-        begun(journal)
+        begin_trial(journal)
         journal.record(number, replace(evaluation(10, params, score), predictions=outcomes(int(10 * score))))
-    begun(journal, baseline=True)
+    begin_trial(journal, baseline=True)
     journal.record(5, replace(evaluation(10, 500, 0.1), predictions=outcomes(1)))  # on the baseline's front
     journal.confirm(0, 10, 100, 1000, {"score": 0.9}, outcomes(9))
     journal.confirm(1, 10, 100, 1000, {"score": 0.9}, outcomes(9))
     predictions.delete_unneeded(journal.folder, journal.snapshot())
-    assert names(journal) == ["0-10-100-1000.npz", "0-10.npz", "4-10.npz", "5-10.npz"]
+    assert file_names(journal) == ["0-10-100-1000.npz", "0-10.npz", "4-10.npz", "5-10.npz"]
 
 
-def test_those_beyond_a_limit_are_not_kept(journal) -> None:
+def test_predictions_beyond_a_limit_are_not_kept(journal) -> None:
     for number, params in enumerate([100, 300]):
-        begun(journal)
+        begin_trial(journal)
         journal.record(number, replace(evaluation(10, params, 0.9), predictions=outcomes(9)))
     snapshot = replace(journal.snapshot(), objectives=ObjectivesSpec(max_params=200))
     predictions.delete_unneeded(journal.folder, snapshot)
-    assert names(journal) == ["0-10.npz"]
+    assert file_names(journal) == ["0-10.npz"]
 
 
-def test_damaged_and_missing_files_are_no_predictions(journal, caplog: pytest.LogCaptureFixture) -> None:
-    begun(journal)
+def test_damaged_and_missing_files_have_no_predictions(journal, caplog: pytest.LogCaptureFixture) -> None:
+    begin_trial(journal)
     journal.record(0, replace(evaluation(10, 100, 0.9), predictions=outcomes(9)))
     file = predictions.predictions_path(journal.folder, 0, 10)
     file.write_bytes(file.read_bytes()[:30])
@@ -74,9 +74,9 @@ def test_a_score_without_a_formula_has_no_intervals_and_is_reported_once(
 ) -> None:
     labels = np.zeros((10, 1), int)
     for number in range(2):
-        begun(journal)
-        other = pack([Outcomes("kappa", labels, labels, (10,))])
-        journal.record(number, replace(evaluation(10, 100 * (number + 1), 0.5 + number / 10), predictions=other))
+        begin_trial(journal)
+        packed = pack([Outcomes("kappa", labels, labels, (10,))])
+        journal.record(number, replace(evaluation(10, 100 * (number + 1), 0.5 + number / 10), predictions=packed))
     assert predictions.candidates(journal.snapshot()) == []
     assert assess(journal.snapshot()) is None
     assert [record.message for record in caplog.records] == [

@@ -22,7 +22,7 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.packing.pack import Pack
 
 GAIN = 1.1  # twice the lanes must train this much more in the same time (ours)
-MOST = 64  # lanes: with more trials at once, samplers learn little from earlier trials (ours)
+MAX_LANES = 64  # lanes: with more trials at once, samplers learn little from earlier trials (ours)
 WARM_UP, STEPS = 3, 5
 
 
@@ -85,7 +85,7 @@ def largest(rate: Callable[[int], float | None]) -> int:
         The number of lanes.
     """
     lanes, best = 1, rate(1)
-    while best is not None and lanes < MOST:
+    while best is not None and lanes < MAX_LANES:
         doubled = rate(2 * lanes)
         if doubled is None or doubled < GAIN * best:
             break

@@ -68,9 +68,9 @@ def resolve(address: str | None) -> str:
     """
     url = address or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), DEFAULT)
     if not url.startswith(("http://", "https://")):
-        where = "--address" if address else " or ".join(VARIABLES)
+        source = "--address" if address else " or ".join(VARIABLES)
         raise AutorankError(
-            f"{where} {url!r} is not the address of a dashboard. "
+            f"{source} {url!r} is not the address of a dashboard. "
             "Use --address http://HEAD:8265, where HEAD is the cluster's head node."
         )
     return url.rstrip("/")
@@ -135,20 +135,20 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
     import requests
     from ray.exceptions import RayError
 
-    written = 0  # characters of the log, which is read from its start after each connection
+    printed_chars = 0  # characters of the log, which is read from its start after each connection
 
     def write_new(end: int, text: str) -> None:
         """Write the part of a text, which ends at character `end` of the log, that has not been written."""
-        nonlocal written
-        if end > written:
-            write(text[written - end :])
-            written = end
+        nonlocal printed_chars
+        if end > printed_chars:
+            write(text[printed_chars - end :])
+            printed_chars = end
 
     async def tail() -> None:
-        read = 0
+        received_chars = 0
         async for text in job.client.tail_job_logs(job.id):
-            read += len(text)
-            write_new(read, text)
+            received_chars += len(text)
+            write_new(received_chars, text)
 
     while True:
         try:
@@ -221,10 +221,12 @@ def _token() -> tuple[str, str]:
     """The cluster's token and its source, searched for as Ray does; both empty if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token, "RAY_AUTH_TOKEN"
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
-    if named and not file.is_file():
-        raise AutorankError(f"RAY_AUTH_TOKEN_PATH is {named}, which is not a file. Store the cluster's token there.")
+    token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(token_path).expanduser() if token_path else Path.home() / ".ray" / "auth_token"
+    if token_path and not file.is_file():
+        raise AutorankError(
+            f"RAY_AUTH_TOKEN_PATH is {token_path}, which is not a file. Store the cluster's token there."
+        )
     token = file.read_text().strip() if file.is_file() else ""
     return (token, str(file)) if token else ("", "")
 

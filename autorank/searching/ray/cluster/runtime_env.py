@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from autorank.methods import OWN
+from autorank.methods import METHODS_VARIABLE
 
 DISTRIBUTION = "autorank-lora"
 PACKAGES = ("autorank", "trainables", "search_spaces")
@@ -19,7 +19,7 @@ PACKAGES = ("autorank", "trainables", "search_spaces")
 
 def method_variables() -> dict[str, str]:
     """AUTORANK_METHODS for the nodes' environment, if it is set. The modules that it names are not uploaded."""
-    return {OWN: os.environ[OWN]} if OWN in os.environ else {}
+    return {METHODS_VARIABLE: os.environ[METHODS_VARIABLE]} if METHODS_VARIABLE in os.environ else {}
 
 
 @contextmanager

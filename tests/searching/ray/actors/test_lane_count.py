@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autorank.searching.ray.actors import lane_count
-from autorank.searching.ray.actors.lane_count import MOST, largest, throughput
+from autorank.searching.ray.actors.lane_count import MAX_LANES, largest, throughput
 from autorank.spec import TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
@@ -25,7 +25,7 @@ from tests.trainables.trained import cached_in, write_model, write_pairs
         ({1: 10.0, 2: 19.0, 4: 25.0, 8: 26.0}, 4),
         ({1: 10.0, 2: 19.0, 4: None}, 2),  # does not fit in memory
         ({1: None}, 1),
-        ({count: float(count) for count in (1, 2, 4, 8, 16, 32, 64)}, MOST),
+        ({count: float(count) for count in (1, 2, 4, 8, 16, 32, 64)}, MAX_LANES),
     ],
 )
 def test_lanes_are_doubled_while_it_pays_off(rates: dict[int, float | None], lanes: int) -> None:
@@ -53,12 +53,12 @@ def test_the_rate_counts_the_steps_of_all_lanes(workspace: Path, monkeypatch: py
 
 
 def test_lanes_that_do_not_fit_in_memory(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole_pass = Pack._pass
+    original_pass = Pack._pass
 
     def limited(pack: Pack, lanes: list[Lane], number: int) -> None:
         if len(lanes) > 2:
             raise torch.OutOfMemoryError
-        whole_pass(pack, lanes, number)
+        original_pass(pack, lanes, number)
 
     monkeypatch.setattr(Pack, "_pass", limited)
     monkeypatch.setattr(lane_count, "_timed", lambda pack: pack.step() or 0.5)

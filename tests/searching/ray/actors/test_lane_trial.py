@@ -20,7 +20,7 @@ from tests.trials.made_trials import evaluation
 
 
 class Handle:
-    """A handle of a pack with room for so many trials, whose results are evaluations."""
+    """A handle of a pack with room for `room` trials, whose results are evaluations."""
 
     def __init__(self, room: int) -> None:
         self.lanes: list[str] = []
@@ -58,27 +58,27 @@ def packs(monkeypatch: pytest.MonkeyPatch) -> list[Handle]:
 
 
 def trial(packs: list[Handle], number: int) -> LaneTrial:
-    made: LaneTrial = bind(LaneTrial, packs=packs)({"number": number, "recorded": 0})
-    return made
+    instance: LaneTrial = bind(LaneTrial, packs=packs)({"number": number, "recorded": 0})
+    return instance
 
 
 def test_trials_are_spread_over_packs_with_free_lanes(packs: list[Handle]) -> None:
     trials = [trial(packs, number) for number in (0, 2, 4, 1, 5)]
-    for each in trials:
-        each.step()
+    for packed_trial in trials:
+        packed_trial.step()
     assert [len(pack.lanes) for pack in packs] == [2, 2]
     assert len({lane for lane, _ in packs[1].calls}) == 3  # the last finds no free lane; its pack makes room
     trials[0].stop()
     assert len(packs[0].lanes) == 1
 
 
-def test_a_pack_learns_what_was_returned(packs: list[Handle]) -> None:
-    """So a trial that has lost its lane continues from there. A new trial has another lane."""
-    one = trial(packs, 0)
+def test_a_pack_learns_the_last_returned_step(packs: list[Handle]) -> None:
+    """A trial that has lost its lane continues from that step. A new trial has another lane."""
+    packed_trial = trial(packs, 0)
     for _ in range(2):
-        one.step()
-    one.reset({"number": 2, "recorded": 0})
-    one.step()
+        packed_trial.step()
+    packed_trial.reset({"number": 2, "recorded": 0})
+    packed_trial.step()
     lanes = [lane for lane, _ in packs[0].calls]
     assert [recorded for _, recorded in packs[0].calls] == [0, 4, 0]
     assert lanes[0] == lanes[1] != lanes[2] and packs[0].lanes == [lanes[2]]
@@ -92,9 +92,9 @@ def test_the_module_does_not_import_torch() -> None:
 
 def test_a_pack_that_died(packs: list[Handle]) -> None:
     """Its trials are retried; for trials with progress this does not count, because another may be to blame."""
-    one = trial(packs, 0)
+    packed_trial = trial(packs, 0)
     packs[0].dead = True
     with pytest.raises(PackLost) as raised:
-        one.step()
+        packed_trial.step()
     death = _death(f"ray::LaneTrial.train()\n{PackLost.__module__}.PackLost: {raised.value}")
     assert isinstance(death, Death) and death.preempted and death.reason.startswith("the process of its pack died")

@@ -1,4 +1,4 @@
-"""Several workers on one run under Ray: a TorchTrainer of anyone's, and trials of a search."""
+"""Runs with several workers under Ray: in a user's TorchTrainer, and as trials of a search."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def options(tmp_path_factory):
     (folder / "data").mkdir()
     tiny.pairs_file(folder / "data" / "train.jsonl", 64, seed=1)
     tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
-    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
-    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16, "precision": "fp32"}
+    data = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **data, "epochs": 3, "batch_size": 16, "precision": "fp32"}
 
 
 def break_once(folder: Path) -> None:
-    """Worker 1 fails at its last report. By then Ray has taken the first, for it takes one after the other."""
+    """Let worker 1 fail at its last report. By then Ray has received the first one, since it receives them in order."""
     from ray import train
 
     if train.get_checkpoint():
@@ -49,11 +49,11 @@ def break_once(folder: Path) -> None:
     elif rank() == 1:
         report, reports = train.report, []
 
-        def breaking(*row, **given):
+        def breaking(*row, **keywords):
             reports.append(row)
             if len(reports) == 3:
                 raise RuntimeError("broken")
-            report(*row, **given)
+            report(*row, **keywords)
 
         train.report = breaking
 
@@ -69,10 +69,10 @@ def test_restarted_workers_of_a_plain_torch_trainer_end_equal(ray, options, tmp_
     def loop(config):
         break_once(tmp_path)
         trained(config)
-        whole = TrainingRun(spec, ModelCache("cpu"))
-        assert len(list(whole)) == 3
+        uninterrupted = TrainingRun(spec, ModelCache("cpu"))
+        assert len(list(uninterrupted)) == 3
         if rank() == 0:
-            whole.save_adapter(tmp_path / "whole.safetensors")
+            uninterrupted.save_adapter(tmp_path / "whole.safetensors")
 
     result = TorchTrainer(
         loop,
@@ -86,32 +86,32 @@ def test_restarted_workers_of_a_plain_torch_trainer_end_equal(ray, options, tmp_
     assert result.metrics["adapter_params"] == 384  # 3 layers x 2 x rank 2 x (16 + 16)
     assert result.metrics["step"] == 12
     with result.checkpoint.as_directory() as folder:
-        ours = load_file(Path(folder) / ADAPTER)
-    whole = load_file(tmp_path / "whole.safetensors")
-    assert list(ours) == list(whole)
-    assert all(torch.equal(values, whole[name]) for name, values in ours.items())
+        actual = load_file(Path(folder) / ADAPTER)
+    expected = load_file(tmp_path / "whole.safetensors")
+    assert list(actual) == list(expected)
+    assert all(torch.equal(values, expected[name]) for name, values in actual.items())
 
 
 @pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
 def test_a_resumed_trial_gets_the_resources_of_an_ended_one(ray, options, tmp_path, end):
-    """Both want all CPUs. The second has a checkpoint whose evaluation was never recorded."""
+    """Both need all CPUs. The second has a checkpoint whose evaluation was never recorded."""
     from ray import cluster_resources, kill, tune
     from ray.tune.schedulers import TrialScheduler
 
     specs = [from_options("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
     earlier = TrainingRun(specs[1], ModelCache("cpu"))
     checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
-    told, searcher = [], SimpleNamespace(deaths={})
+    reports, searcher = [], SimpleNamespace(deaths={})
 
     class EndFirst(Scheduler):
         def on_trial_result(self, tune_controller, trial, result):
-            told.append((trial.config["number"], result["evaluation"].step, result["finished"]))
+            reports.append((trial.config["number"], result["evaluation"].step, result["finished"]))
             if trial.config["number"] == 0 and end == "killed":
                 kill(trial.temporary_state.ray_actor)
-            return TrialScheduler.STOP if told[-1][0] == 0 and end == "stopped" else TrialScheduler.CONTINUE
+            return TrialScheduler.STOP if reports[-1][0] == 0 and end == "stopped" else TrialScheduler.CONTINUE
 
     cpus = int(cluster_resources()["CPU"]) // WORKERS
-    found = tune.Tuner(
+    results = tune.Tuner(
         multi_worker_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
         param_space={
             "number": tune.grid_search([0, 1]),
@@ -125,32 +125,32 @@ def test_a_resumed_trial_gets_the_resources_of_an_ended_one(ray, options, tmp_pa
         ),
     ).fit()  # fmt: skip
     deaths = [death.reason for death in searcher.deaths.values()]
-    assert len(found.errors) == len(deaths) == (end == "killed")
+    assert len(results.errors) == len(deaths) == (end == "killed")
     assert all(reason.startswith("its process died") for reason in deaths)
-    assert told[0] == (0, 4, False)
-    assert told[1:] == [(1, 4, False), (1, 8, False), (1, 12, True)]
+    assert reports[0] == (0, 4, False)
+    assert reports[1:] == [(1, 4, False), (1, 8, False), (1, 12, True)]
     assert all(adapter_path(tmp_path, 1, step).exists() for step in (8, 12))
 
 
 def test_resources_of_a_dead_trial_are_free_before_the_next_starts(tmp_path, monkeypatch):
-    notes, did = {}, []
+    notes, events = {}, []
     group = placement_groups.PlacementGroup(placement_groups.PlacementGroupID.from_random())
     monkeypatch.setattr(placement_groups._compat, "kv_put", lambda key, value, namespace: notes.update({key: value}))
     monkeypatch.setattr(placement_groups._compat, "kv_get", lambda key, namespace: notes.get(key))
     monkeypatch.setattr(placement_groups._compat, "kv_delete", lambda key, namespace: notes.pop(key))
-    monkeypatch.setattr(placement_groups, "remove_placement_group", did.append)
+    monkeypatch.setattr(placement_groups, "remove_placement_group", events.append)
     (tmp_path / "error.txt").write_text("ActorDiedError")
     searcher = SimpleNamespace(deaths={})
     placement_groups.note("0", group)
     for name in ("1", "0", "0"):  # one that has reserved nothing, and one that dies twice
         trial = SimpleNamespace(trial_id=name, error_file=tmp_path / "error.txt")
         Scheduler(searcher).on_trial_error(None, trial)
-        did.append(searcher.deaths.pop(name).reason[:16])
-    assert did == ["its process died", group, "its process died", "its process died"] and notes == {}
+        events.append(searcher.deaths.pop(name).reason[:16])
+    assert events == ["its process died", group, "its process died", "its process died"] and notes == {}
 
 
 def test_a_reservation_is_found_in_the_cluster(ray):
-    """Only the driver is left, as when the trial's node went away."""
+    """Only the driver is left, as when the trial's node is lost."""
     from ray import cluster_resources
     from ray.util import placement_group, placement_group_table
 
@@ -164,51 +164,53 @@ def test_a_reservation_is_found_in_the_cluster(ray):
     placement_groups.free("a")
     assert second.wait(30) and state(first) == "REMOVED"
     placement_groups.note("a", first)
-    for trial in "aab":  # what is gone may be freed again
+    for trial in "aab":  # a removed group may be freed again
         placement_groups.free(trial)
     assert state(second) == "REMOVED"
 
 
 def test_a_trial_interrupted_after_its_last_evaluation_does_not_train_further(options, tmp_path, monkeypatch):
     monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
-    told = []
+    reports = []
     config = {
         "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1, "gpus": 0,
         "mount_token": None,
         "shared_data": None,
         "train": from_options("lora", "pairs", **options | {"epochs": 3}, **SETTINGS),
-        "queue": SimpleNamespace(put=told.append),
+        "queue": SimpleNamespace(put=reports.append),
     }  # fmt: skip
     for _ in range(2):  # the second finds the first one's checkpoint
         multi_worker.work(config)
-    steps = [(item["evaluation"].step, item["finished"]) for item in told if isinstance(item, dict)]
+    steps = [(item["evaluation"].step, item["finished"]) for item in reports if isinstance(item, dict)]
     assert steps == [(4, False), (8, True)] * 2
-    sizes = [[piece.adapter_params for piece in item["evaluation"].slices] for item in told if isinstance(item, dict)]
+    sizes = [
+        [piece.adapter_params for piece in item["evaluation"].slices] for item in reports if isinstance(item, dict)
+    ]
     assert sizes == [[], [64]] * 2
 
 
 def test_why_workers_failed():
     from ray import train
 
-    told = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nare gone")}))
-    assert (told["failed"], told["out_of_memory"], told["done"]) == ("the data are gone", False, True)
-    assert "rank 1: Traceback" in told["traceback"]
-    told = failure(train.ControllerError(ValueError("no such node")))
-    assert told["failed"] == "ValueError: no such node"
+    result = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nare gone")}))
+    assert (result["failed"], result["out_of_memory"], result["done"]) == ("the data are gone", False, True)
+    assert "rank 1: Traceback" in result["traceback"]
+    result = failure(train.ControllerError(ValueError("no such node")))
+    assert result["failed"] == "ValueError: no such node"
 
 
-def test_one_worker_that_ran_out_of_memory_explains_the_others():
+def test_the_memory_error_of_one_worker_explains_the_errors_of_the_others():
     from ray import train
     from ray.exceptions import ActorDiedError
 
     memory = torch.OutOfMemoryError("CUDA out of memory")
-    for other in (RuntimeError("Connection closed by peer"), ActorDiedError()):  # it may end, too, as NCCL has it
-        told = failure(train.WorkerGroupError("both", {0: other, 1: memory}))
-        assert (told["failed"], told["out_of_memory"]) == ("out of memory: CUDA out of memory", True)
+    for peer_error in (RuntimeError("Connection closed by peer"), ActorDiedError()):  # with NCCL it may also die
+        result = failure(train.WorkerGroupError("both", {0: peer_error, 1: memory}))
+        assert (result["failed"], result["out_of_memory"]) == ("out of memory: CUDA out of memory", True)
 
 
 def test_a_worker_that_died_is_no_fault_of_the_run():
-    """The others then miss it, and what they raise says nothing."""
+    """The other workers then lose their connection, and their errors do not explain the failure."""
     from ray import train
     from ray.exceptions import ActorDiedError
 

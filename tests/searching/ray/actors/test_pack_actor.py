@@ -21,7 +21,7 @@ LANES = 3
 
 
 class Rounds:
-    """In place of the trials: records the lanes of each round, and gives a result to each.
+    """Replaces the trials: records the lanes of each round, and returns a result for each lane.
 
     Args:
         last: Evaluations of a trial.
@@ -45,9 +45,9 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackActor:
     for name in ("START", "PATIENCE"):
         monkeypatch.setattr(pack_actor, name, 0.2)
     attributes = {"folder": tmp_path, "shared_data": None, "mount_token": None}
-    made = bind(PackActor, trial=attributes)(Resources(LANES, 1, 0, lanes=LANES), LANES)
-    made._trials = Rounds()  # type: ignore[assignment]
-    return made
+    pack = bind(PackActor, trial=attributes)(Resources(LANES, 1, 0, lanes=LANES), LANES)
+    pack._trials = Rounds()  # type: ignore[assignment]
+    return pack
 
 
 def rounds(actor: PackActor) -> list[str]:
@@ -55,7 +55,7 @@ def rounds(actor: PackActor) -> list[str]:
 
 
 async def trial(actor: PackActor, lane: str, until: int = 2) -> None:
-    """A client: it stops its trial after so many results."""
+    """A client, which stops its trial after `until` results."""
     assert await actor.admit(lane)
     for recorded in range(until):
         result = await actor.step(lane, {"recorded": recorded})
@@ -69,13 +69,13 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_trials_that_start_together_are_trained_together(actor: PackActor) -> None:
     async def work() -> None:
-        await asyncio.gather(trial(actor, "a"), late(trial(actor, "b")), late(trial(actor, "c")))
+        await asyncio.gather(trial(actor, "a"), start_late(trial(actor, "b")), start_late(trial(actor, "c")))
 
     run(work)
     assert rounds(actor) == ["abc", "abc"]
 
 
-async def late(client: Coroutine[Any, Any, None]) -> None:
+async def start_late(client: Coroutine[Any, Any, None]) -> None:
     await asyncio.sleep(0.1)
     await client
 

@@ -1,4 +1,4 @@
-"""The loop under Ray: warm trials that neither leak into each other nor fall over, and plain Tune."""
+"""Trials under Ray: warm trials are independent of each other and survive errors; also in plain Tune."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def options(tmp_path_factory):
     (folder / "data").mkdir()
     tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
     tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
-    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
-    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16}
+    data = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **data, "epochs": 3, "batch_size": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -42,24 +42,24 @@ def own_folders(tmp_path, monkeypatch):
 
 
 def deterministic_part(result):
-    """What a result says, but for clocks and configuration."""
+    """Return a result without times and configuration."""
     return {key: value for key, value in result.items() if key in row(evaluation(1, 1, 1.0)) and key not in TIMES}
 
 
 def results(trainable):
-    made = [trainable.train()]
-    while not made[-1]["done"]:
-        made.append(trainable.train())
-    return [deterministic_part(result) for result in made]
+    reports = [trainable.train()]
+    while not reports[-1]["done"]:
+        reports.append(trainable.train())
+    return [deterministic_part(result) for result in reports]
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-drop"])
 def test_a_warm_trial_is_like_a_cold_one(options, method):
-    kind = autorank.tune_trainable(method, "pairs", **options)
-    cold = results(kind(dict(SETTINGS)))
+    trainable = autorank.tune_trainable(method, "pairs", **options)
+    cold = results(trainable(dict(SETTINGS)))
     assert len(cold) == 3
     assert {"score", "adapter_params", "train_loss", "accuracy", "step"} <= set(cold[0])
-    warm = kind({"rank": 4, "learning_rate": 3e-2})
+    warm = trainable({"rank": 4, "learning_rate": 3e-2})
     warm.train()  # left in the middle, as a stopped trial is
     assert warm.reset(dict(SETTINGS))
     assert results(warm) == cold
@@ -67,24 +67,24 @@ def test_a_warm_trial_is_like_a_cold_one(options, method):
 
 
 def test_a_checkpoint_is_resumed_in_another_actor(options, tmp_path):
-    kind = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
-    first = kind(dict(SETTINGS))
+    trainable = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
+    first = trainable(dict(SETTINGS))
     first.train()
     saved = first.save(str(tmp_path / "checkpoint"))
     expected = results(first)
-    second = kind(dict(SETTINGS))
+    second = trainable(dict(SETTINGS))
     second.restore(saved)
     assert results(second) == expected
 
 
 def warm_trial(options, folder, settings):
-    return bind(WarmTrial, folder=folder)(handed_out(options, 0, settings))
+    return bind(WarmTrial, folder=folder)(trial_config(options, 0, settings))
 
 
-def handed_out(options, number, settings, recorded=0, **more):
-    """What the searcher hands out."""
+def trial_config(options, number, settings, recorded=0, **values):
+    """Return the config of a trial, as the searcher suggests it."""
     train = from_options("lora", "pairs", **options).model_copy(update={"settings": settings})
-    return {"number": number, "train": train, "recorded": recorded, **more}
+    return {"number": number, "train": train, "recorded": recorded, **values}
 
 
 def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path, monkeypatch):
@@ -96,34 +96,36 @@ def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path
     assert failed["done"]
     assert failed["failed"].startswith("RuntimeError: The size of tensor a (2)")
     assert "Traceback" in failed["traceback"]
-    trial.reset(handed_out(options, 1, SETTINGS))
+    trial.reset(trial_config(options, 1, SETTINGS))
     assert [trial.step()["finished"] for _ in range(3)] == [False, False, True]
 
 
 def test_a_resumed_trial_reports_evaluations_that_were_not_recorded(options, tmp_path):
     trial = warm_trial(options, tmp_path, SETTINGS)
-    whole = [replace(trial.step()["evaluation"], seconds=0.0) for _ in range(3)]
-    for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
-        cut = bind(WarmTrial, folder=tmp_path / str(recorded))
-        first = cut(handed_out(options, 0, SETTINGS))
+    expected = [replace(trial.step()["evaluation"], seconds=0.0) for _ in range(3)]
+    for recorded in (0, 4, 8):  # two evaluations; the driver recorded up to this step before it was killed
+        trial_class = bind(WarmTrial, folder=tmp_path / str(recorded))
+        first = trial_class(trial_config(options, 0, SETTINGS))
         evaluations = [first.step()["evaluation"] for _ in range(2)]
         evaluations = [evaluation for evaluation in evaluations if evaluation.step <= recorded]
-        again, result = cut(handed_out(options, 0, SETTINGS, recorded=recorded)), {"done": False}
+        resumed, result = trial_class(trial_config(options, 0, SETTINGS, recorded=recorded)), {"done": False}
         while not result["done"]:
-            result = again.step()
+            result = resumed.step()
             evaluations.append(result["evaluation"])
-        assert [replace(evaluation, seconds=0.0) for evaluation in evaluations] == whole
+        assert [replace(evaluation, seconds=0.0) for evaluation in evaluations] == expected
 
 
 def test_a_trial_may_end_before_its_run(options, tmp_path):
-    trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
+    trial = bind(WarmTrial, folder=tmp_path)(trial_config(options, 0, SETTINGS, until=8))
     assert [trial.step()["done"] for _ in range(2)] == [False, True]
     assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
 
 
 def test_only_the_last_evaluation_is_scored_of_a_trial_that_ends_before_its_run(options, tmp_path):
-    first, last = itertools.islice(TrainingRun(TrainSpec.model_validate(handed_out(options, 0, SETTINGS)["train"])), 2)
-    trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
+    first, last = itertools.islice(
+        TrainingRun(TrainSpec.model_validate(trial_config(options, 0, SETTINGS)["train"])), 2
+    )
+    trial = bind(WarmTrial, folder=tmp_path)(trial_config(options, 0, SETTINGS, until=8))
     unscored, scored = (trial.step()["evaluation"] for _ in range(2))
     assert math.isfinite(first.score) and all(map(math.isnan, (unscored.score, *unscored.metrics.values())))
     assert (scored.step, scored.score, scored.train_loss) == (last.step, last.score, last.train_loss)
@@ -131,9 +133,9 @@ def test_only_the_last_evaluation_is_scored_of_a_trial_that_ends_before_its_run(
 
 
 def test_a_trial_that_ends_early_is_cut_to_the_requested_sizes(options, tmp_path):
-    """Also when it was cut off after its last evaluation, with other sizes."""
+    """Also when it was interrupted after its last evaluation, with other sizes."""
     for sizes in ([128, 200], [10, 64]):
-        trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8, sizes=sizes))
+        trial = bind(WarmTrial, folder=tmp_path)(trial_config(options, 0, SETTINGS, until=8, sizes=sizes))
         first, last = (trial.step() for _ in range(2))
         assert first["evaluation"].slices == () and last["finished"]
         component = 2 * tiny.HIDDEN
@@ -172,7 +174,7 @@ def test_a_base_model_that_cannot_be_restored_is_loaded_again(options, tmp_path,
     monkeypatch.setattr(trial.run, "release", broken)
     assert trial.step()["failed"] == "RuntimeError: broken"
     assert trial.model_cache is not before
-    trial.reset(handed_out(options, 1, SETTINGS))
+    trial.reset(trial_config(options, 1, SETTINGS))
     assert trial.step()["evaluation"].step == 4
 
 
@@ -189,36 +191,38 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 
 
 def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
-    """It leaves nothing there, and its process ends; what Ray writes about that names the node."""
+    """It writes nothing there, and its process ends; the error that Ray reports names the node."""
     monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
     with shared_storage_check.shared(tmp_path) as mount_token:
-        assert bind(WarmTrial, folder=tmp_path, mount_token=mount_token)(handed_out(options, 0, SETTINGS)).step()[
+        assert bind(WarmTrial, folder=tmp_path, mount_token=mount_token)(trial_config(options, 0, SETTINGS)).step()[
             "evaluation"
         ]
         (tmp_path / "elsewhere").mkdir()
-        for there in ("elsewhere", "nowhere"):  # another folder where this one should be, or none
-            place = tmp_path / there
-            kind = bind(WarmTrial, folder=place, mount_token=(place / shared_storage_check.MOUNT_TOKEN, mount_token[1]))
-            trial = kind(handed_out(options, 0, SETTINGS))
+        for name in ("elsewhere", "nowhere"):  # another folder at this path, or none
+            folder = tmp_path / name
+            trial_class = bind(
+                WarmTrial, folder=folder, mount_token=(folder / shared_storage_check.MOUNT_TOKEN, mount_token[1])
+            )
+            trial = trial_class(trial_config(options, 0, SETTINGS))
             with pytest.raises(shared_storage_check.NotShared) as raised:
                 trial.step()
-            assert not list(place.glob("*"))
+            assert not list(folder.glob("*"))
             text = f"ray::WarmTrial.train()\nautorank.search.storage.NotShared: {raised.value}\n"
             death = _death(text)
             assert death.storage_missing and death.reason == str(raised.value)
-            assert f"share {place}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason
+            assert f"share {folder}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason
     assert not (tmp_path / shared_storage_check.MOUNT_TOKEN).exists()
 
 
 def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
-    """Which is tried again; a trial that failed would not be."""
+    """A trial whose process ended is retried; a failed trial would not be."""
 
     def fails(mount_token):
         raise shared_storage_check.Unreachable("SlowDown")
 
     monkeypatch.setattr("autorank.searching.ray.actors.trainable.see", fails)
     trial = bind(WarmTrial, folder=tmp_path, mount_token=(tmp_path / shared_storage_check.MOUNT_TOKEN, "token"))(
-        handed_out(options, 0, SETTINGS)
+        trial_config(options, 0, SETTINGS)
     )
     with pytest.raises(shared_storage_check.Unreachable):
         trial.step()
@@ -233,11 +237,11 @@ def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
         (KeyError("x"), "KeyError: 'x'"),
     ],
 )
-def test_reasons(error, text):
+def test_reasons_of_failed_trials(error, text):
     assert reason(error) == text
 
 
-def test_options_go_where_they_belong(tmp_path, monkeypatch):
+def test_options_are_assigned_to_task_training_and_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = from_options("lora", "mrpc", data="here", max_length=64, epochs=2, seed=7, model="org/model", alpha=8)
     assert spec.task == TaskSpec(name="mrpc", data=tmp_path / "here", max_length=64)
@@ -246,23 +250,23 @@ def test_options_go_where_they_belong(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("bad_options", "problem"),
     [({"epocs": 3}, "epocs"), ({"epochs": 0}, "training.epochs"), ({"alpha": -1}, "alpha"), ({"rnak": 1}, "rank")],
 )
-def test_options_that_are_refused(given, problem):
+def test_options_that_are_refused(bad_options, problem):
     with pytest.raises(AutorankError, match=problem):
-        autorank.tune_trainable("lora", **given)
+        autorank.tune_trainable("lora", **bad_options)
 
 
 def test_trainable_runs_in_a_plain_ray_tuner(ray, options, tmp_path):
     from ray import tune
 
-    found = tune.Tuner(
+    result_grid = tune.Tuner(
         autorank.tune_trainable("lora", "pairs", **options),
         param_space={"rank": tune.grid_search([1, 2]), "learning_rate": 1e-2},
         tune_config=tune.TuneConfig(metric="score", mode="max", reuse_actors=True, max_concurrent_trials=1),
         run_config=tune.RunConfig(name="own", storage_path=str(tmp_path), verbose=0),
     ).fit()
-    assert not found.errors
-    assert [result.metrics["adapter_params"] for result in found] == [192, 384]  # 3 layers x 2 x rank (16 + 16)
-    assert all(result.metrics["training_iteration"] == 3 and result.checkpoint for result in found)
+    assert not result_grid.errors
+    assert [result.metrics["adapter_params"] for result in result_grid] == [192, 384]  # 3 layers x 2 x rank (16 + 16)
+    assert all(result.metrics["training_iteration"] == 3 and result.checkpoint for result in result_grid)

@@ -1,4 +1,4 @@
-"""Joining a cluster that is not there, and the quiet."""
+"""Joining clusters that do not exist, and the file that takes Ray's output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.searching.ray.cluster import connection
-from tests.sockets import listening
+from tests.sockets import listen_addresses
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def no_ray(monkeypatch):
 
 
 def test_ray_client_is_refused(no_ray, tmp_path):
-    way = "autorank submit --address http://head:8265 -- search"
-    with pytest.raises(AutorankError, match=way), connection.running("ray://head:10001", tmp_path / "log"):
+    command = "autorank submit --address http://head:8265 -- search"
+    with pytest.raises(AutorankError, match=command), connection.running("ray://head:10001", tmp_path / "log"):
         pass
 
 
@@ -59,22 +59,24 @@ def test_a_ray_without_the_private_names_is_refused(no_ray, tmp_path, monkeypatc
         pass
 
 
-def test_the_names_of_own_methods_go_to_the_nodes(no_ray, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr("ray.init", lambda address, runtime_env, **rest: told.append(runtime_env["env_vars"]))
-    for given in ({}, {"AUTORANK_METHODS": "mine=place:Mine"}):
-        for name, value in given.items():
+def test_the_nodes_get_the_names_of_the_users_methods(no_ray, tmp_path, monkeypatch):
+    environments = []
+    monkeypatch.setattr(
+        "ray.init", lambda address, runtime_env, **options: environments.append(runtime_env["env_vars"])
+    )
+    for variables in ({}, {"AUTORANK_METHODS": "mine=place:Mine"}):
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with connection.running("auto", tmp_path / "log"):
             pass
-        assert told.pop() == connection.ENVIRONMENT | given
+        assert environments.pop() == connection.ENVIRONMENT | variables
 
 
 def test_a_local_ray_is_for_this_machine_alone(ray):
-    import ray as started
+    import ray as ray_module
 
-    assert started.get(started.remote(lambda: 1).remote()) == 1  # a worker is there
-    assert listening(psutil.Process()) == {"127.0.0.1"}
+    assert ray_module.get(ray_module.remote(lambda: 1).remote()) == 1  # a worker has started
+    assert listen_addresses(psutil.Process()) == {"127.0.0.1"}
     assert connection.SINGLE_NODE in os.environ  # for the workers to come
 
 
@@ -85,14 +87,14 @@ def test_settings_for_a_local_ray_end_with_it(monkeypatch):
         monkeypatch.setenv(connection.SINGLE_NODE, before) if before else monkeypatch.delenv(
             connection.SINGLE_NODE, raising=False
         )
-        was = ray_constants.ENABLE_RAY_CLUSTER
+        enabled = ray_constants.ENABLE_RAY_CLUSTER
         with connection._loopback():
             assert os.environ[connection.SINGLE_NODE] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
-        assert os.environ.get(connection.SINGLE_NODE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
+        assert os.environ.get(connection.SINGLE_NODE) == before and ray_constants.ENABLE_RAY_CLUSTER is enabled
 
 
-def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr("ray.init", lambda *args, **rest: None)
+def test_the_environment_is_restored(no_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.init", lambda *args, **options: None)
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "1")
     before = dict(os.environ)
     with connection.running("auto", tmp_path / "log"):
@@ -102,7 +104,7 @@ def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
 
 
 def test_output_of_native_code_goes_to_the_file(no_ray, tmp_path, monkeypatch, capfd):
-    def init(*args, **rest):
+    def init(*args, **options):
         os.write(2, b"gcs_client.cc:210: Failed\n")
         print("a warning of another thread", file=sys.stderr)
 
@@ -113,7 +115,7 @@ def test_output_of_native_code_goes_to_the_file(no_ray, tmp_path, monkeypatch, c
     assert capfd.readouterr().err == "a warning of another thread\nafterwards\n"
 
 
-def test_rays_words_go_to_the_file(ray, tmp_path, capfd):
+def test_messages_of_ray_go_to_the_file(ray, tmp_path, capfd):
     before = logging.getLogger("ray").handlers[:]
     with connection.running(None, tmp_path / "ray.log"):
         logging.getLogger("ray.tune").warning("chatter")

@@ -1,4 +1,4 @@
-"""Jobs against a dashboard that is made up, in a thread; `test_jobs_real.py` has a real one."""
+"""Jobs against a fake dashboard in a thread; `test_jobs_real.py` has a real one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ID = "raysubmit_1"
 
 
 class Dashboard:
-    """The part of Ray's job server that a submission needs; `log` is told in two connections, the first breaks off."""
+    """The part of Ray's job server that a submission needs; with `breaks` it does not stream the log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.token, self.asked = folder, "", None
@@ -45,9 +45,9 @@ class Dashboard:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> Any:
-        given = request.headers.get("Authorization")
-        if self.token and given != f"Bearer {self.token}":
-            return web.Response(status=403 if given else 401)
+        authorization = request.headers.get("Authorization")
+        if self.token and authorization != f"Bearer {self.token}":
+            return web.Response(status=403 if authorization else 401)
         return await handler(request)
 
     async def _version(self, request: web.Request) -> web.Response:
@@ -104,12 +104,12 @@ def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashb
     monkeypatch.setenv(jobs.VARIABLES[0], "")  # `submit` sets it
     monkeypatch.setattr(jobs, "PAUSE", 0.01)
     (tmp_path / "packages").mkdir()
-    made = Dashboard(tmp_path / "packages")
-    thread = threading.Thread(target=made.serve, daemon=True)
+    server = Dashboard(tmp_path / "packages")
+    thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
-    assert made.started.wait(30)
-    yield made
-    made.loop.call_soon_threadsafe(made.loop.stop)
+    assert server.started.wait(30)
+    yield server
+    server.loop.call_soon_threadsafe(server.loop.stop)
     thread.join(10)
 
 
@@ -121,10 +121,10 @@ def submit(dashboard: Dashboard, *words: str) -> Any:
 
 
 def test_the_log_is_printed_and_the_exit_code_is_the_drivers(dashboard: Dashboard) -> None:
-    done = submit(dashboard, "--", *SEARCH)
-    assert done.exit_code == 0, done.output
-    assert f"ray job stop --address {dashboard.address} {ID}" in done.stdout
-    assert done.stdout.endswith("one\ntwo\nthree\n")
+    result = submit(dashboard, "--", *SEARCH)
+    assert result.exit_code == 0, result.output
+    assert f"ray job stop --address {dashboard.address} {ID}" in result.stdout
+    assert result.stdout.endswith("one\ntwo\nthree\n")
     words = 'python -P -m autorank search --method lora --task demo --address auto --runs "$HOME"/runs'
     assert dashboard.job["entrypoint"] == words
     for end, code in (
@@ -133,79 +133,79 @@ def test_the_log_is_printed_and_the_exit_code_is_the_drivers(dashboard: Dashboar
         ({"status": "STOPPED"}, 130),
     ):
         dashboard.end = end
-        done = submit(dashboard, "--", *SEARCH)
-        assert done.exit_code == code and "as the log says" not in done.stdout
+        result = submit(dashboard, "--", *SEARCH)
+        assert result.exit_code == code and "as the log says" not in result.stdout
 
 
 def test_a_job_that_never_started_says_why(dashboard: Dashboard) -> None:
     dashboard.log, dashboard.end = "", {"status": "FAILED", "message": "runtime_env setup failed"}
-    done = submit(dashboard, "--", *SEARCH)
-    assert done.exit_code == 1 and "runtime_env setup failed" in done.stdout
+    result = submit(dashboard, "--", *SEARCH)
+    assert result.exit_code == 1 and "runtime_env setup failed" in result.stdout
 
 
 def test_a_broken_connection_repeats_no_output(dashboard: Dashboard) -> None:
     job = jobs.submit(dashboard.address, "x")
-    dashboard.end, told = {"status": "RUNNING"}, []
+    dashboard.end, printed = {"status": "RUNNING"}, []
 
     def write(text: str) -> None:
-        told.append(text)
+        printed.append(text)
         if "three" in text:  # the job goes on and ends, behind a proxy that speaks no websocket
             dashboard.breaks, dashboard.log = True, dashboard.log + "four\n"
         if "four" in text:
             dashboard.end = {"status": "SUCCEEDED", "driver_exit_code": 0}
 
     assert jobs.follow(job, write) == 0
-    assert "".join(told) == "one\ntwo\nthree\nfour\n"
+    assert "".join(printed) == "one\ntwo\nthree\nfour\n"
 
 
 def test_no_wait_prints_the_command_that_follows_the_job(dashboard: Dashboard) -> None:
-    done = submit(dashboard, "--no-wait", "--", "resume", "mine", "--runs", "/shared/runs")
-    assert done.exit_code == 0 and "three" not in done.stdout
-    assert f"ray job logs --follow --address {dashboard.address} {ID}" in done.stdout
+    result = submit(dashboard, "--no-wait", "--", "resume", "mine", "--runs", "/shared/runs")
+    assert result.exit_code == 0 and "three" not in result.stdout
+    assert f"ray job logs --follow --address {dashboard.address} {ID}" in result.stdout
     assert dashboard.job["entrypoint"].endswith("resume mine --runs /shared/runs --address auto")
 
 
-def test_this_autorank_travels_with_its_methods(dashboard: Dashboard, tmp_path: Path) -> None:
-    """A Python without any packages finds code and methods in what was uploaded, as Ray lays it on its path."""
+def test_the_local_autorank_is_uploaded_with_its_methods(dashboard: Dashboard, tmp_path: Path) -> None:
+    """A Python without any packages finds code and methods in the uploaded packages, which Ray adds to its path."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data.csv").write_text("a,b\n")
-    own = ("--data", "data.csv", "--text", "a", "--label", "b")
-    assert submit(dashboard, "--working-dir", str(tmp_path / "mine"), "--", *SEARCH[:3], *own).exit_code == 0
+    data_options = ("--data", "data.csv", "--text", "a", "--label", "b")
+    assert submit(dashboard, "--working-dir", str(tmp_path / "mine"), "--", *SEARCH[:3], *data_options).exit_code == 0
     packages = [dashboard.folder / uri.removeprefix("gcs://") for uri in dashboard.job["runtime_env"]["py_modules"]]
     code = (
         "import importlib.metadata as m, importlib.util as u;"
         "print(*sorted(p.value for p in m.entry_points(group='autorank.methods')));"
         "print(*(u.find_spec(n).origin for n in ('autorank.cli.app', 'trainables.lora', 'search_spaces')))"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-B", "-S", "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
         env={"PYTHONPATH": os.pathsep.join(map(str, packages))},
     )  # fmt: skip
-    methods, files = (line.split() for line in done.stdout.splitlines())
+    methods, files = (line.split() for line in process.stdout.splitlines())
     assert "trainables.lora:LoRA" in methods and len(methods) >= 5
     assert len(files) == 3 and all(file.startswith(str(dashboard.folder)) for file in files)
     assert {"model.safetensors", "lora.yaml"} <= {file.name for file in dashboard.folder.rglob("*")}
     assert [file for file in dashboard.folder.rglob("__pycache__")] == []
-    there = dashboard.folder / dashboard.job["runtime_env"]["working_dir"].removeprefix("gcs://")
-    assert [file.name for file in there.iterdir()] == ["data.csv"]
+    working_dir = dashboard.folder / dashboard.job["runtime_env"]["working_dir"].removeprefix("gcs://")
+    assert [file.name for file in working_dir.iterdir()] == ["data.csv"]
 
 
-@pytest.mark.parametrize("where", ["home", "variable", "path"])
-def test_a_token_is_used_where_the_cluster_asks(
-    dashboard: Dashboard, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("token_source", ["home", "variable", "path"])
+def test_a_token_is_used_if_the_cluster_requires_it(
+    dashboard: Dashboard, token_source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dashboard.token = TOKEN
-    if where == "variable":
+    if token_source == "variable":
         monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     else:
-        file = tmp_path / "home" / ".ray" / "auth_token" if where == "home" else tmp_path / "token"
+        file = tmp_path / "home" / ".ray" / "auth_token" if token_source == "home" else tmp_path / "token"
         file.parent.mkdir(exist_ok=True)
         file.write_text(TOKEN + "\n")
-        if where == "path":
+        if token_source == "path":
             monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    done = submit(dashboard, "--", *SEARCH)
-    assert done.exit_code == 0, done.output
-    assert "RAY_AUTH_MODE=token ray job stop" in done.stdout and TOKEN not in done.stdout
+    result = submit(dashboard, "--", *SEARCH)
+    assert result.exit_code == 0, result.output
+    assert "RAY_AUTH_MODE=token ray job stop" in result.stdout and TOKEN not in result.stdout
 
 
 def test_a_missing_or_wrong_token_is_reported(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +224,14 @@ def test_a_missing_or_wrong_token_is_reported(dashboard: Dashboard, monkeypatch:
         jobs.submit(dashboard.address, "x")
 
 
-def test_something_else_at_the_address(dashboard: Dashboard) -> None:
+def test_an_address_without_a_job_server_is_reported(dashboard: Dashboard) -> None:
     with pytest.raises(AutorankError, match=r"does not accept Ray jobs \(status 404\).*ray\[default\]"):
         jobs.submit(dashboard.address + "/elsewhere", "x")
     with pytest.raises(AutorankError, match=r"No Ray cluster answers at http://127\.0\.0\.1:1 "):
         jobs.submit("http://127.0.0.1:1", "x")
 
 
-def test_a_refused_job_is_one_line(dashboard: Dashboard) -> None:
+def test_a_rejected_job_is_reported_in_one_line(dashboard: Dashboard) -> None:
     dashboard.app._client_max_size = 1000
     with pytest.raises(AutorankError, match=r"rejected the job: .*413.* storage that all nodes share"):
         jobs.submit(dashboard.address, "x")
@@ -243,7 +243,7 @@ def test_a_ray_without_its_default_extra(monkeypatch: pytest.MonkeyPatch) -> Non
         jobs.submit("http://127.0.0.1:1", "x")
 
 
-def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_comes_from_the_option_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "http://there:8265")
     assert jobs.resolve("http://here:1/") == "http://here:1" and jobs.resolve(None) == "http://there:8265"
@@ -255,7 +255,7 @@ def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((), "The command is missing. Usage: autorank submit"),
         (("front", "x"), "'front' cannot be submitted. Available: search, resume, train"),
@@ -271,28 +271,28 @@ def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_job_that_would_fail_on_the_cluster_is_refused(
-    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here.csv").touch()
     for name in ("in", "model"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app.app, ["submit", "--address", "http://127.0.0.1:1", *words])
-    assert isinstance(done.exception, AutorankError) and said in str(done.exception)
+    result = CliRunner().invoke(app.app, ["submit", "--address", "http://127.0.0.1:1", *words])
+    assert isinstance(result.exception, AutorankError) and message in str(result.exception)
 
 
 def test_paths_on_the_cluster_are_submitted(
     dashboard: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names of the Hub, absolute paths, and files in the working dir, seen from there."""
+    """Names of the Hub, absolute paths, and paths relative to the working directory."""
     (tmp_path / "in" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    given = ("--model", "model", "--runs", "/shared/runs", "--tracking-uri", "sqlite:////shared/mlflow.db")
-    assert submit(dashboard, "--working-dir", "in", "--", *SEARCH, *given).exit_code == 0
-    given = ("--model", "org/model", "--data", "/shared/x.csv", "--set", "rank=4")
-    assert submit(dashboard, "--", *SEARCH[:3], *given, "--text", "a", "--label", "b").exit_code == 0
+    options = ("--model", "model", "--runs", "/shared/runs", "--tracking-uri", "sqlite:////shared/mlflow.db")
+    assert submit(dashboard, "--working-dir", "in", "--", *SEARCH, *options).exit_code == 0
+    options = ("--model", "org/model", "--data", "/shared/x.csv", "--set", "rank=4")
+    assert submit(dashboard, "--", *SEARCH[:3], *options, "--text", "a", "--label", "b").exit_code == 0
 
 
-def test_a_misspelt_option_is_found_here() -> None:
-    done = CliRunner().invoke(app.app, ["submit", "--address", "http://127.0.0.1:1", "--", "search", "--tsk", "demo"])
-    assert done.exit_code == 2 and "--tsk" in done.output
+def test_a_misspelt_option_is_reported_before_submission() -> None:
+    result = CliRunner().invoke(app.app, ["submit", "--address", "http://127.0.0.1:1", "--", "search", "--tsk", "demo"])
+    assert result.exit_code == 2 and "--tsk" in result.output

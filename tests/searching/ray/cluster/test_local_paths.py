@@ -22,7 +22,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path | str) -> None:
-    """As for a user who may not write there; the tests may run as root, whose files are always writable."""
+    """Simulate a user who may not write there; the tests may run as root, who may write everywhere."""
     access, forbidden = os.access, [Path(folder) for folder in folders]
     monkeypatch.setattr(
         "os.access",
@@ -57,16 +57,16 @@ def test_a_directory_of_another_user_is_not_used(
     short_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = short_path / "a", short_path / "b"
-    ours = f"autorank-{os.getuid()}"
+    name = f"autorank-{os.getuid()}"
     for folder in (first, second):
         folder.mkdir()
-    (first / ours).symlink_to(tmp_path)  # as somebody else may place it in /tmp
+    (first / name).symlink_to(tmp_path)  # as another user may do in /tmp
     monkeypatch.setattr(local_paths, "PARENTS", (str(first), str(second)))
     monkeypatch.setenv("RAY_TMPDIR", str(short_path))
     read_only(monkeypatch, short_path)
-    assert local_paths.temp_dir() == second / ours
+    assert local_paths.temp_dir() == second / name
     read_only(monkeypatch, short_path, second)
-    with pytest.raises(AutorankError, match=rf"{second}/{ours} cannot be written\. Set RAY_TMPDIR to a directory with"):
+    with pytest.raises(AutorankError, match=rf"{second}/{name} cannot be written\. Set RAY_TMPDIR to a directory with"):
         local_paths.temp_dir()
 
 
@@ -76,7 +76,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_token_is_made_only_where_the_home_cannot_keep_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_made_only_if_the_home_cannot_store_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     local_paths.ensure_token()
     assert "RAY_AUTH_TOKEN" not in os.environ and not list(tmp_path.iterdir())  # Ray makes it
