@@ -19,7 +19,7 @@ from autorank.options.parsing import expand
 from autorank.options.shared import RUNS, ExportOptions, PointOptions, RankOptions, read_search
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
-from autorank.runner import ShrinkResult, TrainResult, run_search, run_shrink, run_training
+from autorank.runner import ShrinkResult, TrainResult, check_name, run_search, run_shrink, run_training
 from autorank.trials.front import candidates, hypervolume
 from autorank.trials.point import Point, ranks_at
 from autorank.trials.selection import pick
@@ -144,6 +144,7 @@ class Search:
             AutorankError: An option is invalid, or data, model or resources are not available.
             KeyboardInterrupt: After Ctrl-C; all results are kept.
         """
+        check_name(self._journal, self.name)
         self._tracking_uri = call.tracking_uri or self._tracking_uri
         _run(self.spec, replace(call, runs=self._runs, tracking_uri=self._tracking_uri))
         self._read()

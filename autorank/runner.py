@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from autorank.searching.search import Outcome
     from autorank.shrinking.cutting import Size
     from autorank.spec import SearchSpec
+    from autorank.trials.journal.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,20 @@ def _peft_source(adapter: str, scratch: Path) -> str:
     check_low_rank(file)
     write_peft(file, scratch)
     return str(scratch)
+
+
+def check_name(journal: Journal, name: str) -> None:
+    """Check that a search, which is to be continued, is in its own directory.
+
+    Raises:
+        AutorankError: The directory was renamed or copied.
+    """
+    if journal.spec.name != name:
+        raise AutorankError(
+            f"The directory {journal.folder} contains the search {journal.spec.name!r}: it was renamed or copied. To "
+            f"continue the search, rename the directory to {journal.spec.name}. What only reads it, such as "
+            f"`autorank front {name}`, works as it is."
+        )
 
 
 def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,15 @@ def test_resume_uses_the_directory_of_the_search(finished_search, monkeypatch):
     monkeypatch.setattr(api, "run_search", lambda spec, call, commands: FakeOutcome("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         finished_search.resume()
+
+
+def test_a_renamed_search_can_be_read_but_not_continued(finished_search):
+    """The search of the old name would be continued, or started again."""
+    shutil.copytree(finished_search.folder, "runs/renamed")
+    renamed = autorank.open_search("renamed", "runs")
+    assert [point.key for point in renamed.front] == [point.key for point in finished_search.front]
+    with pytest.raises(AutorankError, match="contains the search 'one': it was renamed or copied"):
+        renamed.resume(trials="+1")
 
 
 class FakeOutcome:

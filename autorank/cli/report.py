@@ -68,7 +68,10 @@ def compare(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"The search {twice[0]!r} is listed twice. Name each search once.")
     opened = [read_search(name, runs) for name in names]
-    searches = [SearchResults(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
+    searches = [
+        SearchResults(journal.spec, snapshot, journal.reference, journal.provenance.get("data"))
+        for journal, snapshot in opened
+    ]
     rows = comparing.compare(searches)
     if format is Format.json:
         print(comparing.as_json(rows))

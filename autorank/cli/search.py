@@ -74,7 +74,10 @@ def resume(name: Name, call: ResumeCall) -> None:
     """
     if call.quiet:
         tokenization_log.silence()
+    from autorank.runner import check_name
+
     journal, _ = read_search(name, Path(call.runs))
+    check_name(journal, name)
     _run(journal.spec, call)
 
 

@@ -23,7 +23,7 @@ from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.record import ended_trials
-from autorank.trials.statistics.forecast import forecast
+from autorank.trials.statistics.forecast import fixed_trials, forecast
 
 
 def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> RenderableType:
@@ -73,7 +73,9 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
         if first_trials := catalogue.first_trials(spec, data, bounds):
             rows.append(Text(f"first settings      {catalogue.sources(first_trials)}; none with --no-catalogue"))
     if journal is not None:
-        expected = forecast(journal.trials(), journal.reference, trials, journal.spec.objectives)
+        expected = forecast(
+            journal.trials(), journal.reference, trials, journal.spec.objectives, fixed_trials(journal.spec)
+        )
         rows += [] if expected is None else [Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}")]
     if confirm:
         fronts = "both fronts" if spec.baseline else "the front"

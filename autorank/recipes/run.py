@@ -18,10 +18,11 @@ from autorank.recipes.rows import Row, chosen, rows
 from autorank.recipes.scale import scaled
 from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
-from autorank.searching.ray import resources, shared_storage_check
+from autorank.searching.ray import resources
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayWatch
+from autorank.searching.ray.shared_storage_check import keep_mount_token
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
 from autorank.searching.ray.tune_run import fit
 from autorank.spec import TrainingSpec, TrainSpec
@@ -153,7 +154,7 @@ def run(
         with (
             connection.running(budget.address, folder / connection.LOG),
             Interrupt() as interrupt,
-            shared_storage_check.shared(folder) if budget.on_cluster else contextlib.nullcontext() as mount_token,
+            keep_mount_token(folder) if budget.on_cluster else contextlib.nullcontext() as mount_token,
         ):
             resources_per_trial = budget.share(resources.cluster_nodes())
             with RayWatch(resources_per_trial, logger.warning) as watch:

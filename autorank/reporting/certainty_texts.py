@@ -45,14 +45,22 @@ def front_notes(snapshot: Snapshot) -> list[str]:
         Sentences; one alone if there are no predictions.
     """
     certainty = assess(snapshot)
-    if certainty is None:
+    probabilities = "a point is on the front, and better than plain LoRA with at most as many parameters."
+    if snapshot.confirmed:
+        notes = [
+            "confirmed: mean and standard deviation of the scores with new seeds; on front, better: probabilities, "
+            f"over seeds and examples, that {probabilities}"
+        ]
+    elif certainty is None:
         return ["No intervals: this search has no usable predictions on the validation examples."]
+    else:
+        notes = [
+            f"90%: interval of the score over {RESAMPLES:,} resamples of the {certainty.examples:,} validation "
+            f"examples; on front, better: shares of the resamples in which {probabilities}"
+        ]
+    if certainty is None:
+        return notes
     knee = next(point for point in snapshot.points if point.knee)
-    notes = [
-        f"90%: interval of the score over {RESAMPLES:,} resamples of the {certainty.examples:,} validation examples; "
-        "on front, better: shares of the resamples in which a point is on the front, and better than plain LoRA with "
-        "at most as many parameters."
-    ]
     if knee.key in certainty.points:
         low, high = certainty.knee
         probability = share(certainty.points[knee.key].knee)

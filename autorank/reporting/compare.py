@@ -24,7 +24,10 @@ from autorank.trials.statistics.forecast import subset_hypervolumes
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
 COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")
-SAME = ("name", "data", *COLUMN_OPTIONS, "metric", "metric_source", "tune_split", "max_eval_examples")
+SAME = (
+    "name", "data", *COLUMN_OPTIONS, "label_type", "train_split", "eval_split", "metric", "metric_source", "tune_split",
+    "max_eval_examples",
+)  # fmt: skip
 NOTE = (
     "ratio: hypervolume relative to the first search, with the 95% interval of a bootstrap over trials. It accounts "
     "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "
@@ -134,10 +137,20 @@ def check_comparable(searches: Sequence[SearchResults]) -> None:
                 f"{first.spec.name} and {other.spec.name} were not scored on the same data:\n{lines}\n"
                 "Scores on different tasks or validation data cannot be compared."
             )
+        if (first.spec.model, first_task) == (other.spec.model, other_task) and _digest(first) != _digest(other):
+            raise AutorankError(
+                f"{first.spec.name} and {other.spec.name} were not scored on the same data: the files of "
+                f"{first_task['data'] or first_task['name']} have changed in between. Run one of the searches again."
+            )
     for search in searches:
         if not search.snapshot.points:
             name = search.spec.name
             raise AutorankError(f"{name} has no front yet. Run `autorank front {name}` to see why.")
+
+
+def _digest(search: SearchResults) -> str:
+    """The digest of the tokenized data, which depends on the base model and on the task's options; empty if unknown."""
+    return "" if search.data is None else str(search.data["digest"])
 
 
 def common_reference(searches: Sequence[SearchResults]) -> tuple[float, float]:

@@ -158,17 +158,20 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         if snapshot.third:
             name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
-        if text := interval(certain.get(point.key)):
-            facts["90% interval"] = text
-        if stats := confirmed.get(point.key):
+        stats = confirmed.get(point.key)
+        certainty = stats or certain.get(point.key)
+        basis = "of resamples" if stats is None else "over seeds and examples"
+        if stats is not None:
             facts["New seeds"] = str(stats)
-        if (doubt := stats or certain.get(point.key)) is not None and doubt.on_front is not None:
-            facts["On the front"] = f"{share(doubt.on_front)} of resamples"
+        if text := interval(certainty):
+            facts["90% interval"] = text
+        if certainty is not None and certainty.on_front is not None:
+            facts["On the front"] = f"{share(certainty.on_front)} {basis}"
         if snapshot.baseline:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
-            if doubt is not None and doubt.better is not None:
-                facts["Better than plain LoRA"] = f"{share(doubt.better)} of resamples"
+            if certainty is not None and certainty.better is not None:
+                facts["Better than plain LoRA"] = f"{share(certainty.better)} {basis}"
         if point.cut_from is not None:
             facts["Cut from"] = f"{point.cut_from:,} parameters"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.tables import count
 from autorank.trials.front import candidates, size_curves
-from autorank.trials.history import Progress
+from autorank.trials.history import HypervolumeStep
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 
@@ -130,7 +130,7 @@ def _band(axes: Axes, snapshot: Snapshot, right: float) -> None:
         axes.fill_between(params, low, high, step="post", color=LINE, alpha=0.12, linewidth=0, label="90% interval")
 
 
-def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]) -> Figure:
+def hypervolume_figure(steps: Sequence[HypervolumeStep], reference: tuple[float, float]) -> Figure:
     """The front's hypervolume after each finished trial.
 
     Args:

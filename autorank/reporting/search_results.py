@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from autorank.spec import SearchSpec
 from autorank.trials.snapshot import Snapshot
@@ -16,8 +18,10 @@ class SearchResults:
         spec: What was searched.
         snapshot: The trials and the front.
         reference: The reference point of the hypervolume, (adapter parameters, score).
+        data: What `provenance.data_description` returns; None if unknown.
     """
 
     spec: SearchSpec
     snapshot: Snapshot
     reference: tuple[float, float]
+    data: Mapping[str, Any] | None = None

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "confirm"  # directory of the checkpoints, in the search's directory
 
 
-class Repeat(NamedTuple):
+class Retraining(NamedTuple):
     """The run of one or more points of a front, repeated with another seed."""
 
     trial: int
@@ -69,10 +69,10 @@ class ConfirmSearcher(BaseSearcher):
     ) -> None:
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder
-        self._running: dict[str, Repeat] = {}
-        self._reached: dict[Repeat, int] = {}  # step of the last evaluation
-        self._points: dict[Repeat, list[Point]] = {}
-        self._left: deque[Repeat] = deque()
+        self._running: dict[str, Retraining] = {}
+        self._reached: dict[Retraining, int] = {}  # step of the last evaluation
+        self._points: dict[Retraining, list[Point]] = {}
+        self._left: deque[Retraining] = deque()
         self._planned = -1  # number of results when the next training was last chosen
 
     def has_work(self) -> bool:
@@ -85,7 +85,7 @@ class ConfirmSearcher(BaseSearcher):
             self._add(trainings(self._journal, self._seeds, set(self._points)))
         return bool(self._left) and not self.out_of_time
 
-    def _add(self, points: dict[Repeat, list[Point]]) -> None:
+    def _add(self, points: dict[Retraining, list[Point]]) -> None:
         self._points |= points
         self._left.extend(points)
         for repeat in points:
@@ -131,12 +131,12 @@ class ConfirmSearcher(BaseSearcher):
         except Exception as problem:
             self.problem = problem
 
-    def _train(self, repeat: Repeat) -> TrainSpec:
+    def _train(self, repeat: Retraining) -> TrainSpec:
         trial = self._journal.trial(repeat.trial)
         train = self._journal.spec.train(trial.method, trial.settings)
         return train.changed(task={"final": True}, training={"seed": repeat.seed, "slices": "off"})
 
-    def _store(self, repeat: Repeat, result: dict[str, Any], death: Death | None) -> None:
+    def _store(self, repeat: Retraining, result: dict[str, Any], death: Death | None) -> None:
         if death or "evaluation" not in result:
             reason = death.reason if death else result.get("failed", "stopped")
             raise_if_disk_full(reason)
@@ -155,7 +155,7 @@ class ConfirmSearcher(BaseSearcher):
         remove(self._folder / "trials" / str(repeat))
 
 
-def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) -> dict[Repeat, list[Point]]:
+def trainings(journal: Journal, seeds: int, started: Collection[Retraining] = ()) -> dict[Retraining, list[Point]]:
     """Return the trainings to repeat now, and the points that each of them confirms.
 
     At first all trainings get the same number of seeds; later `confirmation_seeds.next_training` chooses one at a time.
@@ -170,7 +170,7 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
         Training -> its points.
     """
     snapshot = journal.snapshot()
-    missing: dict[Repeat, list[Point]] = {}
+    missing: dict[Retraining, list[Point]] = {}
     waiting = False
     points_of_trainings = _points_of_trainings(snapshot)
     first_seeds = {
@@ -180,14 +180,14 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
         for training, points in points_of_trainings.items():
             seed = first_seeds[training][index]
             for point in points:
-                result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(*training, seed)
+                result, repeat = snapshot.confirmed.get((*point.key, seed)), Retraining(*training, seed)
                 waiting |= result is None
                 if "score" not in (result or {}) and repeat not in started:
                     missing.setdefault(repeat, []).append(point)
     return missing if missing or waiting else _contested_training(journal, seeds, started)
 
 
-def _contested_training(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
+def _contested_training(journal: Journal, seeds: int, started: Collection[Retraining]) -> dict[Retraining, list[Point]]:
     """The training that `next_training` chooses, with its points; empty if it chooses none."""
     snapshot = journal.snapshot()
     points = _points_of_trainings(snapshot)
@@ -199,7 +199,7 @@ def _contested_training(journal: Journal, seeds: int, started: Collection[Repeat
     if training is None:
         return {}
     seed = next(seed for seed in seeds_of(journal, *training) if seed not in used[training])
-    return {Repeat(*training, seed): points[training]}
+    return {Retraining(*training, seed): points[training]}
 
 
 def _points_of_trainings(snapshot: Snapshot) -> dict[tuple[int, int], list[Point]]:
@@ -219,7 +219,7 @@ def _resumable(journal: Journal, seeds: int) -> set[str]:
     snapshot = journal.snapshot()
     done = {(trial, step, seed) for (trial, step, _, seed), result in snapshot.confirmed.items() if "score" in result}
     repeats = (
-        Repeat(*training, seed)
+        Retraining(*training, seed)
         for training in _points_of_trainings(snapshot)
         for seed in islice(seeds_of(journal, *training), MAX_FACTOR * seeds)
     )

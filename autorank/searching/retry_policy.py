@@ -35,7 +35,7 @@ class RetryPolicy:
     micro-batch, up to 3 times, and alone, because other runs may have used the memory.
 
     Args:
-        retries: Number of deaths after which a run is not tried again.
+        retries: How often a run is tried again after its process died.
     """
 
     def __init__(self, retries: int) -> None:

@@ -19,7 +19,7 @@ from autorank.searching.ray import resources
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayLost, RayWatch
-from autorank.searching.ray.tune_callback import Interrupt, Progress
+from autorank.searching.ray.tune_callback import Interrupt, SnapshotListener
 from autorank.searching.sampling import catalogue
 from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import (
@@ -68,7 +68,7 @@ def search(
     folder: Path,
     budget: Budget,
     tracking_uri: str | None = None,
-    progress: Progress | None = None,
+    progress: SnapshotListener | None = None,
     warn: Callable[[str], None] = logger.warning,
     inform: Callable[[str], None] = logger.info,
 ) -> Outcome:
@@ -122,16 +122,16 @@ def search(
             inform(f"First settings from the catalogue: {sources}. --no-catalogue leaves them out.")
     with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
-        return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
+        return run_missing_trials(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
 
 
-def conduct(
+def run_missing_trials(
     journal: Journal,
     trainable: type[WarmTrial],
     bounds: Bounds,
     budget: Budget,
     tracking_uri: str | None = None,
-    progress: Progress | None = None,
+    progress: SnapshotListener | None = None,
     warn: Callable[[str], None] = logger.warning,
     data: TaskData | None = None,
     check_length: LengthCheck = any_length,
@@ -162,7 +162,7 @@ def conduct(
     ended, options = len(ended_trials(journal.trials())), journal.options
     untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.totals(options, ended, unconfirmed=bool(untried_points))
-    listeners: list[Progress] = [] if progress is None else [progress]
+    listeners: list[SnapshotListener] = [] if progress is None else [progress]
     mlflow_logger, tracking = None, options.get("tracking")
     if tracking_uri is not None:
         runs = journal.folder.parent
@@ -182,7 +182,7 @@ def conduct(
         ending = "interrupted"
     finally:
         with contextlib.suppress(OSError):  # a full disk
-            session.tidy()
+            session.delete_unneeded_files()
         session.notify()
         tracked = mlflow_logger is None or mlflow_logger.close()
     return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))

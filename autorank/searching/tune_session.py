@@ -17,7 +17,7 @@ from autorank.searching.ray.actors.lane_count import on_gpu
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
-from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallback
+from autorank.searching.ray.tune_callback import Interrupt, SnapshotListener, TuneCallback
 from autorank.searching.ray.tune_run import fit, share_data
 from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
@@ -49,7 +49,7 @@ class Session:
     bounds: Bounds
     budget: Budget
     output: Path
-    listeners: Sequence[Progress]
+    listeners: Sequence[SnapshotListener]
     data: TaskData | None
     check_length: LengthCheck = any_length
 
@@ -69,17 +69,17 @@ class Session:
         Raises:
             RayLost: Ray has died; the method can be called again with a new Ray.
         """
-        self.tidy()
+        self.delete_unneeded_files()
         self.notify()
         journal, budget = self.journal, self.budget
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
         trials_searcher = JournalSearcher(
-            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length,
-            budget.stop_when_flat,
+            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.delete_unneeded_files,
+            self.check_length, budget.stop_when_flat,
         )  # fmt: skip
         confirmations = ConfirmSearcher(journal, confirm, self.output / CONFIRMING, budget.deadline, budget.retries)
         remote = self._remote
-        with shared_storage_check.shared(self.output) if remote else contextlib.nullcontext() as mount_token:
+        with shared_storage_check.keep_mount_token(self.output) if remote else contextlib.nullcontext() as mount_token:
             for searcher, folder in ((trials_searcher, self.output), (confirmations, self.output / CONFIRMING)):
                 if searcher.has_work() and not interrupt.requested:
                     shared_data = share_data(journal.spec, searcher is confirmations) if remote and self.data else None
@@ -122,7 +122,7 @@ class Session:
         train = spec.train(entry.method, fitting_settings(entry, self.bounds, self.check_length))
         return on_gpu(train, resources, share_data(spec, final=False) if self._remote and self.data else None)
 
-    def tidy(self) -> None:
+    def delete_unneeded_files(self) -> None:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""
         snapshot, folder = self.journal.snapshot(), self.journal.folder
         if self.output is not folder:

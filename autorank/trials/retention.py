@@ -70,8 +70,7 @@ def storage_folder(address: str, search_id: str) -> Path:
         The directory as a `UPath`.
 
     Raises:
-        AutorankError: `address` is not an address or contains a password, the package that reads it is missing, or the
-            server does not answer.
+        AutorankError: `address` is not an address or contains a password, or the package that reads it is missing.
     """
     from upath import UPath
 

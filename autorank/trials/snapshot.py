@@ -46,7 +46,7 @@ class Snapshot:
         return self.objectives.third
 
 
-class Archive:
+class IncrementalFront:
     """The fronts of a search's trials. Adding an evaluation takes time linear in the size of the front.
 
     Of points with equal objectives, the one with the lowest `precedence` is kept.

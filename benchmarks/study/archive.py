@@ -17,9 +17,11 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from autorank.searching.confirm import pending
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.journal.journal_file import runs as searches_in
+from autorank.trials.record import ended_trials
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.predictions import FOLDER
 
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def pack(runs: Path, task: str, file: Path) -> None:
-    """Write the searches of a task; equal searches give equal bytes.
+    """Write the complete searches of a task; equal searches give equal bytes.
 
     Args:
         runs: Directory of the searches.
@@ -50,7 +52,7 @@ def pack(runs: Path, task: str, file: Path) -> None:
     with tarfile.open(file, "w:xz") as archive:
         for name in sorted(searches_in(runs)):
             folder = run_folder(runs, name)
-            if Journal.open(folder).spec.task.name == task:
+            if (journal := Journal.open(folder)).spec.task.name == task and _is_complete(journal):
                 for member, content in _contents(folder):
                     information = tarfile.TarInfo(f"{name}/{member}")
                     information.size = len(content)
@@ -66,6 +68,12 @@ def unpack(file: Path, runs: Path) -> None:
     """
     with tarfile.open(file) as archive:
         archive.extractall(runs, filter="data")
+
+
+def _is_complete(journal: Journal) -> bool:
+    """Whether all trials that the search was to have have ended, and no new seeds are missing."""
+    trials, seeds = journal.options.get("trials", 0), journal.options.get("confirm", 0)
+    return len(ended_trials(journal.trials())) >= trials and not pending(journal, seeds)
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,8 @@ class Result:
         spec: The search.
         snapshot: Its trials and its front.
         max_params: The most adapter parameters of its space.
-        pending: Number of trainings with new seeds that are left.
+        pending: Number of missing scores with new seeds; more may follow, because seeds are chosen one at a time at the
+            end.
     """
 
     method: str
@@ -52,7 +53,12 @@ class Result:
 
     def is_complete(self, trials: int) -> bool:
         """Whether all trials have ended and all points of the front were retrained with all seeds."""
-        return self.ended >= trials and self.pending == 0 < len(self.snapshot.points) == len(self.front)
+        return (
+            self.ended >= trials
+            and not self.pending
+            and len(self.snapshot.points) > 0
+            and len(self.front) == len(self.snapshot.points)
+        )
 
     @property
     def steps(self) -> int:

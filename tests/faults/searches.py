@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autorank.tasks.metrics.outcomes import unpack
 from autorank.trials.journal.journal import Journal
-from autorank.trials.statistics.predictions import read
 from tests import tiny
 
 SPACE = """
@@ -78,7 +78,7 @@ def outcome(workspace: Path, name: str) -> dict[str, Any]:
     folder = workspace / "runs" / name
     files = {str(file.relative_to(folder)) for file in folder.glob("trials/*/*")}
     predictions = {
-        file.name: [outcomes.values.tolist() for outcomes in read(file)]
+        file.name: [outcomes.values.tolist() for outcomes in unpack(file.read_bytes())]
         for file in (folder / "predictions").glob("*.npz")
     }
     confirmed = {key: result | {"seconds": 0.0} for key, result in snapshot.confirmed.items()}

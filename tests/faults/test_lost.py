@@ -23,7 +23,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from autorank.searching.create import open_journal
 from autorank.searching.budget import Budget
-from autorank.searching.search import conduct
+from autorank.searching.search import run_missing_trials
 from autorank.searching.ray.actors.trainable import bind
 from tests.searching.standin import StandInTrial, bounds, search_spec
 
@@ -42,7 +42,7 @@ for name, progress in (("lost", lose), ("whole", None)):
     with open_journal(spec, Path(sys.argv[1]) / name, lambda: (64.0, 0.0)) as journal:
         trainable = bind(StandInTrial, folder=journal.folder, plans={None: "slow"})
         budget = Budget(8, concurrency=2, address=cluster.address)
-        snapshot = conduct(journal, trainable, bounds, budget, progress=progress).snapshot
+        snapshot = run_missing_trials(journal, trainable, bounds, budget, progress=progress).snapshot
         trials = [
             (t.state, t.retries, t.settings, [(e.step, e.adapter_params, e.score) for e in t.evaluations])
             for t in snapshot.trials

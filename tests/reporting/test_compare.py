@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,14 @@ def test_comparison_equals_a_computation_by_hand(first, second):
     assert first_row.ratio is None and first_row.gain is None
 
 
+def test_searches_between_which_the_data_have_changed_are_refused(first, second):
+    versions = [replace(first, data={"digest": "a"}), replace(second, data={"digest": "b"})]
+    with pytest.raises(AutorankError, match="the files of demo have changed in between"):
+        compare.compare(versions)
+    other_model = replace(versions[1], spec=second.spec.model_copy(update={"model": "other"}))  # and its tokenizer
+    assert len(compare.compare([versions[0], other_model])) == 2
+
+
 def test_reversed_comparison_inverts_ratio_and_gains(first, second):
     (_, forward), (_, reverse) = compare.compare([first, second]), compare.compare([second, first])
     assert forward.ratio * reverse.ratio == pytest.approx(1) and forward.mean_gain == pytest.approx(-reverse.mean_gain)
@@ -102,6 +111,8 @@ def test_fronts_that_do_not_overlap_are_compared_where_both_have_begun():
         ({"name": "demo", "max_eval_examples": 50}, "max_eval_examples: None and 50"),
         ({"name": "demo", "metric": "f1"}, "metric: None and f1"),
         ({"name": "demo", "data": "/elsewhere"}, "data: None and /elsewhere"),
+        ({"name": "demo", "eval_split": "test"}, "eval_split: None and test"),
+        ({"name": "demo", "label_type": "number"}, "label_type: None and number"),
     ],
 )
 def test_searches_on_different_data_are_refused(first, task, difference):

@@ -87,7 +87,8 @@ def test_slices_of_one_evaluation_share_a_training(journal, tmp_path):
     }  # fmt: skip
     assert stored[3, 10, 40, seed(3)]["metrics"] == {"accuracy": 0.55}
     for params, score in ((90, 0.9), (20, 0.4), (40, 0.55)):  # each point has its own predictions
-        (model,) = predictions.read(predictions.predictions_path(journal.folder, 3, 10, params, seed(3)))
+        file = predictions.predictions_path(journal.folder, 3, 10, params, seed(3))
+        (model,) = predictions.read(file, [score])
         assert model.values == pytest.approx(np.full((3, 1), score), abs=1e-3)
     assert [stored[3, 10, 40, seed(3)][name] for name in ("nonzero_params", "seconds", "memory")] == [38, 7.0, 5]
     assert [stored[3, 10, params, seed(3, 1)] for params in (20, 40, 90)] == [{"failed": "diverged"}] * 3

@@ -11,7 +11,7 @@ from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.tune_run import SCRATCH
-from autorank.searching.search import conduct
+from autorank.searching.search import run_missing_trials
 from autorank.spec import HalvingSpec
 from autorank.trials.front import front
 from autorank.trials.retention import adapter_path, checkpoint_path
@@ -28,7 +28,7 @@ def run_search(ray, tmp_path):
         with open_journal(search_spec(halving=halving), tmp_path / "standin", lambda: (64.0, 0.0)) as journal:
             trainable = bind(StandInTrial, folder=journal.folder, plans=plans)
             budget = Budget(trials, **{"concurrency": 1, **budget})
-            return conduct(journal, trainable, bounds, budget, progress=progress)
+            return run_missing_trials(journal, trainable, bounds, budget, progress=progress)
 
     return run
 

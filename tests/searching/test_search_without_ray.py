@@ -13,7 +13,7 @@ from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.ray.actors.trainable import WarmTrial
 from autorank.searching.ray.cluster import connection
-from autorank.searching.search import conduct, search
+from autorank.searching.search import run_missing_trials, search
 from autorank.spec import ObjectivesSpec
 from autorank.trials.journal.journal import Journal
 from tests.searching.standin import bounds, search_spec
@@ -37,7 +37,7 @@ def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytes
     def attempt(budget: Budget) -> dict[str, Any]:
         journal = open_journal(search_spec(), folder, lambda: (64.0, 0.0))
         with journal, pytest.raises(AutorankError, match="did not start"):
-            conduct(journal, WarmTrial, bounds, budget, tracking)
+            run_missing_trials(journal, WarmTrial, bounds, budget, tracking)
         return Journal.open(folder).options
 
     stored = attempt(Budget(7, confirm=2, storage="memory://bucket"))

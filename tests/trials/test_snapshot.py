@@ -10,7 +10,7 @@ import pytest
 
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, candidates, front
-from autorank.trials.snapshot import Archive
+from autorank.trials.snapshot import IncrementalFront
 from tests.trials.made_trials import evaluation, sliced, trial
 
 OBJECTIVES = {
@@ -84,11 +84,11 @@ def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
     for order in range(5):
         if order:
             random.Random(order).shuffle(pairs)
-        archive = Archive(objectives)
+        archive = IncrementalFront(objectives)
         for record, result in pairs:
             archive.add(record, result)
         assert (archive.points, archive.baseline) == expected
-    rebuilt = Archive(objectives, trials)
+    rebuilt = IncrementalFront(objectives, trials)
     assert (rebuilt.points, rebuilt.baseline) == expected
 
 
@@ -97,7 +97,7 @@ def test_archive_equals_the_front_after_every_evaluation(objectives):
     trials = random_trials(99, size=12)
     pairs = arrivals(trials)
     random.Random(0).shuffle(pairs)
-    archive, evaluations = Archive(objectives), {number: [] for number in range(len(trials))}
+    archive, evaluations = IncrementalFront(objectives), {number: [] for number in range(len(trials))}
     for record, result in pairs:
         archive.add(record, result)
         evaluations[record.number].append(result)
@@ -112,7 +112,7 @@ def test_archive_equals_the_front_after_every_evaluation(objectives):
 def test_the_earliest_of_equal_points_stays_whichever_comes_first():
     equal = [(trial(number), evaluation(step, 5, 0.5)) for number, step in [(0, 20), (0, 10), (1, 5), (2, 1)]]
     for order in itertools.permutations(equal):
-        archive = Archive(NO_LIMITS)
+        archive = IncrementalFront(NO_LIMITS)
         for record, result in order:
             archive.add(record, result)
         assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
@@ -121,20 +121,20 @@ def test_the_earliest_of_equal_points_stays_whichever_comes_first():
 def test_a_whole_adapter_is_preferred_to_an_equal_slice():
     pairs = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
     for order in itertools.permutations(pairs):
-        archive = Archive(NO_LIMITS)
+        archive = IncrementalFront(NO_LIMITS)
         for record, result in order:
             archive.add(record, result)
         assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
 
 
 def test_the_baseline_has_a_separate_front():
-    archive = Archive(NO_LIMITS, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
+    archive = IncrementalFront(NO_LIMITS, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
     assert [(p.trial, p.method, p.knee) for p in archive.points] == [(0, "lora-drop", True)]
     assert [(p.trial, p.method, p.knee) for p in archive.baseline] == [(1, "lora", True)]
 
 
 def test_earlier_snapshots_are_unchanged_by_new_evaluations():
-    archive = Archive(NO_LIMITS, [trial(0, (100, 0.6))])
+    archive = IncrementalFront(NO_LIMITS, [trial(0, (100, 0.6))])
     before = archive.points
     archive.add(trial(1), evaluation(1, 50, 0.9))
     assert [p.trial for p in before] == [0] and [p.trial for p in archive.points] == [1]

@@ -103,7 +103,7 @@ def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: Objec
     if not ended:
         return {}
     started = min(trial.started for trial in snapshot.trials)
-    duration = ended[-1].ended - started
+    duration = max(0.0, ended[-1].ended - started)  # the clock may have been set back
     unit, name = next((size, name) for least, size, name in UNITS if duration >= least)
     times, steps = [], []
     for baseline, label, color in ((False, "front", "var(--line)"), (True, "front of plain LoRA", "var(--baseline)")):

@@ -88,20 +88,20 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
             row.append(Cell("", "") if p.cut_from is None else Cell(f"{p.cut_from:,}", p.cut_from))
         row.append(Cell(f"{p.score:.4f}", p.score))
         stats = confirmed.get(p.key)
-        doubt = known.get(p.key)
+        certainty = known.get(p.key)
         if certain:
             row.append(Cell(interval(certain.get(p.key))))
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
         if known:
-            row.append(_share(None if doubt is None else doubt.on_front))
+            row.append(_share(None if certainty is None else certainty.on_front))
         if snapshot.third:
             row.append(Cell(third_objective(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
         if snapshot.baseline:
             gain = best_gain(p, snapshot, stats)
             row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
         if compared:
-            row.append(_share(None if doubt is None else doubt.better))
+            row.append(_share(None if certainty is None else certainty.better))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
         rows.append([*row, Cell(settings(p.settings))])
     return HtmlTable(columns, rows)

@@ -178,7 +178,7 @@ class RayWatch:
     def _workers_have_started(self) -> bool:
         """Whether a running trial has its workers: for Tune it runs already while it waits for them."""
         for trial in set(self._running) - self._with_workers:
-            if self._result(lambda trial=trial: placement_groups.noted(trial)):  # type: ignore[misc]
+            if self._result(lambda trial=trial: placement_groups.is_stored(trial)):  # type: ignore[misc]
                 self._with_workers.add(trial)
         return bool(self._with_workers & set(self._running))
 

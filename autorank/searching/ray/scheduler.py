@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from autorank.redaction import hide
 from autorank.searching.ray.actors.lane_trial import PackLost
-from autorank.searching.ray.actors.placement_groups import free
+from autorank.searching.ray.actors.placement_groups import release
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.shared_storage_check import NotShared
 from autorank.searching.retry_policy import Death
@@ -46,7 +46,7 @@ class Scheduler(FIFOScheduler):
     @override
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record the reason before the searcher starts another trial."""
-        free(trial.trial_id)
+        release(trial.trial_id)
         self._searcher.deaths[trial.trial_id] = _death(Path(trial.error_file).read_text(errors="replace"))
 
     def __getstate__(self) -> dict[str, Any]:

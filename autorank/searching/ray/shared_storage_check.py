@@ -40,8 +40,8 @@ class NotShared(Unreachable):
 
 
 @contextlib.contextmanager
-def shared(folder: Path) -> Iterator[MountToken]:
-    """Check a directory, and keep a mount token in it within this context, with which trials check it (`see`)."""
+def keep_mount_token(folder: Path) -> Iterator[MountToken]:
+    """Check a directory, and keep a mount token in it within this context, with which trials check it."""
     check(folder)
     file, token = folder.absolute() / MOUNT_TOKEN, secrets.token_hex(16)
     file.write_text(token)
@@ -52,7 +52,7 @@ def shared(folder: Path) -> Iterator[MountToken]:
             file.unlink()
 
 
-def see(mount_token: MountToken) -> None:
+def check_from_node(mount_token: MountToken) -> None:
     """Check that this node can read the directory with this mount token.
 
     Args:

@@ -11,14 +11,14 @@ import ray
 from ray import tune
 
 from autorank.interruption import Handlers, leave_closed_terminal
-from autorank.searching.ray.actors.placement_groups import free
+from autorank.searching.ray.actors.placement_groups import release
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.trials.snapshot import Snapshot
 
-REFRESH = 0.5  # seconds between looks
+REFRESH = 0.5  # seconds between refreshes
 
-Progress = Callable[[Snapshot], object]
+SnapshotListener = Callable[[Snapshot], object]
 
 
 class Stopped(Exception):
@@ -32,16 +32,20 @@ class TuneCallback(tune.Callback):
         searcher: The searcher.
         interrupt: Whether a signal has come.
         watch: Whether Ray is lost.
-        look: Called twice a second.
+        refresh: Called twice a second.
     """
 
     def __init__(
-        self, searcher: BaseSearcher, interrupt: Interrupt, watch: RayWatch, look: Callable[[], object] = lambda: None
+        self,
+        searcher: BaseSearcher,
+        interrupt: Interrupt,
+        watch: RayWatch,
+        refresh: Callable[[], object] = lambda: None,
     ) -> None:
         self.stopped = False
         self.watch = watch
-        self._searcher, self._interrupt, self._look = searcher, interrupt, look
-        self._looked = 0.0
+        self._searcher, self._interrupt, self._refresh = searcher, interrupt, refresh
+        self._refreshed_at = 0.0
         self._alone: set[str] = set()  # methods that cannot be packed
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -55,11 +59,11 @@ class TuneCallback(tune.Callback):
             for trial in trials:
                 if actor := trial.temporary_state.ray_actor:
                     ray.kill(actor)  # else Tune waits for it to end its epoch
-                    free(trial.trial_id)
+                    release(trial.trial_id)
             raise Stopped
-        if time.monotonic() - self._looked >= REFRESH:
-            self._look()
-            self._looked = time.monotonic()
+        if time.monotonic() - self._refreshed_at >= REFRESH:
+            self._refresh()
+            self._refreshed_at = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

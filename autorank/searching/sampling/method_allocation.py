@@ -20,7 +20,7 @@ from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.record import TrialRecord
 
 BASELINE_EVERY = 4
-MIN_TRIALS = 6  # the first two have fixed settings
+MIN_TRIALS = 6  # the first two or three have fixed settings
 
 
 def next_method(

@@ -10,9 +10,9 @@ STARTUP = 5  # random trials of TPE; a method's first settings are among them
 def make_sampler(name: str, seed: int) -> BaseSampler:
     """Return a seeded sampler.
 
-    TPE learns from the fifth trial on (ours; Optuna's default, 10, is a large part of a search here), GP from the
-    tenth. NSGA-II has generations of 16 (ours): with Optuna's 50 most searches would end within the first, which is
-    random. An interrupted search with NSGA-II proposes other settings than an undisturbed one; the other samplers
+    TPE proposes at random until five trials have ended (ours; Optuna's default, 10, is a large part of a search here),
+    GP until ten. NSGA-II has generations of 16 (ours): with Optuna's 50 most searches would end within the first, which
+    is random. An interrupted search with NSGA-II proposes other settings than an undisturbed one; the other samplers
     propose the same.
 
     Args:

@@ -50,7 +50,7 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
 
 
 def _split(names: str) -> list[str]:
-    listed = [name.strip() for name in names.split(",") if name.strip()]
+    listed = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not listed:
         raise AutorankError("--warm-start needs the names of earlier searches, or auto.")
     return listed
@@ -61,7 +61,10 @@ def _named_search(name: str, runs: Path, spec: SearchSpec) -> Journal:
     if name == spec.name:
         raise AutorankError(f"--warm-start {name} is this search itself. Name earlier searches, or another --name.")
     journal = Journal.open(run_folder(runs, name))
-    earlier, new = _model(journal.spec), _model(spec)
+    try:
+        earlier, new = _model(journal.spec), _model(spec)
+    except AutorankError as error:
+        raise AutorankError(f"--warm-start {name}: {error}") from error
     if earlier != new:
         raise AutorankError(
             f"--warm-start {name}: its base model is {earlier}, that of this search is {new}. Settings of another base "
@@ -80,13 +83,14 @@ def _named_search(name: str, runs: Path, spec: SearchSpec) -> Journal:
 
 def _all(runs: Path, spec: SearchSpec) -> list[Journal]:
     """The journals of all searches that fit; those that cannot be read are left out."""
-    journals = []
+    journals: list[Journal] = []
     for name in searches_in(runs):
         try:
             journal = Journal.open(run_folder(runs, name))
+            fits = name != spec.name and _model(journal.spec) == _model(spec) and _shared(journal.spec, spec)
         except AutorankError:
             continue
-        if name != spec.name and _model(journal.spec) == _model(spec) and _shared(journal.spec, spec):
+        if fits and journal.search_id not in [other.search_id for other in journals]:  # a copy
             journals.append(journal)
     return journals
 

@@ -43,7 +43,9 @@ class Scores(dict[str, float]):
 
 
 def pack(models: Sequence[Outcomes]) -> bytes:
-    """Compress outcomes of several models on the same examples: one byte or two for each value before compression.
+    """Compress outcomes of several models on the same examples.
+
+    Before compression a class has a byte, other numbers four.
 
     Args:
         models: Outcomes of at least one model; all have the same formula, reference and splits.
@@ -75,15 +77,18 @@ def unpack(content: bytes) -> list[Outcomes]:
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            formula, splits = str(file["formula"]), tuple(map(int, file["splits"]))
-            return [Outcomes(formula, values, file["reference"], splits) for values in file["values"]]
+            formula, splits, reference = str(file["formula"]), tuple(map(int, file["splits"])), file["reference"]
+            models = [Outcomes(formula, values, reference, splits) for values in file["values"]]
     except Exception as error:  # zipfile, zlib and NumPy have their own
         raise ValueError(f"damaged predictions: {error}") from error
+    if any(not len(model) == len(reference) == sum(splits) > 0 for model in models):
+        raise ValueError("damaged predictions: they are of different numbers of examples")
+    return models
 
 
 def _compact(values: np.ndarray) -> np.ndarray:
-    """Integers in as few bytes as hold them, other numbers as float16."""
+    """Integers in as few bytes as hold them, other numbers as float32."""
     if values.dtype.kind not in "iub":
-        return values.astype(np.float16)
+        return values.astype(np.float32)
     smallest = np.result_type(*(np.min_scalar_type(int(end)) for end in (values.min(initial=0), values.max(initial=0))))
     return values.astype(smallest)

@@ -24,10 +24,17 @@ from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile, no_run
 from autorank.trials.journal.journal_lock import DriverLock
-from autorank.trials.journal.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
+from autorank.trials.journal.serialization import (
+    CONFIRMED,
+    EVALUATION,
+    STATES,
+    EvaluationSerializer,
+    confirmations,
+    reference_point,
+)
 from autorank.trials.journal.study_metadata import write_study
 from autorank.trials.record import State, TrialRecord
-from autorank.trials.snapshot import Archive, Snapshot
+from autorank.trials.snapshot import IncrementalFront, Snapshot
 from autorank.trials.statistics import predictions
 
 PROVENANCE = ("versions", "revision", "data")  # a study's user attributes
@@ -56,22 +63,22 @@ class Journal:
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
             self.spec = SearchSpec.model_validate(attributes["spec"])
-            self.reference: tuple[float, float] = tuple(attributes["reference"])
+            self.reference = reference_point(attributes["reference"])
             self._confirmed = confirmations(attributes)
-            self._options: dict[str, int] = attributes.get("options", {})
+            self._options: dict[str, int] = dict(attributes.get("options", {}))
             self._provenance = {name: attributes[name] for name in PROVENANCE if name in attributes}
-            self._rows = Rows(attributes.get("layers", []))
+            self._rows = EvaluationSerializer(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
             self._records = [self._rows.read(trial) for trial in trials]
+            self._archive = IncrementalFront(self.spec.objectives, self._records)
         except ValidationError as error:
             raise explain(error, f"the search in {folder} (made by another version of autorank?)") from error
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # the last is Optuna's
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error) or "an entry is not valid"
             raise AutorankError(
                 f"The journal {folder / JOURNAL} cannot be read: {reason}. Restore the file from a backup, or remove "
                 f"{folder} and start the search again."
             ) from error
-        self._archive = Archive(self.spec.objectives, self._records)
 
     @classmethod
     def create(cls, folder: Path, spec: SearchSpec, reference: tuple[float, float]) -> Journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from autorank.trials.journal.journal_lock import DriverLock
 
 JOURNAL = "journal.log"
 LINE = "line"  # key of the line number; Optuna ignores it, and optuna-dashboard writes lines without it
+HEADER = 4  # first lines, with the spec and the reference point, without which a journal cannot be read
 OPERATIONS = {int(operation) for operation in JournalOperation}
 
 
@@ -82,16 +84,18 @@ class JournalFile(BaseJournalBackend):
         return dict(log)
 
     def _damaged(self, number: int, reason: str) -> AutorankError:
-        remedy = f"head -n {number - 1} {self._path} > part && mv part {self._path}"
+        path = shlex.quote(str(self._path))
+        keep = f"keep what precedes the damage (head -n {number - 1} {path} > part && mv part {path})"
+        start = f"remove {self._path.parent} and start the search again"
         return AutorankError(
-            f"The journal {self._path} is damaged at line {number}: {reason}. Restore the file from a backup, or keep "
-            f"what precedes the damage ({remedy}); the search then continues from there."
+            f"The journal {self._path} is damaged at line {number}: {reason}. Restore the file from a backup, or "
+            f"{keep if number > HEADER else start}."
         )
 
 
 def runs(folder: Path) -> list[str]:
     """Return the names of the searches in a directory."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
+    return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}") if path.is_file())
 
 
 def no_run(folder: Path) -> AutorankError:

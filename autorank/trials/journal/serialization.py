@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +62,7 @@ class PackedMasks(Mapping[str, int]):
         return repr(dict(self))
 
 
-class Rows:
+class EvaluationSerializer:
     """Converts evaluations to plain values and back.
 
     Layer names are stored once, in `layers`: a rank map with the names of 72 modules would add 4 kB to each evaluation.
@@ -108,6 +108,7 @@ class Rows:
         evaluations = tuple(sorted(map(self._evaluation, rows), key=lambda evaluation: evaluation.step))
         state = STATES[trial.state]
         sampler_values = attributes.get("sampler_values")
+        check_numbers(dict(enumerate(sampler_values or ())), *range(len(sampler_values or ())))
         return TrialRecord(
             number=trial.number,
             method=attributes["method"],
@@ -133,6 +134,9 @@ class Rows:
         layers = values.pop("layers")
         for note in ("last", "stop_reason"):
             values.pop(note, None)
+        for numbers in (values, *values.get("slices", ())):
+            check_numbers(numbers, "adapter_params", "score")
+        check_numbers(values, "step", "seconds")
         slices = [
             piece | {"kept": PackedMasks(self._layers[layers], piece["kept"])} for piece in values.get("slices", ())
         ]
@@ -151,5 +155,30 @@ def confirmations(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int, in
     for key, value in attributes.items():
         if key.startswith(CONFIRMED):
             trial, step, params, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
+            check_numbers(value, *({"score", "adapter_params"} & set(value)))
             results[trial, step, params, seed] = value
     return results
+
+
+def check_numbers(values: Mapping[Any, Any], *keys: Any) -> None:
+    """Check that some values are numbers, which a journal that was edited may lack.
+
+    Raises:
+        ValueError: One of them is not.
+    """
+    for key in keys:
+        if type(values[key]) not in (int, float):
+            raise ValueError(f"{key} is {values[key]!r}, not a number")
+
+
+def reference_point(values: Sequence[float]) -> tuple[float, float]:
+    """Return the reference point of the hypervolume from a study's user attribute.
+
+    Raises:
+        ValueError: It is not (parameters, score), with more than 0 parameters and a score below 1.
+    """
+    params, score = values
+    check_numbers({"reference parameters": params, "reference score": score}, "reference parameters", "reference score")
+    if not (params > 0 and score < 1):
+        raise ValueError(f"its reference point is {params}, {score}")
+    return params, score

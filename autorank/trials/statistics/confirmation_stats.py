@@ -33,7 +33,8 @@ class Confirmed:
         sd: Sample standard deviation of the scores; None with one seed.
         on_front: Probability of being on the front; None if every point has one seed, and predictions are missing.
         adapter_params: Mean number of adapter parameters; differs from the point's if the size depends on the seed.
-        gain_over_baseline: Mean score minus the best mean of plain LoRA with no more parameters; None without one.
+        gain_over_baseline: Mean score minus the best mean of plain LoRA with no more parameters; None without one, or
+            while one of these points was not retrained.
         low, high: Interval that contains the expected score with 90 %; no score is above 1. None where `on_front` is.
         better: Probability that the gain over the baseline is above 0; None without a gain or interval.
     """
@@ -95,7 +96,12 @@ def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     front = None
     if drawn is not None:
         front = bootstrap.on_front(drawn[:, : len(samples)], np.array([sample.costs for sample in samples]))
-    return {point.key: _describe(index, samples, baseline, drawn, front) for index, (point, _) in enumerate(retrained)}
+    tried = {tuple(key) for *key, _ in snapshot.confirmed}
+    waiting = [point.adapter_params for point in snapshot.baseline if point.key not in tried]
+    return {
+        point.key: _describe(index, samples, baseline, drawn, front, min(waiting, default=math.inf))
+        for index, (point, _) in enumerate(retrained)
+    }
 
 
 def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
@@ -119,11 +125,14 @@ def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
 
 def _describe(
     index: int, samples: Sequence[Measured], baseline: Sequence[Measured], drawn: np.ndarray | None,
-    front: np.ndarray | None,
+    front: np.ndarray | None, waiting: float,
 ) -> Confirmed:  # fmt: skip
-    """The statistics of one point."""
+    """The statistics of one point; without a gain if a point of the baseline as small waits for its new seeds.
+
+    `waiting` are the fewest parameters of these.
+    """
     sample = samples[index]
-    smaller = [i for i, other in enumerate(baseline) if other.costs[0] <= sample.costs[0]]
+    smaller = [i for i, other in enumerate(baseline) if other.costs[0] <= sample.costs[0] < waiting]
     best = max(smaller, key=lambda i: baseline[i].mean, default=None)
     stats = Confirmed(
         len(sample.scores),
@@ -144,7 +153,8 @@ def _describe(
 def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
     """Score gain over plain LoRA with no more parameters.
 
-    The scores of the new seeds are preferred: scores of a search are biased upwards by selection.
+    The scores of the new seeds are preferred, because scores of a search are biased upwards by selection. They are used
+    once all points of plain LoRA with no more parameters have them.
 
     Args:
         point: A point of the front.
@@ -154,7 +164,9 @@ def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> 
     Returns:
         The gain in score; None if plain LoRA has no point that small.
     """
-    return gain(point, snapshot.baseline) if confirmed is None else confirmed.gain_over_baseline
+    if confirmed is None or confirmed.gain_over_baseline is None:
+        return gain(point, snapshot.baseline)
+    return confirmed.gain_over_baseline
 
 
 def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
@@ -199,7 +211,8 @@ def _models(point: Point, snapshot: Snapshot) -> tuple[Outcomes, ...]:
     models = []
     for (*key, seed), result in snapshot.confirmed.items():
         if tuple(key) == point.key and math.isfinite(result.get("score", math.nan)) and snapshot.folder is not None:
-            models.append(predictions.read(predictions.predictions_path(snapshot.folder, *point.key, seed)))
+            file = predictions.predictions_path(snapshot.folder, *point.key, seed)
+            models.append(predictions.read(file, [result["score"]]))
     return tuple(model[0] for model in models) if all(models) else ()
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autorank.spec import ObjectivesSpec
+from autorank.spec import ObjectivesSpec, SearchSpec
 from autorank.trials.front import NO_LIMITS, candidates, non_dominated
 from autorank.trials.record import TrialRecord, ended_trials
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
-FIXED = 2  # first trials of each method, whose settings are not sampled (see sampling/optuna_study.py)
+FIXED = 2  # first trials of each method, with its defaults (see sampling/optuna_study.py)
 SPLITS = 200
 QUANTILE = 0.975  # of the draws; 10 % of the gains exceed it, as past trials do not know a later best (ours)
 FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)
@@ -47,8 +48,9 @@ class Forecast:
 
 
 def forecast(
-    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = NO_LIMITS
-) -> Forecast | None:
+    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = NO_LIMITS,
+    fixed: Mapping[str, int] | None = None,
+) -> Forecast | None:  # fmt: skip
     """Forecast the gain in hypervolume of more trials (ours).
 
     Growth is alike at equal ratios of the number of trials, as it is for the maximum of independent draws: from n to
@@ -61,13 +63,14 @@ def forecast(
         reference: Reference point of the hypervolume (parameters, score).
         more: Number of further trials.
         objectives: Limits and third objective.
+        fixed: What `fixed_trials` returns; None: `FIXED` for each method.
 
     Returns:
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
     """
-    fixed = _first(trials)
+    first = _first(trials, fixed or {})
     ended = [trial for trial in ended_trials(trials) if not trial.baseline]
-    sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in fixed])
+    sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in first])
     count = len(sampled)
     if count < MIN_TRIALS or more < 1:
         return None
@@ -82,13 +85,26 @@ def forecast(
     return Forecast(more, float(volumes[0]), middle, high, float(gains.mean()))
 
 
-def _first(trials: Sequence[TrialRecord]) -> set[int]:
+def fixed_trials(spec: SearchSpec) -> dict[str, int]:
+    """Return how many trials of each method come first, with settings that are not sampled.
+
+    Args:
+        spec: The search.
+
+    Returns:
+        Method -> number of trials: with its defaults, and with settings of earlier searches or of the catalogue.
+    """
+    earlier = Counter(trial.method for trial in spec.warm_start if trial.first)
+    return {entry.method: FIXED + earlier[entry.method] for entry in spec.entries}
+
+
+def _first(trials: Sequence[TrialRecord], fixed: Mapping[str, int]) -> set[int]:
     """Numbers of the first trials of each method."""
     numbers: dict[str, list[int]] = {}
     for trial in trials:
         if not trial.baseline:
             numbers.setdefault(trial.method, []).append(trial.number)
-    return {number for listed in numbers.values() for number in sorted(listed)[:FIXED]}
+    return {number for method, listed in numbers.items() for number in sorted(listed)[: fixed.get(method, FIXED)]}
 
 
 def subset_hypervolumes(

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from autorank import atomic_io
 from autorank.tasks.metrics.outcomes import Outcomes, unpack
-from autorank.tasks.metrics.resampling import FORMULAS
+from autorank.tasks.metrics.resampling import FORMULAS, resampled
 from autorank.trials.limits import admitted
 from autorank.trials.point import Point, points_of
 from autorank.trials.snapshot import Snapshot
@@ -18,6 +20,7 @@ from autorank.trials.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 FOLDER = "predictions"  # in the folder of a search
+TOLERANCE = 0.002  # of the score that follows from predictions; earlier versions rounded numbers to 16 bits (ours)
 MAX_KEPT = 100  # evaluations nearest to a front whose predictions are kept (ours)
 
 
@@ -51,15 +54,16 @@ def write(content: bytes, folder: Path, trial: int, step: int, *confirmation: in
             partial.write_bytes(content)
 
 
-def read(file: Path) -> list[Outcomes]:
+def read(file: Path, scores: Sequence[float]) -> list[Outcomes]:
     """Read predictions.
 
     Args:
         file: See `predictions_path`.
+        scores: The score of each model.
 
     Returns:
         The outcomes of each model: the adapter and its slices, in their order. Empty if the file is missing or damaged,
-        or its score has no formula for resampled examples.
+        if its score has no formula for resampled examples, or if another score than the recorded one follows from it.
     """
     try:
         models = unpack(file.read_bytes())
@@ -71,7 +75,19 @@ def read(file: Path) -> list[Outcomes]:
     if models and models[0].formula not in FORMULAS:
         _warn_of_formula(file.parent, models[0].formula)
         return []
-    return models
+    return models if _have_scores(models, scores) else []
+
+
+def _have_scores(models: Sequence[Outcomes], scores: Sequence[float]) -> bool:
+    """Whether the recorded scores follow from the outcomes."""
+    if len(models) != len(scores):
+        return False
+    try:
+        with np.errstate(all="ignore"):
+            computed = resampled(models, np.ones((1, len(models[0])), np.float32))[0]
+    except (ValueError, IndexError):  # of another shape than the formula expects
+        return False
+    return bool((np.abs(computed - np.array(scores)) < TOLERANCE).all())
 
 
 @cache
@@ -95,9 +111,8 @@ def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, 
     pairs: list[tuple[Point, Outcomes]] = []
     for file, points in _evaluations(snapshot):
         if snapshot.trials[points[0].trial].baseline == baseline:
-            outcomes = read(file)
-            if len(outcomes) == len(points):
-                pairs += zip(points, outcomes, strict=True)
+            outcomes = read(file, [point.score for point in points])
+            pairs += zip(points[: len(outcomes)], outcomes, strict=True)
     return [(point, outcomes) for point, outcomes in pairs if admitted(point, snapshot.objectives)]
 
 
@@ -120,9 +135,8 @@ def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
     }
     kept = set(sorted(deficits, key=lambda file: (deficits[file], file.name))[:MAX_KEPT])
     kept |= {predictions_path(folder, *key[:2]) for key in _keys(snapshot)}
-    for file in (folder / FOLDER).glob("*.npz"):
-        parts = tuple(map(int, file.stem.split("-")))
-        if file not in kept and parts[:3] not in _keys(snapshot):
+    for file, numbers in _files(folder):
+        if file not in kept and numbers[:3] not in _keys(snapshot):
             with contextlib.suppress(OSError):  # tried again at the next evaluation
                 file.unlink()
 
@@ -135,14 +149,21 @@ def _evaluations(snapshot: Snapshot) -> Iterator[tuple[Path, list[Point]]]:
     """The files of evaluations, and the points of each: the adapter, then its slices."""
     if snapshot.folder is None:
         return
-    for file in sorted((snapshot.folder / FOLDER).glob("*.npz")):
-        parts = file.stem.split("-")
-        if len(parts) != 2 or int(parts[0]) >= len(snapshot.trials):
+    for file, numbers in _files(snapshot.folder):
+        if len(numbers) != 2 or numbers[0] >= len(snapshot.trials):
             continue
-        trial = snapshot.trials[int(parts[0])]
+        trial = snapshot.trials[numbers[0]]
         for evaluation in trial.evaluations:
-            if evaluation.step == int(parts[1]):
+            if evaluation.step == numbers[1]:
                 yield file, points_of(trial, evaluation)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """The files of predictions and the numbers in their names; other files are left out, such as copies."""
+    for file in sorted((folder / FOLDER).glob("*.npz")):
+        parts = file.stem.split("-")
+        if len(parts) in (2, 4) and all(part.isascii() and part.isdigit() for part in parts):
+            yield file, tuple(map(int, parts))
 
 
 def deficit(point: Point, front: Sequence[Point]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -97,6 +98,12 @@ def test_growth_over_time_and_over_steps():
     for figure in figures.values():
         assert_valid(figure)
     assert search_figures.growth(snapshot(TRIALS[5:]), REFERENCE, ObjectivesSpec()) == {}
+
+
+def test_growth_after_the_clock_was_set_back():
+    set_back = replace(TRIALS[0], ended=TRIALS[0].started - 3000)
+    figure = search_figures.growth(snapshot([set_back]), REFERENCE, ObjectivesSpec())["growth-time"]
+    assert figure["layout"]["xaxis"]["title"]["text"].startswith("seconds")
 
 
 def test_curves_mark_stopped_and_failed_trials():

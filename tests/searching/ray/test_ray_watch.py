@@ -109,7 +109,7 @@ def test_ray_that_hangs(nodes: Any, problem: str, warnings: list[str], monkeypat
 
 def test_a_trial_that_waits_for_its_workers(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     have_started: list[str] = []
-    monkeypatch.setattr(placement_groups, "noted", lambda trial: trial in have_started)
+    monkeypatch.setattr(placement_groups, "is_stored", lambda trial: trial in have_started)
     with RayWatch(Resources(concurrency=1, cpus=1, gpus=0.0, workers=2), warnings.append) as watch:
         watch.on_step(["a"])
         wait_until(lambda: warnings)

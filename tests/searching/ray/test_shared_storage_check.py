@@ -162,10 +162,10 @@ def test_failing_storage_is_distinguished_from_a_missing_folder(
     def refuse(file: Path) -> str:
         raise error
 
-    with shared_storage_check.shared(tmp_path) as mount_token, pytest.MonkeyPatch.context() as patch:
+    with shared_storage_check.keep_mount_token(tmp_path) as mount_token, pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_storage_check, "read", refuse)
         with pytest.raises(shared_storage_check.Unreachable) as raised:
-            shared_storage_check.see(mount_token)
+            shared_storage_check.check_from_node(mount_token)
     assert type(raised.value) is kind
     death = _death(f"ray::WarmTrial.train()\nautorank.search.storage.{kind.__name__}: {raised.value}\n")
     assert death.storage_missing == (kind is shared_storage_check.NotShared)
@@ -180,7 +180,7 @@ def test_a_mount_token_that_cannot_be_deleted_hides_no_error(
     def refuse(file: Path, *arguments: object) -> None:
         raise RuntimeError("AccessDenied")
 
-    with pytest.raises(KeyError, match="what went wrong"), shared_storage_check.shared(tmp_path):
+    with pytest.raises(KeyError, match="what went wrong"), shared_storage_check.keep_mount_token(tmp_path):
         monkeypatch.setattr(Path, "unlink", refuse)
         raise KeyError("what went wrong")
 

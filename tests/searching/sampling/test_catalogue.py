@@ -97,7 +97,7 @@ def test_settings_of_the_catalogue_are_stored_in_the_journal_of_a_new_search(
     first = EarlierTrial(search="a with base", method="lora", settings={"learning_rate": 3e-3}, first=True)
     earlier = EarlierTrial(search="b", method="lora", settings={"rank": 2}, ranks=(1.0,), first=True)
     monkeypatch.setattr(catalogue, "first_trials", lambda *_: (first,))
-    monkeypatch.setattr(search_module, "conduct", lambda journal, *_: journal.spec.warm_start)
+    monkeypatch.setattr(search_module, "run_missing_trials", lambda journal, *_: journal.spec.warm_start)
 
     def start_search(name: str, **values: Any) -> tuple[Any, list[str]]:
         messages: list[str] = []

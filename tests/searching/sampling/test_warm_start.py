@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,14 @@ def test_auto_takes_all_searches_that_fit(tmp_path: Path) -> None:
     make_search(tmp_path, "other-model", model="some/model")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / JOURNAL).write_text("{\n")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy of a")
+    make_search(tmp_path, "unknown-task")
+    file = tmp_path / "unknown-task" / JOURNAL
+    file.write_text(file.read_text().replace('"name":"demo"', '"name":"gone"'))
     assert {trial.search for trial in earlier_trials("auto", tmp_path, spec())} == {"a"}
+    assert earlier_trials("auto", tmp_path, spec()) == earlier_trials("a,a", tmp_path, spec())
+    with pytest.raises(AutorankError, match=r"--warm-start unknown-task: .*'gone'"):
+        earlier_trials("unknown-task", tmp_path, spec())
     assert earlier_trials("auto", tmp_path / "nothing", spec()) == ()
 
 

@@ -112,8 +112,19 @@ def test_correlations_with_ties(formula: str) -> None:
         [np.mean([f(model[rows], target[rows]).statistic for f in functions]) for model in models] for rows in indices
     ]
     assert resampled(outcomes, sample_weights) == pytest.approx(np.array(expected), abs=1e-5)
-    packed = unpack(pack(outcomes))  # two bytes for a number
-    assert resampled(packed, sample_weights) == pytest.approx(np.array(expected), abs=1e-3)
+    packed = unpack(pack(outcomes))
+    assert resampled(packed, sample_weights) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "deviation", "error"), [(250_000, 80_000, 0.4), (20_000, 5, 0.7), (2.6, 3e-4, 1.5)])
+def test_numbers_of_any_size_keep_their_correlation(mean: float, deviation: float, error: float) -> None:
+    """Prices of houses, years, and predictions that are nearly constant."""
+    rng = np.random.default_rng(0)
+    target = mean + deviation * rng.normal(size=300)
+    values = target + error * deviation * rng.normal(size=300)
+    (model,) = unpack(pack([Outcomes("pearson", values[:, None], target[:, None], (300,))]))
+    score = resampled([model], np.ones((1, 300), np.float32))[0, 0]
+    assert score == pytest.approx(stats.pearsonr(values, target).statistic, abs=1e-4)
 
 
 def test_bleu_and_means_of_texts() -> None:

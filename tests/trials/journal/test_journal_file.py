@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_a_damaged_line_is_named_and_the_remedy_works(
     path.write_text("".join([*lines[:index], damage, *lines[index + 1 :]]))
     text = message(folder)
     assert f"{path} is damaged at line {index + 1}: " in text and reason in text
-    command = re.search(r"\((head .*?)\)", text)
+    command = re.search(r"\((head .*?)\)\.", text)
     assert command is not None
     subprocess.run(command[1], shell=True, check=True, cwd=folder)
     assert lines_of(path) == lines[:index]
@@ -89,6 +90,42 @@ def test_a_journal_without_its_beginning(path: Path, folder: Path) -> None:
         path.write_text(content)
         text = message(folder)
         assert f"{path} cannot be read: {reason}. Restore the file from a backup, or remove {folder} and" in text
+
+
+def test_the_remedy_for_a_path_with_spaces_and_for_the_first_lines(journal, tmp_path: Path) -> None:
+    folder = tmp_path / "my searches" / "first"
+    shutil.copytree(journal.folder, folder)
+    path = folder / JOURNAL
+    lines = lines_of(path)
+    path.write_text("".join([*lines[:5], "damage\n"]))
+    assert f"(head -n 5 '{path}' > part && mv part '{path}')" in message(folder)
+    path.write_text("".join([*lines[:2], "damage\n"]))
+    assert f"from a backup, or remove {folder} and start the search again" in message(folder)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value"),
+    [
+        (r'"score":0\.[0-9]+', '"score":null'),
+        (r'"score":0\.[0-9]+', '"score":"0.5"'),
+        (r'"adapter_params":[0-9]+', '"adapter_params":[1]'),
+        (r'"step":[0-9]+', '"step":null'),
+        (r'"reference":\[[^]]*\]', '"reference":"x"'),
+        (r'"reference":\[[^]]*\]', '"reference":[1]'),
+        (r'"reference":\[[^]]*\]', '"reference":["a","b"]'),
+        (r'"reference":\[[^]]*\]', '"reference":[0,0]'),
+        (r'"reference":\[[^]]*\]', '"reference":[1000,1.0]'),
+        (r'"created":"[^"]*"', '"options":"x"'),
+        (r'"created":"[^"]*"', '"options":{},"created":"x"'),
+        (r'"created":"[^"]*"', '"confirmed:0:1:10:7":null'),
+        (r'"created":"[^"]*"', '"confirmed:0:1:10:7":{"score":"x"}'),
+    ],
+)
+def test_values_of_other_types_are_refused(path: Path, folder: Path, pattern: str, value: str) -> None:
+    text, count = re.subn(pattern, value, path.read_text(), count=1)
+    assert count == 1
+    path.write_text(text)
+    assert "cannot be read: " in message(folder)
 
 
 def test_lines_that_optuna_writes_are_accepted(path: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.tasks.metrics.outcomes import Outcomes, pack, unpack
 from autorank.training.evaluation import Evaluation
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile
@@ -48,7 +48,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int
 def content(folder: Path) -> tuple[object, ...]:
     """Return what a reader finds: evaluations with slices, the front, predictions, the number of evaluation lines."""
     snapshot = Journal.open(folder).snapshot()
-    outcomes = {file.name: len(predictions.read(file)) for file in (folder / predictions.FOLDER).glob("*")}
+    outcomes = {file.name: len(unpack(file.read_bytes())) for file in (folder / predictions.FOLDER).glob("*")}
     lines = (folder / JOURNAL).read_bytes().count(b"evaluation:")
     return snapshot.trials[0].evaluations, [point.key for point in snapshot.points], outcomes, lines
 

@@ -13,7 +13,7 @@ from autorank.spec import ObjectivesSpec
 from autorank.trials.front import front
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Confirmations, Snapshot
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, gain_probabilities
 from autorank.trials.statistics.confirmation_stats import summarize as summarize_points
 from tests.trials.made_trials import sliced, trial
 
@@ -137,6 +137,21 @@ def test_confirmed_gain_is_the_difference_of_the_means_over_new_seeds() -> None:
     )
     assert best_gain(front_points[0], snapshot, None) == pytest.approx(0.9 - 0.7)
     assert summarize_by_step(front_points, results([0.8]))[0, 10].gain_over_baseline is None
+
+
+def test_the_gain_is_that_of_the_search_until_all_smaller_points_of_the_baseline_have_new_seeds() -> None:
+    """Plain LoRA's best would otherwise be missing."""
+    front_points = points((100, 0.75))
+    baseline = front([trial(1, (50, 0.605)), trial(2, (90, 0.765))])
+    scores = {(0, 10, 100, 5): 0.75, (0, 10, 100, 6): 0.76, (1, 10, 50, 5): 0.60, (1, 10, 50, 6): 0.61}
+    confirmations = {key: {"score": score} for key, score in scores.items()}
+    snapshot = Snapshot([], front_points, baseline, confirmations)
+    (stats,) = summarize_points(front_points, snapshot).values()
+    assert stats.gain_over_baseline is None and stats.better is None and gain_probabilities(snapshot) == {}
+    assert best_gain(front_points[0], snapshot, stats) == pytest.approx(0.75 - 0.765)
+    confirmations[2, 10, 90, 5] = {"failed": "diverged"}  # so it has no mean
+    (stats,) = summarize_points(front_points, snapshot).values()
+    assert stats.gain_over_baseline == pytest.approx(0.755 - 0.605)
 
 
 def test_points_of_one_training_have_separate_statistics() -> None:

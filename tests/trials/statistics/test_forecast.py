@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autorank.spec import ObjectivesSpec
+from autorank.spec import EarlierTrial, ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, front, hypervolume
 from autorank.trials.record import TrialRecord
-from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS, forecast, subset_hypervolumes
-from tests.trials.made_trials import sliced, trial
+from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS, fixed_trials, forecast, subset_hypervolumes
+from tests.trials.made_trials import search, sliced, trial
 
 REFERENCE = (1000.0, 0.5)
 rng = np.random.default_rng(0)
@@ -74,3 +74,13 @@ def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
     sampled = [trial(number, (500, 0.6)) for number in range(2, 10)]
     result = forecast([*first, *sampled], REFERENCE, 10)
     assert result is not None and result.mean == result.high == 0
+
+
+def test_settings_of_earlier_searches_are_not_sampled_either() -> None:
+    earlier = EarlierTrial(search="a", method="lora-drop", settings={}, first=True)
+    spec = search("lora-drop", warm_start=(earlier, earlier.model_copy(update={"first": False})))
+    assert fixed_trials(spec) == {"lora-drop": FIXED + 1}
+    trials = [trial(number, (500, 0.6)) for number in range(10)]
+    trials[2] = trial(2, (1, 0.9))
+    counted, fixed = forecast(trials, REFERENCE, 10), forecast(trials, REFERENCE, 10, fixed=fixed_trials(spec))
+    assert counted is not None and fixed is not None and counted.mean > 0.1 and fixed.mean == 0

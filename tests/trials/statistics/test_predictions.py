@@ -11,6 +11,7 @@ from autorank.spec import ObjectivesSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.statistics import predictions
 from autorank.trials.statistics.certainty import assess
+from autorank.trials.statistics.confirmation_stats import summarize
 from tests.trials.journals import begin_trial
 from tests.trials.made_trials import evaluation, sliced
 
@@ -66,7 +67,45 @@ def test_damaged_and_missing_files_have_no_predictions(journal, caplog: pytest.L
     file.write_bytes(file.read_bytes()[:30])
     assert predictions.candidates(journal.snapshot()) == []
     assert "0-10.npz: damaged predictions" in caplog.text
-    assert predictions.read(file.with_name("1-10.npz")) == []
+    assert predictions.read(file.with_name("1-10.npz"), [0.9]) == []
+
+
+def test_files_with_other_names_are_ignored(journal) -> None:
+    """Programs that synchronize folders make copies with such names."""
+    begin_trial(journal)
+    journal.record(0, replace(evaluation(10, 100, 0.9), predictions=outcomes(9)))
+    file = predictions.predictions_path(journal.folder, 0, 10)
+    others = ["0-10 2.npz", "0-10 (conflicted copy).npz", "copy of 0-10.npz", "notes.npz", "0-10-100.npz", "0-²0.npz"]
+    for name in others:
+        file.with_name(name).write_bytes(file.read_bytes())
+    assert len(predictions.candidates(journal.snapshot())) == 1
+    predictions.delete_unneeded(journal.folder, journal.snapshot())
+    assert file_names(journal) == sorted([*others, "0-10.npz"])
+
+
+def of_shape(values: tuple[int, ...], reference: tuple[int, ...], splits: int, formula: str = "accuracy") -> bytes:
+    return pack([Outcomes(formula, np.zeros(values, int), np.zeros(reference, int), (splits,))])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        outcomes(8),  # another score than the recorded one
+        outcomes(9, 9),  # more models
+        of_shape((9, 1), (10, 1), 10),
+        of_shape((10, 1), (10, 1), 9),
+        of_shape((0, 1), (0, 1), 0),
+        of_shape((10, 1), (10, 1), 10, "bleu"),
+    ],
+    ids=["score", "models", "values", "splits", "empty", "columns"],
+)
+def test_predictions_that_do_not_fit_are_not_used(journal, content: bytes) -> None:
+    begin_trial(journal)
+    journal.record(0, replace(evaluation(10, 100, 0.9), predictions=content))
+    journal.confirm(0, 10, 100, 7, {"score": 0.9}, content)
+    assert predictions.candidates(journal.snapshot()) == [] and assess(journal.snapshot()) is None
+    (stats,) = summarize(journal.snapshot().points, journal.snapshot()).values()
+    assert stats.mean == 0.9 and stats.low is None
 
 
 def test_a_score_without_a_formula_has_no_intervals_and_is_reported_once(

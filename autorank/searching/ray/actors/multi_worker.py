@@ -18,11 +18,11 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.queue import Queue
 from typing_extensions import override
 
-from autorank.searching.ray.actors.placement_groups import free, note
+from autorank.searching.ray.actors.placement_groups import release, store
 from autorank.searching.ray.actors.recorded_run import ENDED, failed
 from autorank.searching.ray.actors.trainable import WarmTrial, from_options, row
 from autorank.searching.ray.resources import Resources, keep_within
-from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
+from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, check_from_node
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
@@ -198,7 +198,7 @@ class Workers:
             Exception: The error of a trial that is to be retried; see `failure`.
         """
         while isinstance(item := self._queue.get(), PlacementGroup):
-            note(self._trial, item)
+            store(self._trial, item)
         if isinstance(item, Exception):
             raise item
         result: dict[str, Any] = item
@@ -206,7 +206,7 @@ class Workers:
 
     def close(self) -> None:
         """End the workers: when their placement group is removed, Ray kills them at once."""
-        free(self._trial)
+        release(self._trial)
         self._thread.join(PATIENCE)
 
 
@@ -218,7 +218,7 @@ def work(config: dict[str, Any]) -> None:
     if is_first:
         queue.put(get_current_placement_group())
     if config["mount_token"] is not None:
-        see(config["mount_token"])
+        check_from_node(config["mount_token"])
     model_cache = ModelCache(get_device())
     if config["shared_data"] is not None:
         model_cache.keep(*ray.get(config["shared_data"]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import ray
 
 from autorank.searching.ray.resources import Resources, keep_within
-from autorank.searching.ray.shared_storage_check import see
+from autorank.searching.ray.shared_storage_check import check_from_node
 
 if TYPE_CHECKING:
     from autorank.searching.ray.actors.packed_trials import PackedTrials
@@ -140,7 +140,7 @@ class PackActor:
     def _advance(self, configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """A round; called in the thread that trains."""
         if self.trial["mount_token"] is not None:
-            see(self.trial["mount_token"])
+            check_from_node(self.trial["mount_token"])
         if self._trials is None:
             # not at the top: the processes of the trials import this module, and need no torch
             from autorank.searching.ray.actors.packed_trials import PackedTrials

@@ -13,17 +13,17 @@ from autorank.searching.ray import _compat
 NAMESPACE = "autorank"  # in the cluster's store
 
 
-def note(trial: str, group: PlacementGroup) -> None:
+def store(trial: str, group: PlacementGroup) -> None:
     """Store the placement group of a trial, given by Tune's id."""
     _compat.kv_put(trial, group.id.binary(), NAMESPACE)
 
 
-def noted(trial: str) -> bool:
+def is_stored(trial: str) -> bool:
     """Return whether the placement group of a trial, given by Tune's id, is stored."""
     return _compat.kv_get(trial, NAMESPACE) is not None
 
 
-def free(trial: str) -> None:
+def release(trial: str) -> None:
     """Release the placement group of a trial, if it has one, which ends its workers at once."""
     group = _compat.kv_get(trial, NAMESPACE)
     if group is not None:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from autorank import methods
 from autorank.searching.ray.actors.recorded_run import ENDED, RecordedRun, failed
 from autorank.searching.ray.resources import keep_within
-from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
+from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, check_from_node
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
@@ -149,7 +149,7 @@ class WarmTrial(MethodTrainable):
     def _step(self) -> dict[str, Any]:
         if self.run is None:
             if self.mount_token is not None:
-                see(self.mount_token)
+                check_from_node(self.mount_token)
             self.run = self.open_run()
             evaluations = checkpoint.load(checkpoint_path(self.folder, self.number), self.run)
             self._recorded = RecordedRun(self.folder, self.trial_config, self.run, evaluations)

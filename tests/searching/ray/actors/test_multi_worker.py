@@ -161,11 +161,11 @@ def test_a_reservation_is_found_in_the_cluster(ray):
     assert first.wait(30) and state(second) == "PENDING"
     for trial, group in (("a", first), ("b", second)):
         placement_groups.note(trial, group)
-    placement_groups.free("a")
+    placement_groups.release("a")
     assert second.wait(30) and state(first) == "REMOVED"
     placement_groups.note("a", first)
     for trial in "aab":  # a removed group may be freed again
-        placement_groups.free(trial)
+        placement_groups.release(trial)
     assert state(second) == "REMOVED"
 
 

@@ -193,7 +193,7 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
     """It writes nothing there, and its process ends; the error that Ray reports names the node."""
     monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
-    with shared_storage_check.shared(tmp_path) as mount_token:
+    with shared_storage_check.keep_mount_token(tmp_path) as mount_token:
         assert bind(WarmTrial, folder=tmp_path, mount_token=mount_token)(trial_config(options, 0, SETTINGS)).step()[
             "evaluation"
         ]
@@ -220,7 +220,7 @@ def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
     def fails(mount_token):
         raise shared_storage_check.Unreachable("SlowDown")
 
-    monkeypatch.setattr("autorank.searching.ray.actors.trainable.see", fails)
+    monkeypatch.setattr("autorank.searching.ray.actors.trainable.check_from_node", fails)
     trial = bind(WarmTrial, folder=tmp_path, mount_token=(tmp_path / shared_storage_check.MOUNT_TOKEN, "token"))(
         trial_config(options, 0, SETTINGS)
     )
