@@ -2,16 +2,16 @@
 
     python -m benchmarks.study.calibration benchmarks/curves/study_*.jsonl.gz
 
-prints how often the next seed of a point was in the interval that is predicted from the seeds before: as the searches
-ran, and with the seeds of each training in a random order of its own (the mean of 20). Searches of earlier versions
-repeated all trainings with the same seeds, so that an unlucky seed came at the same time for all of them; in random
-orders the seeds of different trainings are as independent as those of a search are now.
+prints how often the next seed of a point was in the interval that is predicted from the seeds before. Searches of
+earlier versions repeated all trainings with the same seeds, so that an unlucky seed came at the same time for all of
+them. So the searches in which each training has seeds of its own are counted apart, and all with the seeds of each
+training in a random order of its own (the mean of 20), which makes them as independent.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from benchmarks.study.results import Result
 
 DRAWS = 4000
 SHUFFLES = 20
+SHARED_SEED = 1000  # the first seed of all trainings in earlier versions
 
 Key = tuple[int, int, int]  # line of the table, step, parameters
 
@@ -108,30 +109,52 @@ def next_seeds(scores: Sequence[np.ndarray]) -> list[bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", type=Path, nargs="+", help="made by benchmarks/export_curves.py")
-    total: list[bool] = []
-    total_shuffled: list[bool] = []
+    print("| table | shared seeds | own seeds | shuffled |\n|---|---|---|---|")
+    totals = np.zeros((3, 2), int)
     for table in parser.parse_args().tables:
+        shared, own = seeds_of_searches(table)
         random = np.random.default_rng(0)
-        searches = seeds_of_searches(table)
-        inside = [in_interval for points in searches for in_interval in next_seeds(list(points.values()))]
-        shuffled = [
-            in_interval
-            for _ in range(SHUFFLES)
-            for points in searches
-            for in_interval in next_seeds(shuffle_seeds(points, random))
-        ]
-        print(f"{table.name}: {sum(inside)} of {len(inside)} ({np.mean(inside):.0%}), {np.mean(shuffled):.0%} shuffled")
-        total, total_shuffled = total + inside, total_shuffled + shuffled
-    print(f"all: {sum(total)} of {len(total)} ({np.mean(total):.0%}), {np.mean(total_shuffled):.0%} shuffled")
+        shuffled = [shuffle_seeds(points, random) for _ in range(SHUFFLES) for points in shared + own]
+        counts = np.array([_count(list(points.values()) for points in searches) for searches in (shared, own)])
+        counts = np.vstack([counts, _count(shuffled)])
+        print(_row(table.name.split(".")[0], counts))
+        totals += counts
+    print(_row("all", totals))
 
 
-def seeds_of_searches(table: Path) -> list[dict[Key, np.ndarray]]:
-    """Read the scores of the seeds of each point of each search in a table, in their order."""
+def _count(searches: Iterable[Sequence[np.ndarray]]) -> tuple[int, int]:
+    """The number of seeds in their intervals, and of all predicted seeds."""
+    inside = [in_interval for scores in searches for in_interval in next_seeds(scores)]
+    return sum(inside), len(inside)
+
+
+def _row(name: str, counts: np.ndarray) -> str:
+    *cells, shuffled = [f"{inside} of {total} ({inside / total:.0%})" if total else "" for inside, total in counts]
+    return f"| {name} | {' | '.join(cells)} | {shuffled.rpartition('(')[2].rstrip(')')} |"
+
+
+def seeds_of_searches(table: Path) -> tuple[list[dict[Key, np.ndarray]], list[dict[Key, np.ndarray]]]:
+    """Read the scores of the seeds of each point in a table, in the order of the seeds.
+
+    Args:
+        table: The searches of a task.
+
+    Returns:
+        The points of each search in which all trainings have the same seeds, and in which each has its own.
+    """
     searches: dict[str, dict[Key, list[float]]] = {}
+    with_shared_seeds = set()
     for number, line in enumerate(read_lines(table)):
-        for _, step, params, score in sorted(line["seeds"]):
+        for seed, step, params, score in sorted(line["seeds"]):
             searches.setdefault(line["search"], {}).setdefault((number, step, params), []).append(score)
-    return [{key: np.array(scores) for key, scores in points.items()} for points in searches.values()]
+            if seed == SHARED_SEED:
+                with_shared_seeds.add(line["search"])
+    shared: list[dict[Key, np.ndarray]] = []
+    own: list[dict[Key, np.ndarray]] = []
+    for name, points in searches.items():
+        group = shared if name in with_shared_seeds else own
+        group.append({key: np.array(scores) for key, scores in points.items()})
+    return shared, own
 
 
 def shuffle_seeds(points: dict[Key, np.ndarray], random: np.random.Generator) -> list[np.ndarray]:

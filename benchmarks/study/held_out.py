@@ -1,4 +1,4 @@
-"""Searches that begin with the catalogue's settings, on a task of the study that the catalogue does not have yet.
+"""Searches that begin with the catalogue's settings of other tasks, on a task of the study.
 
     OMP_NUM_THREADS=1 python -m benchmarks.study.held_out --task qqp --model MINILM --data GLUE --precision bf16 \\
         --concurrency 1 --runs study --warm held_out
@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from autorank import tasks
 from autorank.searching.budget import Budget
+from autorank.searching.sampling import catalogue
 from autorank.searching.search import search
+from autorank.searching.space.param_bounds import ParamBounds
 from autorank.trials.front import front, hypervolume
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
@@ -67,7 +70,9 @@ def run_warm_search(
         The trials, and the task of the first settings; empty if the catalogue has none.
     """
     spec = search_spec(arguments.task, method, arguments.model, arguments.data, arguments.precision)
-    spec = spec.model_copy(update={"catalogue": True})
+    data, bounds = tasks.load(spec.task, tasks.base_model(spec.task, spec.model)), ParamBounds(spec.task, spec.model)
+    others = [search for search in catalogue.recorded() if search.task != arguments.task]
+    spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds, others)})
     folder = run_folder(arguments.warm, spec.name)
     journal = Journal.open(folder) if (folder / JOURNAL).exists() else None
     while journal is None or _unfinished(journal.trials(), arguments.trials, max_params, target):

@@ -168,7 +168,7 @@ def test_pushed_files_in_our_format_name_no_local_directory(tmp_path: Path) -> N
     ready.tiny.model("bert", tmp_path / "base")
     export.mkdir()
     origin = adapter_file.Origin(model, 3, ready.LABELS, 0)
-    adapter_file.save(export / adapter_file.FILE, ready.adapted(model, 1), origin)
+    adapter_file.save(export / adapter_file.FILE, ready.adapted_model(model, 1), origin)
     tensors_before = load_file(export / adapter_file.FILE)
     (export / adapter_file.FILE).chmod(0o644)
     (export / "README.md").write_text(f"--set retrain={tmp_path / 'ranks.json'} --model {model}")

@@ -101,7 +101,7 @@ def train_spec(task: str, workspace: Path) -> TrainSpec:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_evaluation_fits(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_fits(task: str, workspace: Path) -> None:
     """The same scores, whatever fits; the next run with the same model cache does not run out of memory again."""
     spec = train_spec(task, workspace)
     expected = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]

@@ -43,20 +43,24 @@ def recorded() -> tuple[Recorded, ...]:
     return tuple(Recorded.model_validate(values) for values in yaml.safe_load(text))
 
 
-def first_trials(spec: SearchSpec, data: TaskData, bounds: ParamBounds) -> tuple[EarlierTrial, ...]:
+def first_trials(
+    spec: SearchSpec, data: TaskData, bounds: ParamBounds, searches: Sequence[Recorded] | None = None
+) -> tuple[EarlierTrial, ...]:
     """Choose the settings with which the methods of a search begin: of each method the best on the nearest task.
 
     Args:
         spec: The search.
         data: Its data.
         bounds: The bounds of its base model.
+        searches: The catalogue; None: the one that is shipped.
 
     Returns:
         At most one trial for each method; none if no recorded search is near enough and fits the method's space.
     """
     examples_seen = run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size)
     distances = [
-        (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search) for search in recorded()
+        (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search)
+        for search in (recorded() if searches is None else searches)
     ]
     near = [search for distance, search in sorted(distances, key=lambda item: item[0]) if distance < math.inf]
     trials = []

@@ -167,7 +167,9 @@ def test_failing_storage_is_distinguished_from_a_missing_folder(
         with pytest.raises(shared_storage_check.Unreachable) as raised:
             shared_storage_check.check_from_node(mount_token)
     assert type(raised.value) is kind
-    death = _death(f"ray::WarmTrial.train()\nautorank.search.storage.{kind.__name__}: {raised.value}\n")
+    death = _death(
+        f"ray::WarmTrial.train()\nautorank.searching.ray.shared_storage_check.{kind.__name__}: {raised.value}\n"
+    )
     assert death.storage_missing == (kind is shared_storage_check.NotShared)
     assert str(tmp_path) in death.reason and (death.storage_missing or "SlowDown" in death.reason)
 

@@ -93,7 +93,7 @@ def test_constant_predictions_correlate_with_nothing(label: int) -> None:
         scores = np.arange(6, dtype=np.float32)
         assert set(compute(GLUE["stsb"], np.full((6, 1), 2.5), scores).values()) == {0.0}
         nearly = np.full((6, 1), 2.5) + 1e-12 * rng.normal(size=(6, 1))  # Pearson is lost in rounding
-        assert compute(GLUE["stsb"], nearly, scores)["pearson"] == pytest.approx(0, abs=1)
+        assert -1 <= compute(GLUE["stsb"], nearly, scores)["pearson"] <= 1  # without a warning, and not NaN
 
 
 def test_a_diverged_run_has_no_score() -> None:

@@ -160,7 +160,7 @@ def test_answers_without_and_with_doubt() -> None:
         assert resampled([scores.outcomes], np.ones((1, 3), np.float32))[0, 0] == pytest.approx(scores["f1"])
 
 
-def test_two_models_of_408_pairs_take_few_bytes() -> None:
+def test_predictions_of_17_models_on_408_pairs_take_few_bytes() -> None:
     models = [label_metrics.compute(GLUE["mrpc"], *classes(2, 408, seed)).outcomes for seed in range(17)]
     assert len(pack([model for model in models if model])) < 3000
 

@@ -207,7 +207,7 @@ def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, 
             with pytest.raises(shared_storage_check.NotShared) as raised:
                 trial.step()
             assert not list(folder.glob("*"))
-            text = f"ray::WarmTrial.train()\nautorank.search.storage.NotShared: {raised.value}\n"
+            text = f"ray::WarmTrial.train()\nautorank.searching.ray.shared_storage_check.NotShared: {raised.value}\n"
             death = _death(text)
             assert death.storage_missing and death.reason == str(raised.value)
             assert f"share {folder}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason

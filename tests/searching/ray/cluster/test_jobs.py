@@ -29,7 +29,7 @@ class Dashboard:
     """The part of Ray's job server that a submission needs; with `breaks` it does not stream the log."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.token, self.asked = folder, "", None
+        self.folder, self.token = folder, ""
         self.log, self.breaks = "one\ntwo\nthree\n", False
         self.end: dict[str, Any] = {"status": "SUCCEEDED", "driver_exit_code": 0}
         self.job: dict[str, Any] = {}
