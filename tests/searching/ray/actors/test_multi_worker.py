@@ -141,7 +141,7 @@ def test_resources_of_a_dead_trial_are_free_before_the_next_starts(tmp_path, mon
     monkeypatch.setattr(placement_groups, "remove_placement_group", events.append)
     (tmp_path / "error.txt").write_text("ActorDiedError")
     searcher = SimpleNamespace(deaths={})
-    placement_groups.note("0", group)
+    placement_groups.store("0", group)
     for name in ("1", "0", "0"):  # one that has reserved nothing, and one that dies twice
         trial = SimpleNamespace(trial_id=name, error_file=tmp_path / "error.txt")
         Scheduler(searcher).on_trial_error(None, trial)
@@ -160,10 +160,10 @@ def test_a_reservation_is_found_in_the_cluster(ray):
     first, second = (placement_group([{"CPU": cluster_resources()["CPU"]}]) for _ in range(2))
     assert first.wait(30) and state(second) == "PENDING"
     for trial, group in (("a", first), ("b", second)):
-        placement_groups.note(trial, group)
+        placement_groups.store(trial, group)
     placement_groups.release("a")
     assert second.wait(30) and state(first) == "REMOVED"
-    placement_groups.note("a", first)
+    placement_groups.store("a", first)
     for trial in "aab":  # a removed group may be freed again
         placement_groups.release(trial)
     assert state(second) == "REMOVED"
