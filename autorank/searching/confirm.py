@@ -76,7 +76,7 @@ class ConfirmSearcher(BaseSearcher):
         self._planned = -1  # number of results when the next training was last chosen
 
     def has_work(self) -> bool:
-        """Return whether confirmations are missing and there is time left."""
+        """Plan the next trainings if none are left; return whether confirmations are missing and there is time left."""
         if not self._points:
             delete_other_runs(self._folder, _resumable(self._journal, self._seeds))  # which a killed session has left
         # the next trainings depend on the results of the last ones
