@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+import psutil
+
 from autorank.errors import AutorankError, counted
 from autorank.interruption import interrupt_main_thread
 from autorank.searching.ray import _compat
@@ -58,7 +60,7 @@ class RayWatch:
         self._closed = threading.Event()
         self._running: Collection[str] = ()  # Tune's ids of the trials that run
         self._with_workers: set[str] = set()  # those of them whose workers have started
-        self._processes = TrialProcesses()
+        self._processes = TrialProcesses(psutil.Process())
         self._waiting = self._stuck = self._quiet = 0.0  # seconds without a running trial, working process, evaluation
         self._longest = WAITING  # seconds between two evaluations
         self._head: str | None = None

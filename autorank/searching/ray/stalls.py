@@ -61,9 +61,14 @@ def trial_processes(driver: psutil.Process) -> list[psutil.Process]:
 
 
 class TrialProcesses:
-    """The processes of trials of a local Ray, and whether they work."""
+    """The processes of trials of a local Ray, and whether they work.
 
-    def __init__(self) -> None:
+    Args:
+        driver: The process of the search.
+    """
+
+    def __init__(self, driver: psutil.Process) -> None:
+        self._driver = driver
         self._seconds: dict[int, float] = {}  # process id -> CPU time at the last call
 
     def stuck(self, elapsed: float) -> str | None:
@@ -77,7 +82,7 @@ class TrialProcesses:
         """
         before, states = self._seconds, {}
         self._seconds = {}
-        for process in trial_processes(psutil.Process()):
+        for process in trial_processes(self._driver):
             with contextlib.suppress(psutil.Error):  # it has ended
                 times = process.cpu_times()
                 self._seconds[process.pid] = times.user + times.system

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import psutil
 import pytest
 
 from autorank.searching.ray.resources import Resources
-from autorank.searching.ray.stalls import TrialProcesses, why_waiting
+from autorank.searching.ray.stalls import TrialProcesses, trial_processes, why_waiting
 
 
 @pytest.mark.parametrize(
@@ -29,37 +31,46 @@ def test_why_no_trial_runs(nodes: list[int], free: int, reason: str) -> None:
 
 
 @pytest.fixture
-def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Process]:
-    """A process with the name of a trial's process, which runs a program."""
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Process]:
+    """A process with one child, a program with the name of a trial's process.
+
+    The test's own process may have children of a Ray that other tests use.
+    """
     program, *arguments = request.param
     (tmp_path / "ray::Trial").symlink_to(program)  # the name of a process is that of its program
-    started = subprocess.Popen([tmp_path / "ray::Trial", *arguments])
-    yield psutil.Process(started.pid)
-    started.kill()
+    command = ["/bin/sh", "-c", '"$@" & wait', "sh", str(tmp_path / "ray::Trial"), *arguments]
+    started = subprocess.Popen(command, start_new_session=True)
+    process = psutil.Process(started.pid)
+    while not trial_processes(process):
+        time.sleep(0.01)
+    yield process
+    os.killpg(started.pid, signal.SIGKILL)
     started.wait()
 
 
-@pytest.mark.parametrize("process", [("/bin/sh", "-c", "while :; do :; done")], indirect=True)
-def test_a_process_that_works_until_it_is_stopped(process: psutil.Process) -> None:
-    processes = TrialProcesses()
+@pytest.mark.parametrize("driver", [("/bin/sh", "-c", "while :; do :; done")], indirect=True)
+def test_a_process_that_works_until_it_is_stopped(driver: psutil.Process) -> None:
+    processes = TrialProcesses(driver)
     assert processes.stuck(1.0) is None  # nothing to compare with
     time.sleep(0.5)
     assert processes.stuck(0.5) is None
-    process.suspend()
+    (trial,) = driver.children()
+    trial.suspend()
     processes.stuck(0.5)
-    assert (
-        processes.stuck(0.5) == f"process {process.pid} is stopped by a signal (kill -CONT {process.pid} continues it)"
-    )
+    assert processes.stuck(0.5) == f"process {trial.pid} is stopped by a signal (kill -CONT {trial.pid} continues it)"
 
 
-@pytest.mark.parametrize("process", [("/bin/sleep", "60")], indirect=True)
-def test_a_process_that_waits(process: psutil.Process) -> None:
-    processes = TrialProcesses()
+@pytest.mark.parametrize("driver", [("/bin/sleep", "60")], indirect=True)
+def test_a_process_that_waits(driver: psutil.Process) -> None:
+    processes = TrialProcesses(driver)
     processes.stuck(1.0)
     time.sleep(0.3)
-    assert processes.stuck(0.3) == f"process {process.pid} is waiting"
+    (trial,) = driver.children()
+    assert processes.stuck(0.3) == f"process {trial.pid} is waiting"
 
 
-def test_no_processes() -> None:
-    processes = TrialProcesses()
+@pytest.mark.parametrize("driver", [("/bin/sleep", "60")], indirect=True)
+def test_no_processes(driver: psutil.Process) -> None:
+    (trial,) = driver.children()
+    processes = TrialProcesses(trial)  # which has no children
     assert processes.stuck(1.0) is None and processes.stuck(1.0) is None
