@@ -11,19 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autorank.defaults import RUNS
 from autorank.display.formatting import varied
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
 from autorank.options.parsing import expand
-from autorank.options.shared import RUNS, ExportOptions, PointOptions, RankOptions, read_search
+from autorank.options.shared import ExportOptions, PointOptions, RankOptions, read_search
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import ShrinkResult, TrainResult, check_name, run_search, run_shrink, run_training
-from autorank.trials.front import candidates, hypervolume
+from autorank.trials.front import candidates
 from autorank.trials.point import Point, ranks_at
 from autorank.trials.selection import pick
-from autorank.trials.statistics.confirmation_stats import gain_probabilities
+from autorank.trials.statistics.front_statistics import front_statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,10 +129,10 @@ class Search:
 
     def _read(self) -> None:
         self._journal, self._snapshot = read_search(self.name, self._runs)
-        self.folder, self.spec, self._reference = self._journal.folder, self._journal.spec, self._journal.reference
+        self.folder, self.spec = self._journal.folder, self._journal.spec
         self.front = Front(self._snapshot.points, self._snapshot, varied(self.spec))
         self.baseline = Front(self._snapshot.baseline)
-        self.trials, self.hypervolume = self._snapshot.trials, hypervolume(self.front, self._reference)
+        self.trials, self.hypervolume = self._snapshot.trials, self._snapshot.hypervolume
 
     @keywords(ResumeCall, but=("runs",))
     def resume(self, call: ResumeCall) -> Search:
@@ -218,7 +219,8 @@ class Search:
         return ranks
 
     def _pick(self, points: Sequence[Point], choice: dict[str, Any]) -> Point:
-        return pick(points, **choice, better=choice["min_gain_probability"] and gain_probabilities(self._snapshot))
+        asked = choice["min_gain_probability"] is not None
+        return pick(points, **choice, better=front_statistics(self._snapshot).gain_probabilities if asked else None)
 
     def _exportable(self, trial: int | None) -> list[Point]:
         """The points with an adapter on disk; those of the baseline only if a trial is chosen."""
@@ -244,9 +246,9 @@ class Search:
             raise AutorankError(
                 f"--to {to} is not an HTML file. Choose a name that ends in .html. For PNG and SVG: --figures DIR."
             )
-        html_report.write_page(html_report.render_report(self._snapshot, self.spec, self._reference, self._runs), file)
+        html_report.write_page(html_report.render_report(self._snapshot, self.spec, self._runs), file)
         if figures is not None:
-            html_report.write_figures(self._snapshot, self.spec, self._reference, expand(figures))
+            html_report.write_figures(self._snapshot, self.spec, expand(figures))
         return file
 
     def figure(self) -> Figure:
@@ -254,7 +256,7 @@ class Search:
         from autorank.reporting.plots import front_figure
 
         enable_inline_figures()
-        return front_figure(self._snapshot, self.spec.title, self._reference)
+        return front_figure(self._snapshot, self.spec.title)
 
     def __repr__(self) -> str:
         return f"<Search {self.name!r}: {len(self.trials)} trials, {len(self.front)} points on the front>"

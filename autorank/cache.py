@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from autorank.errors import AutorankError
 
@@ -24,3 +27,8 @@ def folder() -> Path:
         raise AutorankError(
             f"Cannot use the cache directory {path}: {error} Set AUTORANK_CACHE to another directory."
         ) from error
+
+
+def key(values: Any) -> str:
+    """Return the name of a result in the cache: a digest of the JSON values that the result depends on."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 Sampler = Literal["tpe", "nsga2", "gp", "random"]
@@ -16,7 +17,9 @@ SAMPLER: Sampler = "tpe"
 PRECISION: Precision = "auto"
 ACCUMULATE: Literal["auto"] = "auto"
 SLICE_SCORE: SliceScore = "energy"
+SLICES: Literal["auto"] = "auto"
 SEED = 0
+RUNS = Path("runs")  # directory of all searches
 TUNE_SPLIT = 0.0  # no part of the training data is held out
 WORKERS = 1
 LANES = 1  # trials per process

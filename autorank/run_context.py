@@ -27,14 +27,11 @@ CONSTANT = -1  # a schedule start without a schedule: the peak learning rate thr
 class Optimizer(Protocol):
     """The interface of the optimizer for methods."""
 
-    def add_group(
-        self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None
-    ) -> None:
-        """Train parameters from a step on, with their own warm-up; all schedules end together at zero.
+    def add_group(self, parameters: Mapping[str, nn.Parameter], weight_decay: float | None = None) -> None:
+        """Train parameters.
 
         Args:
             parameters: The parameters by name.
-            start: First step.
             weight_decay: Weight decay; None: that of the run.
         """
 

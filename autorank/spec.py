@@ -189,8 +189,13 @@ class EarlierTrial(Spec):
     search: str
     method: str
     settings: dict[str, Any]
-    ranks: tuple[float, ...] = ()  # of its values within its search, from 0 to 1; of the catalogue's none
+    ranks: tuple[float, ...] = ()  # of its values within its search, from 0 to 1
     first: bool = False  # to be tried before all others
+
+    @property
+    def from_catalogue(self) -> bool:
+        """Whether it is of the catalogue, which has settings but no ranks."""
+        return not self.ranks
 
 
 class SearchSpec(Spec):

@@ -92,7 +92,7 @@ def our_step(
     """The training step of one of our methods, in our training loop."""
     form: Form = "tokens" if arguments.shape.startswith("deberta") else "keys"
     objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
-    phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device, mask_form=form)
+    loop = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device, mask_form=form)
     run = RunContext(
         base=base,
         layers=target_modules.find(base.model, arguments.targets),
@@ -102,17 +102,17 @@ def our_step(
         labels=split.labels,
         weights=split.weights,
         total_steps=arguments.steps,
-        warmup_steps=phase.warmup_steps,
+        warmup_steps=loop.warmup_steps,
         cache=Path(),
         key="",
         train_on=no_probe,
         observe=no_probe,
         gradients=no_probe,
-        optimizer=phase.optimizer,
+        optimizer=loop.optimizer,
     )
     method = configure(name.split()[0], settings(name.split()[0], arguments))
     method.prepare(run)
-    phase.train_rest()
+    loop.train_rest()
     if name == COMPILED:
         base.model.compile(mode="reduce-overhead" if device.type == "cuda" else None)
     if device.type == "cuda" and plan.precision != "fp32":
@@ -121,7 +121,7 @@ def our_step(
 
     def step(number: int) -> Tensor:
         run.step = number
-        return phase.step(number, hooks)
+        return loop.step(number, hooks)
 
     return step
 

@@ -87,7 +87,7 @@ def complete_prompts(run: TrainingRun, batch: int) -> tuple[list[str], int, int,
     started = time.perf_counter()
     for split in run._data.validation.values():
         prompts: Any = split.grouped()  # type: ignore[attr-defined]
-        texts += objective.write(run._phase, prompts, int(prompts.target_lengths.max()), batch)
+        texts += objective.write(run._loop, prompts, int(prompts.target_lengths.max()), batch)
     hook.remove()
     return texts, sum(sizes), len(sizes), time.perf_counter() - started
 

@@ -136,17 +136,17 @@ class OurTraining:
         )  # fmt: skip
         objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
         device = torch.device("cpu")
-        self._phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device)
+        self._loop = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device)
         self._model = base.model
         self._run = RunContext(
             base=base, layers=target_modules.find(base.model, "all-linear"), seed=0, device=device, key="",
             cache=Path(), generator=torch.Generator().manual_seed(0), labels=split.labels, weights=split.weights,
-            total_steps=STEPS, warmup_steps=self._phase.warmup_steps, train_on=unused, observe=unused, gradients=unused,
-            optimizer=self._phase.optimizer,
+            total_steps=STEPS, warmup_steps=self._loop.warmup_steps, train_on=unused, observe=unused, gradients=unused,
+            optimizer=self._loop.optimizer,
         )  # fmt: skip
         self.method = configure(method, settings)
         self.method.prepare(self._run)
-        self._phase.train_rest()
+        self._loop.train_rest()
         self._hooks = MethodHooks(self.method, self._run)
         layers = adapters.adapted(self._model)
         self.starts = {n: (x.update.A.detach().clone(), x.update.B.detach().clone()) for n, x in layers.items()}
@@ -159,11 +159,11 @@ class OurTraining:
         return lambda rank, inner, outer: draw((inner, outer), rank, context)
 
     def batch(self, number: int) -> dict[str, Tensor]:
-        return collate(self._phase.split, self._phase.batch(number), 0)
+        return collate(self._loop.split, self._loop.batch(number), 0)
 
     def step(self, number: int) -> float:
         self._run.step = number
-        return float(self._phase.step(number, self._hooks))
+        return float(self._loop.step(number, self._hooks))
 
     @property
     def ranks(self) -> list[int]:

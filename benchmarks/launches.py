@@ -137,12 +137,12 @@ def record_decoding(name: str, layers: int) -> Counts:
 
 def our_writer(run: Any) -> Callable[[int], object]:
     """Writes completions of so many tokens with an evaluation's code."""
-    run._start()
+    run._prepare()
     (prompts,) = run._data.validation.values()
 
     def write(tokens: int) -> None:
         with end_after(tokens):
-            run._objective.write(run._phase, prompts, tokens)
+            run._objective.write(run._loop, prompts, tokens)
 
     return write
 
@@ -157,10 +157,10 @@ def peft_writer(run: Any) -> Callable[[int], object]:
     layers = [name for name in run._context.layers]
     model: Any = get_peft_model(run._base.model, LoraConfig(task_type="CAUSAL_LM", r=16, target_modules=layers)).eval()
     (prompts,) = run._data.validation.values()
-    batch = {name: values.to(run._phase.device) for name, values in prompts.prompts(range(4), 0).items()}
+    batch = {name: values.to(run._loop.device) for name, values in prompts.prompts(range(4), 0).items()}
 
     def write(tokens: int) -> None:
-        with torch.no_grad(), run._phase.autocast(), end_after(tokens):
+        with torch.no_grad(), run._loop.autocast(), end_after(tokens):
             model.generate(**batch, generation_config=greedy(run._data.ends, 0, None, tokens)).tolist()
 
     return write

@@ -26,11 +26,11 @@ import autorank
 from autorank.searching.budget import Budget
 from autorank.searching.create import make_spec
 from autorank.searching.ray.cluster import connection
-from autorank.searching.sampling.optuna_study import distributions
 from autorank.searching.search import search as autorank_search
 from autorank.searching.space import space as spaces
 from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
+from autorank.trials.distributions import distributions
 from autorank.trials.front import hypervolume, non_dominated
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot

@@ -66,7 +66,7 @@ def measure(lanes: int, shape: str, batch: int, length: int) -> tuple[float, flo
             pack.join(spec)
         runs = [TrainingRun(spec, cache()) for spec in specs]
         for run in runs:
-            run.begin()
+            run.start()
 
         def steps() -> None:
             for run in runs:

@@ -20,11 +20,11 @@ from optuna.study import create_study
 
 from autorank import tasks
 from autorank.errors import AutorankError
-from autorank.searching.sampling.optuna_study import distributions
 from autorank.searching.space import space as spaces
 from autorank.spec import MethodSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
+from autorank.trials.distributions import distributions
 from benchmarks import json_lines
 from benchmarks.export_curves import curve_row
 

@@ -40,8 +40,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
-from autorank.searching.sampling.optuna_study import distributions
 from autorank.spec import HalvingSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.trials.distributions import distributions
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.moasha import moasha
 from benchmarks.simulation.simulator import memory_journal, quiet_optuna, simulate

@@ -69,7 +69,7 @@ def compare(arguments: argparse.Namespace, cache: ModelCache, task: str, seed: i
     )  # fmt: skip
     (evaluation,) = run
     print(f"{task}, seed {seed}: {evaluation.adapter_params:,} parameters, {evaluation.score:.4f}", flush=True)
-    scorers = {kind: SliceScorer(run._base, run._phase, run._objective, run._data, "off", kind) for kind in SCORES}
+    scorers = {kind: SliceScorer(run._base, run._loop, run._objective, run._data, "off", kind) for kind in SCORES}
     slices: dict[int, dict[str, float]] = {}
     for halving in range(1, arguments.halvings + 1):
         size = evaluation.adapter_params >> halving

@@ -42,7 +42,7 @@ ENCODERS = {
     "xlm-roberta": ("XLMRoberta", OFFSET),
 }
 DECODERS = {
-    "bloom": families.MORE["bloom"],
+    "bloom": families.LAYER_NAMES_ONLY["bloom"],
     "cohere": ("Cohere", DECODER),
     "exaone4": ("Exaone4", DECODER | {"layer_types": ["full_attention"] * 2}),
     "falcon": ("Falcon", COMMON),
@@ -58,7 +58,7 @@ DECODERS = {
         | POSITIONS
         | {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]},
     ),
-    "gpt_neox": families.MORE["gpt-neox"],
+    "gpt_neox": families.LAYER_NAMES_ONLY["gpt-neox"],
     "gptj": ("GPTJ", TOKENS | families.GPT2 | {"rotary_dim": 8}),
     "granite": ("Granite", DECODER),
     "lfm2": ("Lfm2", DECODER | {"layer_types": ["conv", "full_attention"]}),
@@ -67,7 +67,7 @@ DECODERS = {
     "olmo2": ("Olmo2", DECODER),
     "opt": ("OPT", COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32}),
     "phi": ("Phi", COMMON),
-    "phi3": families.MORE["phi3"],
+    "phi3": families.LAYER_NAMES_ONLY["phi3"],
     "qwen2": families.FAMILIES["qwen2"],
     "qwen3": families.FAMILIES["qwen3"],
     "smollm3": ("SmolLM3", DECODER),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,35 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("AUTORANK_CACHE", str(cache))
     return cache
+
+
+@pytest.fixture
+def own_directories(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache and a storage directory of Ray Tune for this test alone."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with two models, `model` with dropout and `plain` without, the data, and a cache."""
+    from tests import tiny
+    from tests.caches import cached_in
+    from tests.trainables.trained import write_model
+
+    folder = tmp_path_factory.mktemp("workspace")
+    write_model(folder / "model", dropout=0.1)
+    write_model(folder / "plain", dropout=0.0)
+    tiny.pairs_folder(folder / "data", 60, 20)
+    with cached_in(folder):
+        yield folder
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that no other process takes, but on which no server listens."""
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        yield bound_socket.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("T5", TOKENS | T5),
     "t5-gated": ("T5", TOKENS | T5 | {"feed_forward_proj": "gated-gelu"}),
 }
-# families whose layers' names alone are known
-MORE: dict[str, tuple[str, dict[str, Any]]] = {
+# families of which only the names of layers are tested, not a training (test_families.py)
+LAYER_NAMES_ONLY: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt-neox": ("GPTNeoX", TOKENS | SIZES),
     "bloom": ("Bloom", TOKENS | {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": 2}),
     "phi3": ("Phi3", DECODER),
@@ -62,7 +62,7 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
 def config(family: str) -> Any:
     import transformers
 
-    name, settings = (FAMILIES | MORE)[family]
+    name, settings = (FAMILIES | LAYER_NAMES_ONLY)[family]
     return getattr(transformers, f"{name}Config")(**settings)
 
 

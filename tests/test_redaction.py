@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -41,11 +40,9 @@ def workspace():
 
 
 @pytest.fixture
-def refusing_server():
+def refusing_server(closed_port):
     """The address of an MLflow server that refuses all connections, with a password."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://me-{MARK}:uri-{MARK}@127.0.0.1:{bound.getsockname()[1]}"
+    return f"http://me-{MARK}:uri-{MARK}@127.0.0.1:{closed_port}"
 
 
 def run(workspace, *words):

@@ -23,8 +23,7 @@ SMALL_TRAINING: dict[str, Any] = {
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+def model(tmp_path: Path, own_cache: Path) -> str:
     return tiny.model("bert", tmp_path / "model")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,6 +68,17 @@ def model(architecture: str, folder: Path) -> str:
     return str(folder)
 
 
+def update_config(model: Path, **values: Any) -> None:
+    """Change values in the `config.json` of a saved model."""
+    file = model / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def set_dropout(model: Path, rate: float) -> None:
+    """Set the dropout rates of a saved encoder."""
+    update_config(model, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)
+
+
 def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
     """Sentence pairs, labeled by whether both start with the same word: learnable by a tiny model."""
     import random
@@ -83,10 +96,16 @@ def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
 
 def pairs_file(path: Path, count: int, seed: int = 0) -> Path:
     """Write `rows` to a JSON lines file."""
-    import json
-
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(count, seed)))
     return path
+
+
+def pairs_folder(folder: Path, train: int, validation: int = 10) -> Path:
+    """Write `rows` to JSON lines files in a directory: so many for training and for validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs_file(folder / "train.jsonl", train, seed=1)
+    pairs_file(folder / "validation.jsonl", validation, seed=2)
+    return folder
 
 
 def questions(count: int, seed: int = 0, unanswerable: bool = False) -> list[dict[str, object]]:
@@ -112,8 +131,6 @@ def questions(count: int, seed: int = 0, unanswerable: bool = False) -> list[dic
 
 def questions_folder(folder: Path, count: int, unanswerable: bool = False) -> Path:
     """Write `questions` to JSON lines files in a directory: `count` for training, half as many for validation."""
-    import json
-
     folder.mkdir(parents=True, exist_ok=True)
     for split, size, seed in (("train", count, 1), ("validation", count // 2, 2)):
         rows = questions(size, seed, unanswerable)

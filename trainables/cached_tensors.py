@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from autorank import atomic_io
+from autorank import atomic_io, cache
 from autorank.run_context import RunContext
 
 
@@ -30,8 +28,7 @@ def cached(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Te
     """
     from safetensors.torch import load_file
 
-    digest = hashlib.sha256(json.dumps([run.key, key], sort_keys=True).encode()).hexdigest()[:32]
-    file = run.cache / f"{name}-{digest}.safetensors"
+    file = run.cache / f"{name}-{cache.key([run.key, key])}.safetensors"
 
     def load_or_make() -> dict[str, Tensor]:
         if file.exists():

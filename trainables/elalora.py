@@ -138,7 +138,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         self._sensitivity = self._observer()
 
     def _begin(self, run: RunContext, rounds: int = 0) -> None:
-        """Set up what the hooks need, once the updates are attached and `done` rounds have taken place."""
+        """Set up what the hooks need, once the updates are attached and `rounds` rounds have taken place."""
         self._done = rounds
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._rounds = Rounds.plan(self.config, run.total_steps)

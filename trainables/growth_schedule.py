@@ -77,7 +77,7 @@ class Growth:
         return cls(budget, top_h, components, interval, config.first, rounds)
 
     def due(self, allocations: int) -> int:
-        """Return the step, counted from 0, after which the next allocation takes place if `done` have taken place."""
+        """Return the step, counted from 0, after which allocation number `allocations`, from 0, takes place."""
         return (self.first + allocations) * self.interval
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:

@@ -16,8 +16,6 @@ COLING 2025). There is no published code. What the paper does not specify is mar
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
+from autorank import cache
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach, detach_all
@@ -126,7 +125,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
     def _probe_key(self, run: RunContext) -> str:
         """A digest of everything that the probe depends on; threshold and ablation are not part of it."""
         settings = self.config.model_dump(exclude={"threshold", "ablation"})
-        return hashlib.sha256(json.dumps([run.key, run.seed, settings], sort_keys=True).encode()).hexdigest()[:32]
+        return cache.key([run.key, run.seed, settings])
 
     def _train_probe(self, run: RunContext) -> dict[str, Tensor]:
         for name in run.layers:

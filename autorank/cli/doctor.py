@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from autorank.defaults import RUNS
 from autorank.display.console import terminal
-from autorank.options.shared import RUNS, Runs, TrackingURI
+from autorank.options.shared import Runs, TrackingURI
 
 COLORS = {"ok": "green", "note": "yellow", "problem": "red"}
 

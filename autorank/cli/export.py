@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from autorank.defaults import RUNS
 from autorank.display.console import terminal
 from autorank.options.groups import with_options
-from autorank.options.shared import RUNS, ExportOptions, Name, Runs, TrackingURI
+from autorank.options.shared import ExportOptions, Name, Runs, TrackingURI
 
 
 @with_options

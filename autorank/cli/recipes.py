@@ -9,15 +9,17 @@ import typer
 
 from autorank.cli.help import CommandLine
 from autorank.cli.results import Format
+from autorank.defaults import RUNS
 from autorank.display.console import terminal
 from autorank.options import completion
 from autorank.options.budget import BudgetOptions
 from autorank.options.parsing import expand
 from autorank.options.recipe import RecipeOptions
-from autorank.options.shared import RUNS, Runs, runs_option
+from autorank.options.shared import Runs, runs_option
 
 if TYPE_CHECKING:
     from autorank.recipes.recipe_searcher import Training
+    from autorank.recipes.results import Run
 
 papers = CommandLine()
 
@@ -38,7 +40,7 @@ def list_recipes(ctx: typer.Context) -> None:
     table = Table("recipe", "lines", "tasks", "seeds", "title", box=None)
     for name, file in recipes.shipped().items():
         recipe = recipes.parse(file)
-        size = (str(len(recipe.methods)), str(len(recipe.tasks)), str(len(recipe.numbers())))
+        size = (str(len(recipe.methods)), str(len(recipe.tasks)), str(len(recipe.seed_list())))
         table.add_row(name, *size, Text.assemble(f"{recipe.title}\n", (recipe.source, "dim")))
     terminal().print(table, soft_wrap=False)
 
@@ -121,12 +123,12 @@ def run_recipe(
         console.print(Text.assemble((name, "bold"), f"  {len(remaining)} of {len(trainings)} trainings to run"))
         ended = len(trainings) - len(remaining)
 
-        def report(run: tuple[str, int], outcome: dict[str, Any]) -> None:
+        def report(run: Run, outcome: dict[str, Any]) -> None:
             nonlocal ended
             ended += 1
             scores = [evaluation["score"] for evaluation in outcome.get("evaluations", ())]
             result = f"score {max(scores):.4f}" if scores else f"failed: {outcome['failed']}"
-            console.print(f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {result}")
+            console.print(f"[{ended}/{len(trainings)}] {run.row}, seed {run.seed}: {result}")
 
         ending = recipes.run(trainings, results, budget.budget(), report)
         failed = sum("failed" in results.runs.get(entry.run, {}) for entry in trainings)
@@ -143,9 +145,9 @@ def run_recipe(
 def _show(trainings: list[Training]) -> None:
     """Print the trainings of a dry run."""
     for training in trainings:
-        (row, seed), train = training.run, training.train
+        run, train = training.run, training.train
         settings = ", ".join(f"{name} {value}" for name, value in train.settings.items())
         changed = train.training.model_dump(exclude_defaults=True, exclude={"seed"})
         options = ", ".join(f"{name} {value}" for name, value in changed.items())
-        source = f"  ranks of {training.ranks_of[0]}" if training.ranks_of else ""
-        terminal().print(f"{row}, seed {seed}: {train.method}: {settings}; {options}{source}")
+        source = f"  ranks of {training.ranks_of.row}" if training.ranks_of else ""
+        terminal().print(f"{run.row}, seed {run.seed}: {train.method}: {settings}; {options}{source}")

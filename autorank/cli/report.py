@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from autorank.cli.results import Format
+from autorank.defaults import RUNS
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.parsing import expand
-from autorank.options.shared import RUNS, Name, Runs, read_search
+from autorank.options.shared import Name, Runs, read_search
 
 
 def report(
@@ -68,10 +69,7 @@ def compare(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"The search {twice[0]!r} is listed twice. Name each search once.")
     opened = [read_search(name, runs) for name in names]
-    searches = [
-        SearchResults(journal.spec, snapshot, journal.reference, journal.provenance.get("data"))
-        for journal, snapshot in opened
-    ]
+    searches = [SearchResults(journal.spec, snapshot, journal.provenance.get("data")) for journal, snapshot in opened]
     rows = comparing.compare(searches)
     if format is Format.json:
         print(comparing.as_json(rows))

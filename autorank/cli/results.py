@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from autorank.cli.help import CommandLine
+from autorank.defaults import RUNS
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.groups import with_options
 from autorank.options.shared import (
-    RUNS,
     MinGainProbability,
     Name,
     PointOptions,
@@ -48,7 +48,7 @@ def front(
     from autorank.display.formatting import varied
     from autorank.reporting import front_csv_json, tables
     from autorank.trials.selection import pick
-    from autorank.trials.statistics.confirmation_stats import gain_probabilities
+    from autorank.trials.statistics.front_statistics import front_statistics
 
     if min_gain_probability is not None and format is not Format.table:
         raise AutorankError(
@@ -61,9 +61,9 @@ def front(
     elif format is Format.csv:
         print(front_csv_json.front_csv(snapshot), end="")
     else:
-        terminal().print(tables.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
+        terminal().print(tables.front_summary(snapshot, varied(journal.spec)), soft_wrap=False)
     if min_gain_probability is not None:
-        point = pick(snapshot.points, **choice, better=gain_probabilities(snapshot))
+        point = pick(snapshot.points, **choice, better=front_statistics(snapshot).gain_probabilities)
         terminal().print(
             f"Better than plain LoRA with probability {min_gain_probability:g} or more: {point.label}, "
             f"{point.adapter_params:,} parameters, score {point.score:.4f}"

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,8 @@ from autorank.display.formatting import new_confirmations
 from autorank.reporting.front_csv_json import front_rows, json_value
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import hypervolume
 from autorank.trials.record import TrialRecord, ended_trials
-from autorank.trials.snapshot import Snapshot
+from autorank.trials.snapshot import Confirmations, Snapshot
 
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
@@ -40,7 +38,7 @@ class Events(Display):
         self._spec, self._folder = spec, folder
         self._steps: dict[int, int] | None = None  # trial -> step of its last printed evaluation
         self._ended: set[int] = set()
-        self._confirmed: Mapping[tuple[int, int, int, int], Any] = {}
+        self._confirmed: Confirmations = {}
         self._front: list[dict[str, Any]] = []
 
     @override
@@ -74,7 +72,7 @@ class Events(Display):
         snapshot = outcome.snapshot
         self._emit(
             "end", ending=outcome.ending, ended=len(self._ended), requested=snapshot.requested,
-            unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=_hypervolume(snapshot),
+            unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=snapshot.hypervolume,
             front=front_rows(snapshot),
         )  # fmt: skip
 
@@ -93,7 +91,7 @@ class Events(Display):
         points = [{name: getattr(point, name) for name in POINT_FIELDS} for point in snapshot.points]
         if points != self._front:
             self._front = points
-            self._emit("front", hypervolume=_hypervolume(snapshot), points=points)
+            self._emit("front", hypervolume=snapshot.hypervolume, points=points)
 
     def _emit(self, event: str, **values: Any) -> None:
         """Print one event at once. If the reader closes the pipe, the search continues."""
@@ -114,7 +112,3 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
     """The fields of an evaluation and of its slices, without ranks: there may be hundreds of layers."""
     values = {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
     return values | {"slices": [{name: piece[name] for name in SLICE_FIELDS} for piece in values["slices"]]}
-
-
-def _hypervolume(snapshot: Snapshot) -> float | None:
-    return None if snapshot.reference is None else hypervolume(snapshot.points, snapshot.reference)

@@ -11,7 +11,7 @@ from autorank.reporting.tables import settings
 from autorank.spec import SearchSpec
 from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
-from autorank.trials.snapshot import Confirmations
+from autorank.trials.snapshot import ConfirmationKey, Confirmations
 
 MAX_POINTS = 6  # of the front in the live table
 
@@ -49,9 +49,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     return [points[i] for i in sorted(chosen)]
 
 
-def new_confirmations(
-    before: Confirmations, after: Confirmations
-) -> list[tuple[tuple[int, int, int, int], Mapping[str, Any]]]:
+def new_confirmations(before: Confirmations, after: Confirmations) -> list[tuple[ConfirmationKey, Mapping[str, Any]]]:
     """Return the confirmations that ended or were repeated since, as pairs of key and result.
 
     Args:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from typing_extensions import override
@@ -16,7 +15,7 @@ from autorank.reporting.tables import count
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
 from autorank.trials.record import TrialRecord, ended_trials
-from autorank.trials.snapshot import Snapshot
+from autorank.trials.snapshot import Confirmations, Snapshot
 
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
@@ -36,7 +35,7 @@ class Lines(Display):
         self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
         self._started = time.time()
         self._printed: set[int] = set()
-        self._confirmed: Mapping[tuple[int, int, int, int], Any] | None = None
+        self._confirmed: Confirmations | None = None
 
     def __enter__(self) -> Lines:
         self._line(title(self._spec).plain)

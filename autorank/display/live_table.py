@@ -114,7 +114,7 @@ class Board:
 
     def _front_table(self, snapshot: Snapshot) -> Table:
         """The front, without certainty, which takes a second to compute; made again only after a change."""
-        state = [point.key for point in snapshot.points], len(snapshot.baseline), len(snapshot.confirmed)
+        state = snapshot.points, snapshot.baseline, dict(snapshot.confirmed)
         if self._front is None or self._front[0] != state:
             points, quick = thinned(snapshot.points), replace(snapshot, folder=None)
             self._front = state, front_table(points, quick, varied(self._spec), wrap=False)

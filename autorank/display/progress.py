@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autorank.reporting.tables import duration, origins
-from autorank.trials.front import hypervolume
 from autorank.trials.record import ended_trials
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.forecast import Forecast, forecast
@@ -90,13 +89,13 @@ class Pace:
             len(ended), snapshot.requested,
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
             origins(points), max((point.score for point in points), default=None),
-            hypervolume(points, snapshot.reference) if points and snapshot.reference else None,
+            snapshot.hypervolume if points else None,
             self._updated_forecast(snapshot, len(ended)),
             self._rate(snapshot), self._clock() - self._began, self._remaining_seconds(snapshot),
         )  # fmt: skip
 
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
-        if ended != self._forecast[0] and snapshot.reference is not None:
+        if ended != self._forecast[0]:
             remaining = snapshot.requested - ended
             self._forecast = (
                 ended,

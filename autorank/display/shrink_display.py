@@ -91,4 +91,4 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
     )  # fmt: skip
     snapshot = Snapshot([TrialRecord(0, "", {}, "complete", (evaluation,))], front_of(sizes), [])
     file.parent.mkdir(parents=True, exist_ok=True)
-    front_figure(snapshot, title, (float(params), 0.0)).savefig(file)
+    front_figure(snapshot, title).savefig(file)

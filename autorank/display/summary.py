@@ -30,7 +30,7 @@ def finish(console: Console, spec: SearchSpec, outcome: Outcome, locations: Loca
         commands: Print suggested commands.
     """
     snapshot = outcome.snapshot
-    console.print(front_summary(snapshot, snapshot.reference or (1.0, 0.0), varied(spec)))
+    console.print(front_summary(snapshot, varied(spec)))
     for note in notes(spec.name, outcome, locations):
         console.print(f"\n{note}", markup=False, soft_wrap=True)
     if snapshot.points and commands:

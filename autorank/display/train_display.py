@@ -36,7 +36,8 @@ def follow(
     best: Evaluation | None = None
     evaluations = []
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
-    summary = run.begin()
+    run.start()
+    summary = run.summary()
     _print_summary(console, summary)
     for warning in summary.warnings:
         warn(warning)

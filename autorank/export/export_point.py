@@ -141,4 +141,4 @@ def _figure(search: SearchResults, point: Point) -> bytes:
     """The front with the point circled, as PNG."""
     from autorank.reporting.plots import front_figure, png
 
-    return png(front_figure(search.snapshot, search.spec.title, search.reference, point))
+    return png(front_figure(search.snapshot, search.spec.title, point))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.export.hf_metadata import export_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters
-from autorank.modeling.base_model import BaseModel
 from autorank.modeling.forward.greedy_decoding import greedy
 from autorank.modeling.loading.auto_model import quiet
 from autorank.tasks.prompts.chat_encoding import text_ends
@@ -46,7 +45,7 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
         max_length: Maximum length that the tokenizer is given, in tokens; None: the model's own.
     """
     trained, origin = adapter_file.load(adapter)
-    merge(trained)
+    merge(trained.model)
     set_head_metadata(trained.model.config, origin)
     tokenizer = export_tokenizer(origin, max_length)
     if origin.head.generates:
@@ -58,20 +57,20 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
 
 
 @torch.no_grad()
-def merge(trained: BaseModel) -> None:
+def merge(model: nn.Module) -> None:
     """Add every update to the weight that it adapts, W = W0 + ΔW, and remove it.
 
     Args:
-        trained: The base model with its updates; changed in place.
+        model: The base model with its updates; changed in place.
 
     Raises:
         AutorankError: The weights of the base model are quantized.
     """
-    layers = adapters.adapted(trained.model)
+    layers = adapters.adapted(model)
     deltas = {name: layer.delta_weight() for name, layer in layers.items()}
-    adapters.detach_all(trained.model)
+    adapters.detach_all(model)
     for name, delta in deltas.items():
-        layer = trained.model.get_submodule(name)
+        layer = model.get_submodule(name)
         weight = layer.weight
         assert isinstance(weight, Tensor)
         if not weight.is_floating_point():

@@ -88,7 +88,7 @@ def publish_points(
     exports = [
         _plan(journal, point, merge, pad) for point in _points(snapshot.points, chosen, aliases=register is not None)
     ]
-    search, first = SearchResults(journal.spec, snapshot, journal.reference), exports[0]
+    search, first = SearchResults(journal.spec, snapshot), exports[0]
     registry = None if register is None else _open_registry(journal, exports, register, tracking_uri)
     address, versions = None, []
     with work_dir(to) as work:

@@ -179,7 +179,7 @@ def write(
         updates: Layer name -> update; those of rank 0 are left out.
         others: Parameters to store with them, as `PeftAdapter.others`.
         to: The directory to write to, which exists.
-        pad: Give all layers one rank, padded with zeros.
+        pad: Give all layers of the adapter one rank, padded with zeros, also those of rank 0.
 
     Raises:
         AutorankError: DoRA updates are to be padded.
@@ -187,6 +187,8 @@ def write(
     from peft import LoraConfig
     from safetensors.torch import save_file
 
+    # padding keeps the adapter's layers and adds no others of their kinds, as `export` does: without data there is no
+    # base model that would tell which there are
     exported = {name: update for name, update in updates.items() if update.rank > 0 or pad}
     dora = any(update.m is not None for update in exported.values())
     if dora and pad:

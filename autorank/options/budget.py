@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autorank.defaults import LANES, MAX_RETRIES, WORKERS
+from autorank.defaults import LANES, MAX_RETRIES, RUNS, WORKERS
 from autorank.errors import AutorankError
 from autorank.options.parsing import int_or_auto, parse_seconds
-from autorank.options.shared import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI
+from autorank.options.shared import FRONT, MACHINES, RUNS_OPTION, TrackingURI
 
 if TYPE_CHECKING:
     from autorank.searching.budget import Budget

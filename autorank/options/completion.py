@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from autorank.defaults import RUNS
 from autorank.errors import AutorankError
 
 JOURNAL, RESULTS = "journal.log", "recipe.jsonl"  # files that mark searches and runs of recipes
@@ -50,7 +51,7 @@ def recipe_runs(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _runs(ctx: typer.Context, file: str) -> list[str]:
-    runs = ctx.params.get("runs") or "runs"
+    runs = ctx.params.get("runs") or RUNS
     return [path.parent.name for path in Path(runs).expanduser().glob(f"*/{file}")]
 
 

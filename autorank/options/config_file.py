@@ -161,7 +161,8 @@ def _options(spec: SearchSpec, budget: Mapping[str, int]) -> dict[str, Any]:
     values |= task.model_dump(exclude={"name", "data", "text", "label_columns", "prompt", "metric_source", "final"})
     values |= spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
-    values["warm_start"] = ",".join(dict.fromkeys(trial.search for trial in spec.warm_start if trial.ranks)) or None
+    earlier = dict.fromkeys(trial.search for trial in spec.warm_start if not trial.from_catalogue)
+    values["warm_start"] = ",".join(earlier) or None
     values["catalogue"] = spec.catalogue
     values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}
     if halving is None:

@@ -15,6 +15,7 @@ from autorank.defaults import (
     PRECISION,
     SEED,
     SLICE_SCORE,
+    SLICES,
     TUNE_SPLIT,
     WARMUP_RATIO,
     WEIGHT_DECAY,
@@ -129,7 +130,7 @@ class RunOptions(DataOptions):
             metavar="auto|N|off",
             rich_help_panel=TRAINING,
         ),
-    ] = "auto"
+    ] = SLICES
     slice_score: Annotated[
         SliceScore,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorank.defaults import RUNS
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.parsing import expand, parse_count
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 DATA, TRAINING, FRONT, STOPPING, MACHINES = (
     "Task and data", "Training", "Objectives and front", "Sampling and early stopping", "Budget and machines",
 )  # fmt: skip
-RUNS = Path("runs")
 RUNS_OPTION = typer.Option("--runs", help="Directory of all searches.", parser=expand, metavar="DIR")
 Runs = Annotated[Path, RUNS_OPTION]
 Name = Annotated[str, typer.Argument(help="Name of a search.", autocompletion=completion.searches)]

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -25,12 +25,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class _Measured(NamedTuple):
+    """Figures of a training, or their means over tasks. Scores are in percent."""
+
+    score: float  # of the best evaluation
+    last: float  # score of the last evaluation
+    params: float  # adapter parameters of the best evaluation
+    nonzero: float  # those of them that are not zero
+
+
 def compared(recipe: Recipe, runs: Runs) -> list[dict[str, Any]]:
     """Return one row for each line, task and reported metric, and for each average. Scores are in percent.
 
     Args:
         recipe: The recipe.
-        runs: (row, seed) -> result of a training.
+        runs: Run -> result of a training.
 
     Returns:
         Dicts with the keys `COLUMNS`. `measured` is the mean over seeds of each run's best evaluation, as in the
@@ -98,52 +107,53 @@ def _of_row(recipe: Recipe, row: Row, runs: Runs) -> list[dict[str, Any]]:
 def _entry(recipe: Recipe, row: Row, metric: str, printed: Any, runs: Runs) -> dict[str, Any]:
     reported = recipe.methods[row.line].reported
     params = reported.params.get(row.task) if isinstance(reported.params, dict) else reported.params
-    row_runs = [run for run in runs if run[0] == row.name]
-    outcomes = [_best(runs[run], metric) for run in row_runs if _best(runs[run], metric)]
+    outcomes = [outcome for run, outcome in runs.items() if run.row == row.name]
+    measured = [figures for outcome in outcomes if (figures := _measured(outcome, metric))]
     return _filled(
-        recipe, row.line, row.task, metric, printed, outcomes, reported_params=params,
-        failed=len(row_runs) - len(outcomes), assumed=sorted(row.assumed),
+        recipe, row.line, row.task, metric, printed, measured, reported_params=params,
+        failed=len(outcomes) - len(measured), assumed=sorted(row.assumed),
     )  # fmt: skip
 
 
 def _average(recipe: Recipe, line_rows: Sequence[Row], runs: Runs) -> dict[str, Any]:
     """The average over the tasks, of the seeds that all tasks have."""
     averages = []
-    for seed in sorted({seed for _, seed in runs}):
-        best = [_best(runs.get((row.name, seed), {}), row.metric) for row in line_rows]
-        if all(best):
-            averages.append(tuple(map(statistics.fmean, zip(*best, strict=True))))
+    for seed in sorted({run.seed for run in runs}):
+        outcomes = [(runs.get(Run(row.name, seed), {}), row.metric) for row in line_rows]
+        measured = [figures for outcome, metric in outcomes if (figures := _measured(outcome, metric))]
+        if len(measured) == len(line_rows):
+            averages.append(_Measured(*map(statistics.fmean, zip(*measured, strict=True))))
     reported = recipe.methods[line_rows[0].line].reported
     params = reported.params if isinstance(reported.params, str) else None
     return _filled(recipe, line_rows[0].line, "average", "", reported.average, averages, reported_params=params)
 
 
-def _best(outcome: Mapping[str, Any], metric: str) -> tuple[float, ...]:
-    """Score of the best evaluation and of the last one, and the best one's adapter and nonzero parameters.
-
-    Empty if no score is finite.
-    """
+def _measured(outcome: Mapping[str, Any], metric: str) -> _Measured | None:
+    """The figures of a training; None if no score is finite."""
     scored = [
-        (100 * evaluation["metrics"][metric], evaluation["adapter_params"], evaluation["nonzero_params"])
-        for evaluation in outcome.get("evaluations", ()) if math.isfinite(evaluation["metrics"][metric])
-    ]  # fmt: skip
+        (100 * score, evaluation)
+        for evaluation in outcome.get("evaluations", ())
+        if math.isfinite(score := evaluation["metrics"][metric])
+    ]
     if not scored:
-        return ()
-    best = max(scored, key=lambda values: values[0])
-    return best[0], scored[-1][0], *best[1:]
+        return None
+    score, best = max(scored, key=lambda item: item[0])
+    return _Measured(score, scored[-1][0], best["adapter_params"], best["nonzero_params"])
 
 
 def _filled(
-    recipe: Recipe, line: str, task: str, metric: str, printed: Any, outcomes: Sequence[tuple[float, ...]], **known: Any
+    recipe: Recipe, line: str, task: str, metric: str, printed: Any, measured: Sequence[_Measured], **known: Any
 ) -> dict[str, Any]:
-    block = recipe.methods[line]
+    spec = recipe.methods[line]
     mean, sd = (None, None) if printed is None else figure(printed)
-    scores, last, params, nonzero = ([values[i] for values in outcomes] for i in range(4))
+    scores = [figures.score for figures in measured]
     values: dict[str, Any] = {
-        "line": line, "method": block.method or line, "task": task, "metric": metric, "reported": mean,
-        "reported_sd": sd, "measured": _mean(scores), "last": _mean(last), "seeds": len(scores),
-        "measured_sd": statistics.stdev(scores) if len(scores) > 1 else None, "measured_params": _mean(params),
-        "measured_nonzero": _mean(nonzero), "reported_params": None, "failed": 0, "assumed": [], "note": block.not_run,
+        "line": line, "method": spec.method or line, "task": task, "metric": metric, "reported": mean,
+        "reported_sd": sd, "measured": _mean(scores), "last": _mean([figures.last for figures in measured]),
+        "seeds": len(scores), "measured_sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        "measured_params": _mean([figures.params for figures in measured]),
+        "measured_nonzero": _mean([figures.nonzero for figures in measured]),
+        "reported_params": None, "failed": 0, "assumed": [], "note": spec.not_run,
     }  # fmt: skip
     return values | known
 

@@ -8,12 +8,12 @@ import yaml
 from pydantic import ValidationError
 
 from autorank.errors import AutorankError, explain, unknown
-from autorank.recipes.schema import Assumed, Block, Recipe, Reported
+from autorank.recipes.schema import Assumed, LineSpec, Recipe, Reported
 from autorank.recipes.validation import mistakes
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # of an installation; of a checkout
-KEYS = {name for block in (Recipe, Block, Assumed, Reported) for name in block.model_fields}
+KEYS = {name for schema in (Recipe, LineSpec, Assumed, Reported) for name in schema.model_fields}
 
 
 def read(file: Path) -> Recipe:

@@ -17,6 +17,7 @@ from autorank.errors import raise_if_disk_full
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
 from autorank.searching.ray.base_searcher import BaseSearcher
+from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
 
@@ -28,9 +29,9 @@ class Training:
     """One training of a recipe.
 
     Attributes:
-        run: Row and seed.
+        run: Its row and seed.
         train: The specification.
-        ranks_of: Row and seed of the training whose final ranks this one uses.
+        ranks_of: The training whose final ranks this one uses.
     """
 
     run: Run
@@ -40,7 +41,7 @@ class Training:
     @property
     def name(self) -> str:
         """Name of its directory."""
-        return f"{self.run[0].replace('/', '@')}@{self.run[1]}"
+        return f"{self.run.row.replace('/', '@')}@{self.run.seed}"
 
 
 class RecipeSearcher(BaseSearcher):
@@ -62,74 +63,58 @@ class RecipeSearcher(BaseSearcher):
     ) -> None:  # fmt: skip
         super().__init__(deadline, retries)
         self._results, self._on_result = results, on_result
+        self._trainings = {training.run: training for training in trainings}
         self._remaining = [training for training in trainings if not results.done(training.run)]
         self._running: dict[str, Run] = {}
-        self._progress: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # Tune's id -> training, step -> result
+        self._evaluations: dict[Run, dict[int, Evaluation]] = {}  # by step
 
     def has_work(self) -> bool:
         """Return whether trainings are left to start before the deadline."""
         return bool(self._remaining) and not self.out_of_time
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """Return the next training as `WarmTrial` expects it, FINISHED, or None: ask again later."""
-        if self._must_wait():
-            return None
-        try:
-            self._fail_without_ranks()
-            ready = next((training for training in self._remaining if self._ready(training)), None)
-        except Exception as error:
-            self.problem, ready = error, None
+    @override
+    def _next(self, trial_id: str) -> dict[str, Any] | str | None:
+        self._fail_without_ranks()
+        ready = next((training for training in self._remaining if self._ready(training)), None)
         if ready is not None and self._must_wait(ready.run):
             return None
         if ready is None or self.problem or self.out_of_time:
             return self._wait_or_finish()
         self._remaining.remove(ready)
         self._running[trial_id] = ready.run
-        self._progress[trial_id] = ready, {}
+        self._evaluations[ready.run] = {}
         return {"number": ready.name, "train": self._spec(ready), "recorded": 0, "until": None}
 
+    @override
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Store the evaluation. A training that continues from a checkpoint reports all its evaluations again."""
         if "evaluation" in result and trial_id in self._running:
             evaluation = result["evaluation"]
-            self._progress[trial_id][1][evaluation.step] = evaluation
+            self._evaluations[self._running[trial_id]][evaluation.step] = evaluation
             self.on_progress()
 
     @override
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Store the result of a row, or retry it."""
-        result = result or {}
-        self.on_trial_result(trial_id, result)
-        self._running.pop(trial_id, None)
-        training, evaluations = self._progress.pop(trial_id, (None, {}))
-        if training is None or self.problem:
-            return
-        death = self._pop_death(trial_id, error)
-        try:
-            self.on_progress(death)
-            step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
-            if self._retry.retry(training.run, step, training.train, death, memory):
-                self._remaining.append(training)
-            elif death or "failed" in result:
-                self._fail(training, death.reason if death else result["failed"])
-            elif result.get("finished"):
-                self._store(training, _outcome(training, list(evaluations.values())))
-        except Exception as problem:
-            self.problem = problem
+    def _ended(self, run: Run, result: dict[str, Any], death: Death | None) -> None:
+        training, evaluations = self._trainings[run], self._evaluations.pop(run)
+        step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
+        if self._retry.retry(run, step, training.train, death, memory):
+            self._remaining.append(training)
+        elif death or "failed" in result:
+            self._fail(training, death.reason if death else result["failed"])
+        elif result.get("finished"):
+            self._store(training, _outcome(training, list(evaluations.values())))
 
     def _ready(self, training: Training) -> bool:
         return training.ranks_of is None or self._results.done(training.ranks_of)
 
     def _fail_without_ranks(self) -> None:
         """Fail the trainings that need the ranks of a training that has failed."""
-        unfinished = {
-            training.run for training in (*self._remaining, *(training for training, _ in self._progress.values()))
-        }
+        unfinished = {*(training.run for training in self._remaining), *self._running.values()}
         for training in list(self._remaining):
             source = training.ranks_of
             if source and not self._ready(training) and source not in unfinished:
                 self._remaining.remove(training)
-                self._fail(training, f"it uses the ranks of {source[0]}, seed {source[1]}, which failed")
+                self._fail(training, f"it uses the ranks of {source.row}, seed {source.seed}, which failed")
 
     def _spec(self, training: Training) -> TrainSpec:
         train = self._retry.reduced(training.run, training.train)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from autorank import atomic_io
 from autorank.errors import AutorankError, unknown
@@ -15,7 +15,13 @@ from autorank.trials.journal.journal_lock import DriverLock
 from autorank.trials.retention import run_folder
 
 FILE = "recipe.jsonl"
-Run = tuple[str, int]  # a row's name, and the seed
+
+
+class Run(NamedTuple):
+    """One training of a recipe: the name of its row, and its seed."""
+
+    row: str
+    seed: int
 
 
 class Results:
@@ -29,7 +35,7 @@ class Results:
     Attributes:
         folder: The run's directory.
         about: The first line: recipe, scale, model, data and precision.
-        runs: (row, seed) -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: the reason.
+        runs: Run -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: the reason.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], runs: dict[Run, dict[str, Any]]) -> None:
@@ -66,7 +72,7 @@ class Results:
             outcomes = {}
             for number, line in enumerate(lines[1:], start=2):  # noqa: B007
                 outcome = json.loads(line)
-                outcomes[outcome.pop("row"), outcome.pop("seed")] = outcome
+                outcomes[Run(outcome.pop("row"), outcome.pop("seed"))] = outcome
         except (ValueError, LookupError, TypeError, AttributeError) as error:  # JSON, UTF-8 and validation errors
             remedy = "Delete that line" if number > 1 else "Move the file away and run the recipe again"
             raise AutorankError(
@@ -114,12 +120,12 @@ class Results:
         """Append the result of a training.
 
         Args:
-            run: Row and seed.
+            run: The training.
             outcome: `evaluations`, `ranks`, ..., or `failed`.
         """
         assert self._lock is not None
         self._lock.mend()  # an incomplete line that a full disk left
-        atomic_io.append(json.dumps({"row": run[0], "seed": run[1], **outcome}), self.folder / FILE)
+        atomic_io.append(json.dumps({**run._asdict(), **outcome}), self.folder / FILE)
         self.runs[run] = outcome
 
     def done(self, run: Run) -> bool:

@@ -82,18 +82,18 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
     Raises:
         AutorankError: Its settings are not valid.
     """
-    block = recipe.methods[line]
+    spec = recipe.methods[line]
     metric = recipe.metric.get(task, TASKS[task].metrics[0])
-    if block.not_run is not None:
+    if spec.not_run is not None:
         return Row(line, task, None, metric)
-    method = methods.find(block.method or line)
+    method = methods.find(spec.method or line)
     fields = method.Config.model_fields
     values: dict[str, Any] = {}
     assumed: dict[str, str] = {}
-    of_line = (block.assumed, block.training, block.settings)
+    of_line = (spec.assumed, spec.training, spec.settings)
     for layer in (recipe.assumed, recipe.training, recipe.settings, *of_line):
         for name, value in layer.items():
-            applies = name in TRAINING or name in fields or any(layer is block for block in of_line)
+            applies = name in TRAINING or name in fields or any(layer is part for part in of_line)
             reason, value = (value.why, value.value) if isinstance(value, Assumed) else (None, value)
             value = value.get(task) if isinstance(value, Mapping) else value
             if applies and value is not None:
@@ -102,7 +102,7 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
                 if reason:
                     assumed[name] = reason
     training = {name: values.pop(name) for name in TRAINING if name in values}
-    ranks_of = None if block.ranks_of is None else f"{block.ranks_of}/{task}"
+    ranks_of = None if spec.ranks_of is None else f"{spec.ranks_of}/{task}"
     problems = []
     if ranks_of is not None and "retrain" not in fields:
         problems.append(f"{method.name} cannot use the ranks of another run; `lora` and `increlora` can.")

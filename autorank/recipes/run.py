@@ -64,12 +64,12 @@ def plan(
     specs = {row.name: _changed(row, training or {}, scale) for row in selected}
     return [
         Training(
-            (row.name, seed),
+            Run(row.name, seed),
             specs[row.name].changed(training={"seed": seed}),
-            (row.ranks_of, seed) if row.ranks_of else None,
+            Run(row.ranks_of, seed) if row.ranks_of else None,
         )
         for row in selected
-        for seed in recipe.numbers(seeds)
+        for seed in recipe.seed_list(seeds)
     ]
 
 
@@ -142,7 +142,7 @@ def run(
     if not budget.on_cluster:
         budget.share(resources.this_machine())
     check(remaining)
-    ended: set[tuple[str, int]] = set()
+    ended: set[Run] = set()
 
     def record(run: Run, outcome: dict[str, Any]) -> None:
         ended.add(run)

@@ -47,7 +47,7 @@ class Reported(Spec):
         return value
 
 
-class Block(Spec):
+class LineSpec(Spec):
     """A line of the table: a method with its settings, on some or all tasks of the recipe.
 
     Attributes:
@@ -98,16 +98,16 @@ class Recipe(Spec):
     training: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     assumed: dict[str, Assumed] = Field(default_factory=dict)
-    methods: dict[str, Block] = Field(min_length=1)
+    methods: dict[str, LineSpec] = Field(min_length=1)
 
     @field_validator("methods")
     @classmethod
-    def _names(cls, value: dict[str, Block]) -> dict[str, Block]:
+    def _names(cls, value: dict[str, LineSpec]) -> dict[str, LineSpec]:
         if wrong := [name for name in value if not re.match(NAME, name)]:
             raise ValueError(f"{wrong[0]!r} is not a valid name. Use letters, digits, dots, dashes and underscores")
         return value
 
-    def numbers(self, count: int | None = None) -> list[int]:
+    def seed_list(self, count: int | None = None) -> list[int]:
         """Return the seeds.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 from autorank import methods
 from autorank.errors import AutorankError, unknown
 from autorank.recipes.rows import TRAINING, lines_of, make_row
-from autorank.recipes.schema import Assumed, Block, Recipe
+from autorank.recipes.schema import Assumed, LineSpec, Recipe
 from autorank.tasks import TASKS
 
 
@@ -32,34 +32,34 @@ def mistakes(recipe: Recipe) -> list[str]:
 def _unknown_names(recipe: Recipe) -> Iterator[str]:
     """Names of tasks, lines and settings that do not exist."""
     mappings: list[tuple[str, Mapping[str, Any]]] = [("metric", recipe.metric)]
-    blocks: list[tuple[str, Recipe | Block]] = [("", recipe)]
-    blocks += [(f"{line}.", block) for line, block in recipe.methods.items()]
-    for where, block in blocks:
+    specs: list[tuple[str, Recipe | LineSpec]] = [("", recipe)]
+    specs += [(f"{line}.", spec) for line, spec in recipe.methods.items()]
+    for where, spec in specs:
         for kind in ("training", "settings", "assumed"):
-            for name, value in getattr(block, kind).items():
+            for name, value in getattr(spec, kind).items():
                 value = value.value if isinstance(value, Assumed) else value
                 if isinstance(value, Mapping):
                     mappings.append((f"{where}{kind}.{name}", value))
-        if both := set(block.assumed) & {*block.training, *block.settings}:
+        if both := set(spec.assumed) & {*spec.training, *spec.settings}:
             yield f"{where}assumed: {sorted(both)[0]} is also given in training or settings; remove one"
-        for name in block.training:
+        for name in spec.training:
             if name not in TRAINING:
                 yield f"{where}training: {unknown('option of training', name, TRAINING)}"
-    for line, block in recipe.methods.items():
-        mappings.append((f"{line}.reported.score", block.reported.score))
-        for task, printed in block.reported.score.items():
+    for line, spec in recipe.methods.items():
+        mappings.append((f"{line}.reported.score", spec.reported.score))
+        for task, printed in spec.reported.score.items():
             metrics = TASKS[task].metrics if task in TASKS else ()
             for metric in printed if metrics and isinstance(printed, Mapping) else ():
                 if metric not in metrics:
                     yield f"{line}.reported.score: {unknown(f'metric of {task}', str(metric), metrics)}"
         mappings += (
-            [(f"{line}.reported.params", block.reported.params)] if isinstance(block.reported.params, dict) else []
+            [(f"{line}.reported.params", spec.reported.params)] if isinstance(spec.reported.params, dict) else []
         )
-        mappings.append((f"{line}.tasks", dict.fromkeys(block.tasks or ())))
-        if block.ranks_of is not None and block.ranks_of not in recipe.methods:
-            yield f"{line}.ranks_of: {unknown('line', block.ranks_of, recipe.methods)}"
-        elif block.ranks_of is not None and (reason := _no_ranks(recipe, line, recipe.methods[block.ranks_of])):
-            yield f"{line}.ranks_of: {block.ranks_of} {reason}, so it has no ranks. Name a line that is trained"
+        mappings.append((f"{line}.tasks", dict.fromkeys(spec.tasks or ())))
+        if spec.ranks_of is not None and spec.ranks_of not in recipe.methods:
+            yield f"{line}.ranks_of: {unknown('line', spec.ranks_of, recipe.methods)}"
+        elif spec.ranks_of is not None and (reason := _no_ranks(recipe, line, recipe.methods[spec.ranks_of])):
+            yield f"{line}.ranks_of: {spec.ranks_of} {reason}, so it has no ranks. Name a line that is trained"
     for where, mapping in mappings:
         for task in mapping:
             if task not in recipe.tasks:
@@ -67,7 +67,7 @@ def _unknown_names(recipe: Recipe) -> Iterator[str]:
     yield from _unused_settings(recipe)
 
 
-def _no_ranks(recipe: Recipe, line: str, source: Block) -> str:
+def _no_ranks(recipe: Recipe, line: str, source: LineSpec) -> str:
     """Why `line` cannot use the ranks of `source`; empty if it can."""
     if source.not_run is not None:
         return "is not run"
@@ -80,8 +80,8 @@ def _no_ranks(recipe: Recipe, line: str, source: Block) -> str:
 def _unused_settings(recipe: Recipe) -> Iterator[str]:
     """Settings of the recipe that none of its methods has."""
     used = {*TRAINING, "seeds"}
-    for line, block in recipe.methods.items():
-        if (name := block.method or line) in methods.names():
+    for line, spec in recipe.methods.items():
+        if (name := spec.method or line) in methods.names():
             used |= set(methods.find(name).Config.model_fields)
     for name in {**recipe.settings, **recipe.assumed}:
         if name not in used:

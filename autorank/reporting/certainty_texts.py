@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from autorank.errors import counted
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.certainty import RESAMPLES, Certainty, Key, assess
+from autorank.trials.statistics.certainty import RESAMPLES, Certainty
 from autorank.trials.statistics.confirmation_stats import Confirmed
-
-
-def certainties(snapshot: Snapshot) -> Mapping[Key, Certainty]:
-    """The certainty of each point of the front that has predictions.
-
-    Args:
-        snapshot: The search.
-
-    Returns:
-        Key of a point -> its certainty.
-    """
-    certainty = assess(snapshot)
-    return {} if certainty is None else certainty.points
+from autorank.trials.statistics.front_statistics import front_statistics
 
 
 def interval(certainty: Certainty | Confirmed | None) -> str:
@@ -44,7 +30,7 @@ def front_notes(snapshot: Snapshot) -> list[str]:
     Returns:
         Sentences; one alone if there are no predictions.
     """
-    certainty = assess(snapshot)
+    certainty = front_statistics(snapshot).predicted
     probabilities = "a point is on the front, and better than plain LoRA with at most as many parameters."
     if snapshot.confirmed:
         notes = [

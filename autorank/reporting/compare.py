@@ -155,7 +155,8 @@ def _digest(search: SearchResults) -> str:
 
 def common_reference(searches: Sequence[SearchResults]) -> tuple[float, float]:
     """The most parameters and the lowest score among the searches' reference points."""
-    return max(search.reference[0] for search in searches), min(search.reference[1] for search in searches)
+    params, scores = zip(*(search.snapshot.reference for search in searches), strict=True)
+    return max(params), min(scores)
 
 
 def bootstrap_hypervolumes(

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from autorank.reporting.certainty_texts import certainties
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import best_gain, summarize
+from autorank.trials.statistics.confirmation_stats import best_gain
+from autorank.trials.statistics.front_statistics import front_statistics
 
 _COLUMNS = ("trial", "step", "method", "adapter_params", "cut_from", "nonzero_params", "score", "knee")
 
 
 def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The front's points as plain values; numbers that are not finite become None."""
-    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
+    statistics = front_statistics(snapshot)
     return [
         {
             "trial": point.trial,
@@ -36,10 +36,10 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "settings": json_value(point.settings),
         }
         | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.baseline else {})
-        | ({"certainty": asdict(certain[point.key])} if point.key in certain else {})
+        | ({"certainty": asdict(certainty)} if certainty else {})
         | ({"confirmed": asdict(stats)} if stats else {})
         for point in snapshot.points
-        for stats in [confirmed.get(point.key)]
+        for stats, certainty in [(statistics.confirmed.get(point.key), statistics.certainties.get(point.key))]
     ]
 
 

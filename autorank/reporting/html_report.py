@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank import atomic_io
+from autorank.defaults import RUNS
 from autorank.errors import AutorankError
-from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
+from autorank.reporting.certainty_texts import front_notes, interval, share
 from autorank.reporting.html import search_figures, sections
 from autorank.reporting.html.document import Figure, render_page
 from autorank.reporting.html.figures import third_objective
@@ -17,33 +18,30 @@ from autorank.spec import SearchSpec
 from autorank.trials.history import History
 from autorank.trials.point import Point, ranks_at
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import best_gain, summarize
+from autorank.trials.statistics.confirmation_stats import best_gain
+from autorank.trials.statistics.front_statistics import front_statistics
 
 if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure
 
 DPI = 300  # of PNG files
-RUNS = Path("runs")  # the default of --runs
 
 
-def render_report(
-    snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], runs: Path | None = None
-) -> str:
+def render_report(snapshot: Snapshot, spec: SearchSpec, runs: Path | None = None) -> str:
     """Render the report of a search. Equal journals give equal pages.
 
     Args:
         snapshot: The trials and the fronts.
         spec: The search.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
         runs: The directory of runs, for the commands in the page; None: the default.
 
     Returns:
         The HTML file's text.
     """
     ranks, settings = sections.rank_menu(snapshot), sections.settings_menu(snapshot, spec)
-    figures: dict[str, Figure] = search_figures.growth(snapshot, reference, spec.objectives)
+    figures: dict[str, Figure] = search_figures.growth(snapshot)
     if any(trial.evaluations for trial in snapshot.trials):
-        figures["front"] = search_figures.front(snapshot, reference)
+        figures["front"] = search_figures.front(snapshot)
     if (curves := search_figures.curves(snapshot)) is not None:
         figures["curves"] = curves
     methods = ", ".join(entry.method for entry in spec.methods)
@@ -55,11 +53,11 @@ def render_report(
         spec=spec,
         snapshot=snapshot,
         about=f"{methods} on {spec.task.name}" + (f", {spec.model}" if spec.model else ""),
-        summary=sections.summary(snapshot, reference),
+        summary=sections.summary(snapshot),
         front_table=sections.front_table(snapshot),
         front_notes=front_notes(snapshot) if snapshot.points else [],
-        box_params=count(reference[0]),
-        box_score=reference[1],
+        box_params=count(snapshot.reference[0]),
+        box_score=snapshot.reference[1],
         rank_options=ranks.options,
         without_ranks=sections.methods_without_ranks(snapshot.points, ranks),
         setting_options=settings.options,
@@ -68,13 +66,12 @@ def render_report(
     )
 
 
-def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], folder: Path) -> list[Path]:
+def write_figures(snapshot: Snapshot, spec: SearchSpec, folder: Path) -> list[Path]:
     """Write the front, its hypervolume and the ranks at its knee. Equal journals give equal files.
 
     Args:
         snapshot: The trials and the fronts.
         spec: The search.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
         folder: The directory to write to.
 
     Returns:
@@ -83,9 +80,10 @@ def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, 
     from autorank.reporting.plots import front_figure, hypervolume_figure
     from autorank.reporting.rank_plots import rank_map_figure
 
+    steps = History(snapshot.reference, snapshot.objectives).update(snapshot.trials)
     figures = {
-        "front": front_figure(snapshot, spec.title, reference),
-        "hypervolume": hypervolume_figure(History(reference, spec.objectives).update(snapshot.trials), reference),
+        "front": front_figure(snapshot, spec.title),
+        "hypervolume": hypervolume_figure(steps, snapshot.reference),
     }
     for point in snapshot.points:
         if point.knee and (ranks := ranks_at(point, snapshot.trials)):
@@ -151,15 +149,14 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
     """The points between which the slider selects, by increasing parameters, and what the page shows of each."""
-    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
+    statistics = front_statistics(snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
         if snapshot.third:
             name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
-        stats = confirmed.get(point.key)
-        certainty = stats or certain.get(point.key)
+        stats, certainty = statistics.confirmed.get(point.key), statistics.known.get(point.key)
         basis = "of resamples" if stats is None else "over seeds and examples"
         if stats is not None:
             facts["New seeds"] = str(stats)
@@ -170,8 +167,8 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         if snapshot.baseline:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
-            if certainty is not None and certainty.better is not None:
-                facts["Better than plain LoRA"] = f"{share(certainty.better)} {basis}"
+            if (better := statistics.gain_probabilities.get(point.key)) is not None:
+                facts["Better than plain LoRA"] = f"{share(better)} {basis}"
         if point.cut_from is not None:
             facts["Cut from"] = f"{point.cut_from:,} parameters"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}

@@ -9,12 +9,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
-from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.tables import count
 from autorank.trials.front import candidates, size_curves
 from autorank.trials.history import HypervolumeStep
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.front_statistics import front_statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
+def front_figure(snapshot: Snapshot, title: str, chosen: Point | None = None) -> Figure:
     """All evaluations and slices in grey, the front as a step function over logarithmic parameters.
 
     Plain LoRA's front is dashed. A thin line joins the sizes of an evaluation that has a point on a front.
@@ -39,7 +39,6 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
     Args:
         snapshot: The trials and the fronts.
         title: The figure's title.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
         chosen: A point to circle instead of the knee.
 
     Returns:
@@ -65,7 +64,7 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
             linewidth=0.7,
         )
     axes.set_xscale("log")
-    right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
+    right = max([log_params(snapshot.reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     if snapshot.baseline:
         _stair(axes, snapshot.baseline, right, BASELINE, f"plain LoRA ({len(snapshot.baseline)})", dashed=True)
     if points:
@@ -122,7 +121,7 @@ def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label:
 
 def _band(axes: Axes, snapshot: Snapshot, right: float) -> None:
     """The 90% intervals of the front's scores."""
-    certain = certainties(snapshot)
+    certain = front_statistics(snapshot).certainties
     if known := [point for point in snapshot.points if point.key in certain]:
         params = [*(log_params(point.adapter_params) for point in known), right]
         ends = [[getattr(certain[point.key], end) for point in (*known, known[-1])] for end in ("low", "high")]

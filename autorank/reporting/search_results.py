@@ -17,11 +17,9 @@ class SearchResults:
     Attributes:
         spec: What was searched.
         snapshot: The trials and the front.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
         data: What `provenance.data_description` returns; None if unknown.
     """
 
     spec: SearchSpec
     snapshot: Snapshot
-    reference: tuple[float, float]
     data: Mapping[str, Any] | None = None

@@ -12,14 +12,13 @@ from rich.text import Text
 
 from autorank.errors import counted
 from autorank.modeling import rank_map
-from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
+from autorank.reporting.certainty_texts import front_notes, interval, share
 from autorank.training.evaluation import best
-from autorank.trials.front import hypervolume
 from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.certainty import Certainty, Key
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
+from autorank.trials.statistics.confirmation_stats import best_gain
+from autorank.trials.statistics.front_statistics import front_statistics
 
 NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
@@ -71,8 +70,8 @@ def front_table(
         The table. It has no settings if a trial has several points; see `trial_settings`.
     """
     varied = _differing([point.settings for point in points]) if varied is None else varied
-    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
-    known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
+    statistics = front_statistics(snapshot)
+    confirmed, certain, known = statistics.confirmed, statistics.certainties, statistics.known
     columns: dict[str, Callable[[Point], str]] = {
         "trial>": lambda p: str(p.trial),
         "step>": lambda p: str(p.step),
@@ -91,8 +90,8 @@ def front_table(
         columns["on\nfront>"] = lambda p: share(known[p.key].on_front) if p.key in known else ""
     if snapshot.baseline:
         columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get(p.key)))
-    if any(stats.better is not None for stats in known.values()):
-        columns["better>"] = lambda p: share(known[p.key].better) if p.key in known else ""
+    if better := statistics.gain_probabilities:
+        columns["better>"] = lambda p: share(better.get(p.key))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
     if several and not known:
@@ -156,14 +155,11 @@ def trials_table(trials: Sequence[TrialRecord]) -> Table:
     return table
 
 
-def front_summary(
-    snapshot: Snapshot, reference: tuple[float, float], varied: Sequence[str] | None = None
-) -> RenderableType:
+def front_summary(snapshot: Snapshot, varied: Sequence[str] | None = None) -> RenderableType:
     """The front as a table, its hypervolume and its gain over plain LoRA, and the trials that failed.
 
     Args:
         snapshot: The trials and the fronts.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
         varied: The settings to show; None: those that differ between points.
 
     Returns:
@@ -188,14 +184,14 @@ def front_summary(
         front_table(points, snapshot, varied),
         *([listed] if (listed := trial_settings(points, varied)) else []),
         Text(f"\n{origins(points)} on the front, out of {measured} (trials: {counts}); "
-             f"hypervolume {hypervolume(points, reference):.4f}"),
+             f"hypervolume {snapshot.hypervolume:.4f}"),
     ]  # fmt: skip
     if snapshot.baseline:
         runs = len(trials) - len(searched)
         seeds_note = ", with new seeds where confirmed" if snapshot.confirmed else ""
         note = (
             f"gain: over plain LoRA with at most as many parameters{seeds_note}, tuned in "
-            f"{counted(runs, 'further trial')} (its hypervolume is {hypervolume(snapshot.baseline, reference):.4f})"
+            f"{counted(runs, 'further trial')} (its hypervolume is {snapshot.baseline_hypervolume:.4f})"
         )
         rows.append(Text(note, style="dim"))
     rows += [Text(note, style="dim") for note in front_notes(snapshot)]

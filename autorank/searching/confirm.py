@@ -26,7 +26,7 @@ from autorank.tasks.metrics.outcomes import pack, unpack
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point, points_of
 from autorank.trials.retention import delete_other_runs, remove
-from autorank.trials.snapshot import Snapshot
+from autorank.trials.snapshot import ConfirmationKey, Snapshot
 from autorank.trials.statistics.confirmation_stats import contested
 
 logger = logging.getLogger(__name__)
@@ -75,14 +75,18 @@ class ConfirmSearcher(BaseSearcher):
         self._left: deque[Retraining] = deque()
         self._planned = -1  # number of results when the next training was last chosen
 
-    def has_work(self) -> bool:
-        """Plan the next trainings if none are left; return whether confirmations are missing and there is time left."""
+    @override
+    def plan(self) -> None:
+        """Plan the next trainings if none are left; the first call also deletes checkpoints that are not needed."""
         if not self._points:
             delete_other_runs(self._folder, _resumable(self._journal, self._seeds))  # which a killed session has left
         # the next trainings depend on the results of the last ones
         if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):
             self._planned = results
             self._add(trainings(self._journal, self._seeds, set(self._points)))
+
+    def has_work(self) -> bool:
+        """Return whether trainings are planned and there is time left."""
         return bool(self._left) and not self.out_of_time
 
     def _add(self, points: dict[Retraining, list[Point]]) -> None:
@@ -91,10 +95,9 @@ class ConfirmSearcher(BaseSearcher):
         for repeat in points:
             self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """Return the next run as `WarmTrial` expects it, FINISHED, or None: ask again later."""
-        if self._must_wait():
-            return None
+    @override
+    def _next(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.plan()
         if not self.has_work() or self.problem:
             return self._wait_or_finish()
         if self._must_wait(self._left[0]):
@@ -112,24 +115,15 @@ class ConfirmSearcher(BaseSearcher):
         """Store how far the run is; only its last evaluation is a result."""
         if "evaluation" in result and trial_id in self._running:
             self._reached[self._running[trial_id]] = result["evaluation"].step
-        self.on_progress()
+            self.on_progress()
 
     @override
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Store the last evaluation, or the reason why there is none, or retry the run."""
-        repeat, result = self._running.pop(trial_id, None), result or {}
-        if repeat is None or self.problem:
-            return
-        death = self._pop_death(trial_id, error)
-        try:
-            self.on_progress(death)
-            memory = bool(result.get("out_of_memory"))
-            if self._retry.retry(repeat, self._reached.get(repeat, 0), self._train(repeat), death, memory):
-                self._left.append(repeat)
-            elif death or "failed" in result or result.get("finished"):
-                self._store(repeat, result, death)
-        except Exception as problem:
-            self.problem = problem
+    def _ended(self, run: Retraining, result: dict[str, Any], death: Death | None) -> None:
+        memory = bool(result.get("out_of_memory"))
+        if self._retry.retry(run, self._reached.get(run, 0), self._train(run), death, memory):
+            self._left.append(run)
+        elif death or "failed" in result or result.get("finished"):
+            self._store(run, result, death)
 
     def _train(self, repeat: Retraining) -> TrainSpec:
         trial = self._journal.trial(repeat.trial)
@@ -226,7 +220,7 @@ def _resumable(journal: Journal, seeds: int) -> set[str]:
     return {str(repeat) for repeat in repeats if repeat not in done}
 
 
-def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
+def pending(journal: Journal, seeds: int) -> list[ConfirmationKey]:
     """Return the missing confirmations: trial, step, parameters, seed."""
     return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
 

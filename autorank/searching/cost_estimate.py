@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -48,6 +49,23 @@ class Estimate:
     labels: str
 
 
+@dataclass(frozen=True)
+class _Timing:
+    """The measured costs of a method with the examples of `_few_examples`.
+
+    Attributes:
+        step: Seconds of a step.
+        evaluation: Seconds of an evaluation.
+        preparation: Seconds of the preparation.
+        prompts: Number of prompts that an evaluation decodes together.
+    """
+
+    step: float
+    evaluation: float
+    preparation: float
+    prompts: int
+
+
 def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources, bounds: ParamBounds) -> Estimate:
     """Estimate the cost of a search from a few training steps of each method with its largest adapter.
 
@@ -76,8 +94,12 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     steps, evaluations = run_length(spec, data)
     tokens = _longest_text(data)
     timed = [_measure(spec, entry, steps, trial_resources.cpus, bounds, tokens) for entry in spec.entries]
-    step, scoring, preparation, prompts = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
-    scoring *= _evaluation_work(data, int(prompts)) / _evaluation_work(small, int(prompts))
+    step = statistics.fmean(timing.step for timing in timed)
+    scoring = statistics.fmean(
+        timing.evaluation * (_evaluation_work(data, timing.prompts) / _evaluation_work(small, timing.prompts))
+        for timing in timed
+    )
+    preparation = statistics.fmean(timing.preparation for timing in timed)
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
@@ -114,11 +136,8 @@ def _evaluation_work(data: TaskData, prompts_at_once: int) -> int:
 
 def _measure(
     spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds, tokens: int
-) -> tuple[float, float, float, int]:
-    """Seconds of a step, an evaluation and the preparation, with the examples of `_few_examples`.
-
-    Also the number of prompts that are decoded together if they and their completions have so many tokens.
-    """
+) -> _Timing:
+    """Time a method; prompts with their completions have so many tokens, 0: none are generated."""
     import torch
 
     from autorank.training.model_cache import ModelCache
@@ -138,7 +157,7 @@ def _measure(
     finally:
         torch.set_num_threads(threads_before)
     first, later = times[0][0], min(training for training, _ in times[1:])
-    return later / CHUNK, min(scoring for _, scoring in times[1:]), max(0.0, first - later), prompts
+    return _Timing(later / CHUNK, min(scoring for _, scoring in times[1:]), max(0.0, first - later), prompts)
 
 
 def _timed_run(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:

@@ -85,20 +85,8 @@ class JournalSearcher(BaseSearcher):
         """Return whether trials are waiting or new ones can start."""
         return bool(self._waiting) or (self._remaining > 0 and not self.exhausted and not self.flat)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """Return the next trial, FINISHED, or None: ask again later.
-
-        A trial is a dict of `number`, `train` (its TrainSpec) and `recorded` (the last step in the journal).
-        """
-        try:
-            return self._next(trial_id)
-        except Exception as error:
-            self.problem = error
-            return self.FINISHED
-
+    @override
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._must_wait():
-            return None
         while self._waiting and not self.problem:
             trial = self._journal.trial(self._waiting[0])
             if self._must_wait(trial.number):
@@ -111,7 +99,7 @@ class JournalSearcher(BaseSearcher):
                 self._end(trial.number, "pruned", reason)
                 continue
             return self._start(trial_id, trial)
-        while self._remaining > 0 and not self.out_of_time and not self.problem and not self._is_flat():
+        while self._remaining > 0 and not self.out_of_time and not self.problem and not self._update_flat():
             new = self._planner.begin()
             if new is None:
                 self.exhausted = True
@@ -122,8 +110,8 @@ class JournalSearcher(BaseSearcher):
             self._check_hopeless(str(new.reason))
         return self._wait_or_finish()
 
-    def _is_flat(self) -> bool:
-        """Whether the search stops because it is flat; computed when a trial has ended."""
+    def _update_flat(self) -> bool:
+        """Forecast anew if a trial has ended since the last forecast; return whether the search stops, being flat."""
         trials = self._journal.trials()
         if self._stop_when_flat and not self.flat and (count := len(ended_trials(trials))) != self._forecast_at:
             self._forecast_at = count
@@ -168,35 +156,21 @@ class JournalSearcher(BaseSearcher):
         return self._stopping.reason(trial, self._journal.snapshot().points)
 
     @override
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Record how a trial ended (failed, pruned or complete), or retry it."""
-        if result:
-            self.on_trial_result(trial_id, result)
-        number = self._running.pop(trial_id, None)
-        if number is None or self.problem:
-            return
-        death = self._pop_death(trial_id, error)
-        try:
-            self.on_progress(death)  # if it raises, the trial continues when the search is resumed
-            self._finish(number, result or {}, death)
-            self._on_evaluation()
-        except Exception as problem:
-            self.problem = problem
-
-    def _finish(self, number: int, result: dict[str, Any], death: Death | None) -> None:
-        trial = self._journal.trial(number)
+    def _ended(self, run: int, result: dict[str, Any], death: Death | None) -> None:
+        trial = self._journal.trial(run)
         train = self._journal.spec.train(trial.method, trial.settings)
         if trial.finished:  # also if its process died afterwards
-            self._end(number, "complete")
-        elif self._retry.retry(number, trial.step, train, death, bool(result.get("out_of_memory"))):
-            self._requeue(number, death.reason if death else result["failed"])
+            self._end(run, "complete")
+        elif self._retry.retry(run, trial.step, train, death, bool(result.get("out_of_memory"))):
+            self._requeue(run, death.reason if death else result["failed"])
         elif death:
-            self._fail(number, death.reason)
+            self._fail(run, death.reason)
         elif "failed" in result:
-            logger.error("trial %d failed\n%s", number, result["traceback"])
-            self._fail(number, result["failed"])
+            logger.error("trial %d failed\n%s", run, result["traceback"])
+            self._fail(run, result["failed"])
         else:
-            self._end(number, "pruned", trial.stop_reason or (OUT_OF_TIME if self.out_of_time else "stopped"))
+            self._end(run, "pruned", trial.stop_reason or (OUT_OF_TIME if self.out_of_time else "stopped"))
+        self._on_evaluation()
 
     def _requeue(self, number: int, reason: str) -> None:
         """Continue a trial from its last evaluation if there is time left."""

@@ -93,36 +93,51 @@ def search(
             suffice, packs are combined with a limit of memory, a method needs longer runs, the disk is full, or the
             first trials all fail for the same reason.
     """
-    if tracking_uri is not None:
-        checked(tracking_uri)
-    budget.check(spec.objectives)
-    if budget.storage is not None:
-        storage_folder(budget.storage, spec.name)  # checks that it can be used
-    if not budget.on_cluster:
-        budget.share(resources.this_machine())
+    _check_budget(spec, budget, tracking_uri)
     # trials read them from the cache, and errors appear before anything starts
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     if data.labels:
         inform(data.labels)
-    for warning in data.warnings:
-        warn(warning)
     bounds = ParamBounds(spec.task, spec.model)
     max_params = parameter_range(spec, bounds)[1]
-    check_length = bounds.length_check(run_length(spec, data)[0])
+    check_length = bounds.length_check(run_length(spec, data).steps)
     for entry in spec.entries:
         fitting_settings(entry, bounds, check_length)
-    for sentence in sorted(set(filter(None, map(bounds.unadapted, spec.entries)))):
-        warn(sentence)
-    if spec.objectives.max_memory or spec.objectives.third == "memory":
-        warn("Memory is measured on GPUs; on a CPU it is 0.")
+    for warning in (*data.warnings, *_warnings(spec, bounds)):
+        warn(warning)
     if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
-        spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds)})
-        if spec.warm_start:
-            sources = catalogue.sources(spec.warm_start)
-            inform(f"First settings from the catalogue: {sources}. --no-catalogue leaves them out.")
+        spec = _with_catalogue(spec, data, bounds, inform)
     with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return run_missing_trials(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
+
+
+def _check_budget(spec: SearchSpec, budget: Budget, tracking_uri: str | None) -> None:
+    """Check what needs neither data nor model."""
+    if tracking_uri is not None:
+        checked(tracking_uri)
+    budget.check(spec.objectives)
+    if budget.storage is not None:
+        storage_folder(budget.storage, spec.name)
+    if not budget.on_cluster:
+        budget.share(resources.this_machine())
+
+
+def _warnings(spec: SearchSpec, bounds: ParamBounds) -> list[str]:
+    """Warnings about what is adapted and measured."""
+    warnings = sorted(set(filter(None, map(bounds.unadapted, spec.entries))))
+    if spec.objectives.max_memory or spec.objectives.third == "memory":
+        warnings.append("Memory is measured on GPUs; on a CPU it is 0.")
+    return warnings
+
+
+def _with_catalogue(spec: SearchSpec, data: TaskData, bounds: ParamBounds, inform: Callable[[str], None]) -> SearchSpec:
+    """The search with first trials from the catalogue, where it has some that fit."""
+    first_trials = catalogue.first_trials(spec, data, bounds)
+    if first_trials:
+        sources = catalogue.sources(first_trials)
+        inform(f"First settings from the catalogue: {sources}. --no-catalogue leaves them out.")
+    return spec.model_copy(update={"warm_start": first_trials})
 
 
 def run_missing_trials(
@@ -152,7 +167,6 @@ def run_missing_trials(
     Returns:
         How the search ended.
     """
-    storage = budget.storage or journal.options.get("storage")
     if journal.truncated_bytes:
         warn(f"The journal is truncated; ignoring the incomplete last line ({journal.truncated_bytes} bytes).")
     if data is not None:
@@ -160,10 +174,11 @@ def run_missing_trials(
         if not journal.has_same_data(description):
             warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
     ended, options = len(ended_trials(journal.trials())), journal.options
+    storage, tracking = budget.storage or options.get("storage"), options.get("tracking")
     untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.totals(options, ended, unconfirmed=bool(untried_points))
     listeners: list[SnapshotListener] = [] if progress is None else [progress]
-    mlflow_logger, tracking = None, options.get("tracking")
+    mlflow_logger = None
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)

@@ -72,15 +72,17 @@ class Session:
         self.delete_unneeded_files()
         self.notify()
         journal, budget = self.journal, self.budget
-        length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
+        evaluations = LENGTH if self.data is None else run_length(journal.spec, self.data).evaluations
         trials_searcher = JournalSearcher(
-            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.delete_unneeded_files,
-            self.check_length, budget.stop_when_flat,
+            journal, self.bounds, trials, budget.deadline, budget.retries, evaluations=evaluations,
+            on_evaluation=self.delete_unneeded_files, check_length=self.check_length,
+            stop_when_flat=budget.stop_when_flat,
         )  # fmt: skip
         confirmations = ConfirmSearcher(journal, confirm, self.output / CONFIRMING, budget.deadline, budget.retries)
         remote = self._remote
         with shared_storage_check.keep_mount_token(self.output) if remote else contextlib.nullcontext() as mount_token:
             for searcher, folder in ((trials_searcher, self.output), (confirmations, self.output / CONFIRMING)):
+                searcher.plan()
                 if searcher.has_work() and not interrupt.requested:
                     shared_data = share_data(journal.spec, searcher is confirmations) if remote and self.data else None
                     trainable = bind(self.trainable, folder=folder, shared_data=shared_data, mount_token=mount_token)

@@ -58,8 +58,9 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
         The points, by rising parameters.
     """
     points = [
-        Point(0, 0, size.adapter_params, float(size.score or math.nan), {}, size.adapter_params, size.metrics or {})
+        Point(0, 0, size.adapter_params, size.score, {}, size.adapter_params, size.metrics or {})
         for size in sizes
+        if size.score is not None and math.isfinite(size.score)
     ]
     best: list[Point] = []
     for point in sorted(points, key=lambda point: (point.adapter_params, -point.score)):

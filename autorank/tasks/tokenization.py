@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from autorank.tasks import registry
 from autorank.tasks.data import arrow
 from autorank.tasks.data.pairs import Pairs
 from autorank.tasks.data.texts import CHUNK
-from autorank.tasks.definition import TaskData
+from autorank.tasks.definition import Task, TaskData
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.tokenized import Split, Tokenization
 
@@ -51,53 +52,71 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         AutorankError: The task, its data or the tokenizer is missing or unusable, there are too few examples for
             `tune_split`, or the cache is not writable.
     """
-    from autorank.modeling.text_limits import text_limits
-
     task, train, validation = registry.read(spec)
     chosen = shuffled(len(train), spec.max_train_examples)
     tuning = np.empty(0, np.int64)
     if spec.tune_split:
         tuning = task.kind.tune_part(task, train.labels[chosen], spec.tune_split)
     with trusting(spec.trust_remote_code):
-        tokenizer = load_tokenizer(model)
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        if pad_id is None:
-            raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Add one to it.")
-        limit = min(spec.max_length or task.max_length, tokenizer.model_max_length)
-        limits = text_limits(model, task.outputs, task.kind.head, limit)
-        tokenizer.model_max_length = limits.length
-        pad_id = pad_id if limits.padding is None else limits.padding
+        tokenizer, pad_id, vocabulary = _limited_tokenizer(task, spec, model)
         tokenization = task.kind.tokenization(task, spec, model, tokenizer)
     settings = f"{FORMAT} {tokenizer_digest(tokenizer)} {tokenization.tag}"
-    digest = hashlib.sha256(f"{task.kind} {task.label_names} {settings}".encode())
-    keys: dict[str, str] = {}
-    rows = {"train": chosen}
-    rows |= {name: shuffled(len(split), spec.max_eval_examples) for name, split in validation.items()}
-    for name, examples in {"train": train, **validation}.items():
-        keys[name] = hashlib.sha256(f"{settings} {examples.digest}".encode()).hexdigest()
-        digest.update(f"{name} {keys[name]} {len(rows[name])}".encode())
-    digest.update(tuning.tobytes())
+    sources = {"train": train, **validation}
+    keys = {name: hashlib.sha256(f"{settings} {part.digest}".encode()).hexdigest() for name, part in sources.items()}
     used = _subset(keys["train"], train, tokenization, chosen)
     limit = spec.max_eval_examples or (None if spec.final else task.eval_examples)
     if len(tuning) and not spec.final:
         evaluated = {"tune": _evaluated(used.take(tuning), limit)}
     else:
-        evaluated = {
-            name: _evaluated(
-                _subset(keys[name], split, tokenization, shuffled(len(split), None if tokenization.whole else limit)),
-                limit,
-            )
-            for name, split in validation.items()
-        }
+        evaluated = _validation_splits(validation, keys, tokenization, limit)
     for split in (used, *evaluated.values()):
-        _check_embedded(split, pad_id, limits.vocabulary, model, tokenizer)
+        _check_embedded(split, pad_id, vocabulary, model, tokenizer)
     training = used.take(np.delete(np.arange(len(chosen)), tuning))
-    text_tokenizer = tokenizer if task.kind.head.generates else None
-    notes = dict.fromkeys(note for examples in (train, *validation.values()) for note in examples.notes)
+    notes = dict.fromkeys(note for source in sources.values() for note in source.notes)
     return TaskData(
-        task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length, tokenization.ends,
+        task, training, evaluated, _digest(task, spec, settings, sources, keys, tuning), pad_id,
+        tokenizer if task.kind.head.generates else None, tokenization.length, tokenization.ends,
         task.kind.describe(task, train), tuple(notes),
     )  # fmt: skip
+
+
+def _limited_tokenizer(task: Task, spec: TaskSpec, model: str) -> tuple[Any, int, int | None]:
+    """The tokenizer, which cuts at the lowest limit; the padding token; the size of the embedding table, if known."""
+    from autorank.modeling.text_limits import text_limits
+
+    tokenizer = load_tokenizer(model)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Add one to it.")
+    limit = min(spec.max_length or task.max_length, tokenizer.model_max_length)
+    limits = text_limits(model, task.outputs, task.kind.head, limit)
+    tokenizer.model_max_length = limits.length
+    return tokenizer, pad_id if limits.padding is None else limits.padding, limits.vocabulary
+
+
+def _digest(
+    task: Task, spec: TaskSpec, settings: str, sources: Mapping[str, Examples], keys: Mapping[str, str],
+    tuning: np.ndarray,
+) -> str:  # fmt: skip
+    """The digest of `TaskData`: of the task, the tokenization, the content of all splits, and the selected examples."""
+    digest = hashlib.sha256(f"{task.kind} {task.label_names} {settings}".encode())
+    for name, source in sources.items():
+        limit = spec.max_train_examples if name == "train" else spec.max_eval_examples
+        count = len(source) if limit is None else min(limit, len(source))
+        digest.update(f"{name} {keys[name]} {count}".encode())
+    digest.update(tuning.tobytes())
+    return digest.hexdigest()
+
+
+def _validation_splits(
+    validation: Mapping[str, Examples], keys: Mapping[str, str], tokenization: Tokenization, limit: int | None
+) -> dict[str, Split]:
+    """The evaluated examples of each validation split."""
+    evaluated = {}
+    for name, examples in validation.items():
+        chosen = shuffled(len(examples), None if tokenization.whole else limit)
+        evaluated[name] = _evaluated(_subset(keys[name], examples, tokenization, chosen), limit)
+    return evaluated
 
 
 def _evaluated(split: Split, limit: int | None) -> Split:

@@ -229,13 +229,13 @@ class MLflowSync:
             self._parent.log_table(client, "front_table.json", columns, rows)
             self._front = text
         if final or (changed and time.monotonic() - self._figures_at > _FIGURES_EVERY):
-            front = front_figure(snapshot, self.spec.title, self._reference)
+            front = front_figure(snapshot, self.spec.title)
             client.log_figure(self._parent.id, front, "front.png")
             growth = hypervolume_figure(self._history.steps, self._reference)
             client.log_figure(self._parent.id, growth, "hypervolume.png")
             self._figures_at = time.monotonic()
         if final:
-            page = render_report(snapshot, self.spec, self._reference, self._folder)
+            page = render_report(snapshot, self.spec, self._folder)
             client.log_text(self._parent.id, page, "report.html")
 
 

@@ -9,7 +9,7 @@ NATIVE_BF16 = (8, 0)  # compute capability from which bf16 is not emulated: Ampe
 _share = 1.0
 
 
-def native_bf16(device: torch.device | int | None = None) -> bool:
+def native_bf16(device: torch.device | int) -> bool:
     """Whether a GPU computes in bf16 itself. `torch.cuda.is_bf16_supported` counts emulation, which is slow."""
     return torch.cuda.get_device_capability(device) >= NATIVE_BF16
 

@@ -80,13 +80,16 @@ class TrainingRun:
     def __iter__(self) -> TrainingRun:
         return self
 
-    def begin(self) -> RunSummary:
-        """Load data and model and attach the method's updates, unless that was done before."""
+    def start(self) -> None:
+        """Load data and model and attach the method's updates, unless the run has started or was resumed."""
         if self._context is None:
             self._open()
             started = time.perf_counter()
-            self._start()
+            self._prepare()
             self._seconds += time.perf_counter() - started
+
+    def summary(self) -> RunSummary:
+        """Summarize the run, which has started."""
         config = self._method.config
         targets = config.targets if isinstance(config, TargetedConfig) else ""
         warnings = [*self._data.warnings, *filter(None, [target_modules.unadapted(self._base.model, targets)])]
@@ -96,7 +99,7 @@ class TrainingRun:
 
     def __next__(self) -> Evaluation:
         """Train until the next evaluation, and evaluate."""
-        self.begin()
+        self.start()
         started = time.perf_counter()
         assert self.total_steps is not None
         if self.step >= self.total_steps:
@@ -124,12 +127,12 @@ class TrainingRun:
         score = scores[self._data.task.metrics[0]]
         pieces = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
-        return with_slices(self._describe(scores), scores.outcomes, pieces)
+        return with_slices(self._describe(scores, params), scores.outcomes, pieces)
 
     def _scores(self) -> Scores:
         if self.step < self.score_from:
             return Scores(dict.fromkeys(self._data.task.metrics, math.nan))
-        return self._objective.evaluate(self._phase, self._data.validation)
+        return self._objective.evaluate(self._loop, self._data.validation)
 
     def with_slices(self, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
         """Score slices of the adapter as the model is now.
@@ -145,31 +148,31 @@ class TrainingRun:
         return with_slices(evaluation, outcomes, [self._slices.at(size) for size in sizes])
 
     def _open(self) -> None:
-        """Load data and model and create the phase of the run, without updates."""
+        """Load data and model and create the loop of the run, without updates."""
         setup = set_up(self.spec, self._method, self._model_cache, self._precision, self._undo)
         self._data, self._base, self._objective = setup.data, setup.base, setup.objective
-        self._phase, self._slices, self._micro_batching = setup.phase, setup.slices, setup.micro_batching
+        self._loop, self._slices, self._micro_batching = setup.loop, setup.slices, setup.micro_batching
         self._context = setup.context
         self._hooks = MethodHooks(self._method, self._context)
-        self.total_steps = self._phase.total_steps
-        self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
+        self.total_steps = self._loop.total_steps
+        self._eval_every = self.spec.training.eval_every or self._loop.steps_per_epoch
 
-    def _start(self) -> None:
-        """Start a new run: attach the method's updates, and add all trained parameters to the optimizer."""
+    def _prepare(self) -> None:
+        """Attach the method's updates in a new run, and add all trained parameters to the optimizer."""
         assert self._context is not None
         self._method.check_length(len(self._context.layers), self._context.total_steps)
         self._method.prepare(self._context)
         self._base.check_unfrozen()
-        self._phase.train_rest()
+        self._loop.train_rest()
         self._fit_memory()
 
     def _fit_memory(self) -> None:
         """Fit the steps of the prepared method into memory, and start the measurement of its peak."""
-        phase, device = self._phase, self._model_cache.device
+        loop, device = self._loop, self._model_cache.device
         if self._micro_batching is not None:
             method = [self._method.name, bool(getattr(self._method.config, "dropout", 0.0))]
-            parts = self._micro_batching.measure(self._hooks, method, phase.plan.accumulate)
-            phase.plan = replace(phase.plan, accumulate=parts)
+            parts = self._micro_batching.measure(self._hooks, method, loop.plan.accumulate)
+            loop.plan = replace(loop.plan, accumulate=parts)
         if device.type == "cuda" and self._precision != "fp32":
             self._undo += [handle.remove for handle in adapters.share_conversions(self._base.model)]
         if device.type == "cuda":
@@ -178,7 +181,7 @@ class TrainingRun:
     def _train_step(self) -> None:
         self._begin_step()
         try:
-            loss = self._phase.step(self.step, self._hooks)
+            loss = self._loop.step(self.step, self._hooks)
         except torch.OutOfMemoryError:
             self._need_less_memory()
             raise
@@ -199,22 +202,22 @@ class TrainingRun:
 
     def _trained(self) -> int:
         """The number of parameters that are currently trained."""
-        return sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
+        return sum(parameter.numel() for parameter in self._loop.optimizer.parameters)
 
-    def _describe(self, scores: Scores) -> Evaluation:
+    def _describe(self, scores: Scores, adapter_params: int) -> Evaluation:
         model = self._base.model
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []
         if not math.isfinite(train_loss):
-            raise self._phase.diverged(f"the mean loss up to step {self.step} is {train_loss}")
+            raise self._loop.diverged(f"the mean loss up to step {self.step} is {train_loss}")
         device = self._model_cache.device
         return Evaluation(
             step=self.step,
-            epoch=self.step / self._phase.steps_per_epoch,
+            epoch=self.step / self._loop.steps_per_epoch,
             score=scores[self._data.task.metrics[0]],
             metrics=dict(scores),
             train_loss=train_loss,
-            adapter_params=adapters.adapter_params(model, self._base.head),
+            adapter_params=adapter_params,
             nonzero_params=adapters.nonzero_params(model, self._base.head),
             trainable_params=self._peak_trainable,
             head_params=self._base.head_params,
@@ -225,7 +228,7 @@ class TrainingRun:
 
     def decoding_batch(self, tokens: int) -> int:
         """Return how many prompts an evaluation completes together; with completions they have so many `tokens`."""
-        return self._phase.decoding_batch(tokens)
+        return self._loop.decoding_batch(tokens)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after an evaluation, with which the run can be resumed; equal on all workers."""
@@ -235,8 +238,8 @@ class TrainingRun:
             "step": self.step,
             "layout": adapters.layout(model),
             "tensors": {name: p.detach().clone() for name, p in adapters.tensors(model).items()},
-            "optimizer": self._phase.optimizer.state_dict(),
-            "scaler": self._phase.scaler.state_dict(),
+            "optimizer": self._loop.optimizer.state_dict(),
+            "scaler": self._loop.scaler.state_dict(),
             "method": self._method.state_dict(),
             "generator": self._hooks.run.generator.get_state(),
             "seconds": self._seconds,
@@ -263,8 +266,8 @@ class TrainingRun:
         self._base.unfreeze(name for name in state["tensors"] if name not in added)
         self._method.load_state_dict(state["method"], context)
         adapters.load_tensors(model, state["tensors"])
-        self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
-        self._phase.scaler.load_state_dict(state["scaler"])
+        self._loop.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
+        self._loop.scaler.load_state_dict(state["scaler"])
         context.generator.set_state(state["generator"])
         self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
         self._slices.spent = state["spent_on_slices"]

@@ -1,9 +1,7 @@
-"""The parts of a training run: data, base model, objective, training phase, and what its method can access."""
+"""The parts of a training run: data, base model, objective, optimization loop, and what its method can access."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autorank import tasks
+from autorank import cache, tasks
 from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling import target_modules
 from autorank.modeling.base_model import BaseModel
@@ -22,13 +20,13 @@ from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
-from autorank.training.method_phases import MethodPhases
 from autorank.training.model_cache import BASE_DTYPES, ModelCache
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.optimization.micro_batching import MicroBatching
 from autorank.training.optimization.plan import Plan
+from autorank.training.run_loops import RunLoops
 from autorank.training.slicing.component_scores import component_scores
 from autorank.training.slicing.slice_scorer import SliceScorer
 
@@ -41,7 +39,7 @@ class RunSetup:
         data: The task's data.
         base: The base model, without updates.
         objective: The task's objective.
-        phase: The training phase, over all training examples.
+        loop: The optimization loop, over all training examples.
         slices: Scores slices of the adapter.
         micro_batching: Finds the number of micro-batches; None if it is given, or on a CPU.
         context: What the method can access.
@@ -50,7 +48,7 @@ class RunSetup:
     data: TaskData
     base: BaseModel
     objective: Objective
-    phase: OptimizationLoop
+    loop: OptimizationLoop
     slices: SliceScorer
     micro_batching: MicroBatching | None
     context: RunContext
@@ -86,20 +84,18 @@ def set_up(
     on_gpu = model_cache.device.type == "cuda"
     accumulate = 1 if training.accumulate == "auto" else training.accumulate
     plan = Plan.of(training, data.task, config.learning_rate, accumulate, precision)
-    phases_of = partial(MethodPhases, base, data, objective, model_cache)
-    phases = phases_of(plan)
+    loops_of = partial(RunLoops, base, data, objective, model_cache)
+    loops = loops_of(plan)
     if base.mask_form is None and on_gpu:  # a CPU gains nothing
-        base.mask_form = phases.main.find_mask_form()
-        phases = phases_of(plan)
-    phase, micro_batching = phases.main, None
+        base.mask_form = loops.main.find_mask_form()
+        loops = loops_of(plan)
+    loop, micro_batching = loops.main, None
     if training.accumulate == "auto" and on_gpu:
-        micro_batching = memory_trial(spec, method, phase, base, data, model_cache)
-        phase.plan = replace(plan, accumulate=micro_batching.estimate(layers))
-    slices = SliceScorer(
-        base, phase, objective, data, training.slices, training.slice_score, spec.max_slice_params
-    )  # fmt: skip
-    context = _context(phases, base, data, model_cache, layers, _key(spec, phase.plan, data, model_cache), undo)
-    return RunSetup(data, base, objective, phase, slices, micro_batching, context)
+        micro_batching = micro_batching_of(spec, method, loop, base, data, model_cache)
+        loop.plan = replace(plan, accumulate=micro_batching.estimate(layers))
+    slices = SliceScorer(base, loop, objective, data, training.slices, training.slice_score, spec.max_slice_params)
+    context = _context(loops, base, data, model_cache, layers, _key(spec, loop.plan, data, model_cache), undo)
+    return RunSetup(data, base, objective, loop, slices, micro_batching, context)
 
 
 def _base(
@@ -116,8 +112,8 @@ def _base(
     return base
 
 
-def memory_trial(
-    spec: TrainSpec, method: AllocationMethod[Any], phase: OptimizationLoop, base: BaseModel, data: TaskData,
+def micro_batching_of(
+    spec: TrainSpec, method: AllocationMethod[Any], loop: OptimizationLoop, base: BaseModel, data: TaskData,
     model_cache: ModelCache,
 ) -> MicroBatching:  # fmt: skip
     """Create the object that finds the number of micro-batches, for all runs that need the same memory.
@@ -125,7 +121,7 @@ def memory_trial(
     Args:
         spec: The run; seed, length and schedule do not matter.
         method: Its method.
-        phase: The phase of the run.
+        loop: The loop of the run.
         base: The base model.
         data: The task's data.
         model_cache: Provides the directory in which numbers are stored.
@@ -136,23 +132,23 @@ def memory_trial(
     training = spec.training
     trained = method.adapter_params(method.config, base.model)[1] + base.head_params
     model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
-    key = [data.digest, model, phase.plan.precision, training.quantize, training.gradient_checkpointing]
-    return MicroBatching(phase, trained, model_cache.probes, key)
+    key = [data.digest, model, loop.plan.precision, training.quantize, training.gradient_checkpointing]
+    return MicroBatching(loop, trained, model_cache.probes, key)
 
 
 def _context(
-    phases: MethodPhases, base: BaseModel, data: TaskData, model_cache: ModelCache, layers: dict[str, nn.Module],
+    loops: RunLoops, base: BaseModel, data: TaskData, model_cache: ModelCache, layers: dict[str, nn.Module],
     key: str, undo: list[Callable[[], object]],
 ) -> RunContext:  # fmt: skip
-    phase, device, seed = phases.main, model_cache.device, phases.main.plan.seed
+    loop, device, seed = loops.main, model_cache.device, loops.main.plan.seed
     return RunContext(
         base=base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
-        labels=data.train.strata, weights=data.train.weights, total_steps=phase.total_steps,
-        warmup_steps=phase.warmup_steps, cache=model_cache.probes, key=key, train_on=phases.train_on,
-        observe=phases.observe, gradients=phase.gradients, optimizer=phase.optimizer,
-        loss_scale=phase.scaler.get_scale, sum=distributed.sum_, undo=undo,
+        labels=data.train.strata, weights=data.train.weights, total_steps=loop.total_steps,
+        warmup_steps=loop.warmup_steps, cache=model_cache.probes, key=key, train_on=loops.train_on,
+        observe=loops.observe, gradients=loop.gradients, optimizer=loop.optimizer,
+        loss_scale=loop.scaler.get_scale, sum=distributed.sum_, undo=undo,
         once=partial(distributed.once, device=device),
-        component_scores=lambda kind, spectrum: component_scores(kind, spectrum, phase),
+        component_scores=lambda kind, spectrum: component_scores(kind, spectrum, loop),
     )  # fmt: skip
 
 
@@ -160,5 +156,4 @@ def _key(spec: TrainSpec, plan: Plan, data: TaskData, model_cache: ModelCache) -
     """A digest of data, model and training settings, without those of the method."""
     training = plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
     model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
-    parts = [data.digest, model, training, spec.training.quantize]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache.key([data.digest, model, training, spec.training.quantize])

@@ -50,7 +50,7 @@ def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Poi
     import moocore
 
     points = sorted(points, key=lambda point: point.precedence)
-    plane = np.array([costs(p, third) for p in points])
+    plane = np.array([minimized_objectives(p, third) for p in points])
     kept = moocore.is_nondominated(plane, keep_weakly=False)
     return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score))
 
@@ -77,13 +77,13 @@ def third_of(evaluation: Evaluation, third: str) -> float:
     return float(getattr(evaluation, "peak_memory" if third == "memory" else third))
 
 
-def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
+def minimized_objectives(point: Point, third: str | None = None) -> tuple[float, ...]:
     """The minimized objectives: parameters, the negative score, and the third objective if set."""
-    params, *rest = sizes(point, third)
+    params, *rest = costs(point, third)
     return (params, -point.score, *rest)
 
 
-def sizes(point: Point, third: str | None = None) -> tuple[float, ...]:
+def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
     """The minimized objectives without the score: parameters, and the third objective if set."""
     return (float(point.adapter_params), *([] if third is None else [float(getattr(point, third))]))
 
@@ -100,7 +100,7 @@ def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> floa
         return 0.0
     import moocore
 
-    plane = np.array([costs(p) for p in points])
+    plane = np.array([minimized_objectives(p) for p in points])
     area = moocore.hypervolume(plane, ref=[params, -score])
     return float(area) / (params * (1 - score))
 

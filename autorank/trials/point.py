@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from autorank.training.evaluation import Evaluation
 from autorank.trials.record import TrialRecord
+
+
+class PointKey(NamedTuple):
+    """What identifies a point of a search."""
+
+    trial: int
+    step: int
+    adapter_params: int
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,9 @@ class Point:
     cut_from: int | None = None
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        """Trial, step and parameters, which identify a point of a search."""
-        return self.trial, self.step, self.adapter_params
+    def key(self) -> PointKey:
+        """What identifies the point."""
+        return PointKey(self.trial, self.step, self.adapter_params)
 
     @property
     def label(self) -> str:

@@ -20,13 +20,18 @@ logger = logging.getLogger(__name__)
 ADAPTER, CHECKPOINT = ".safetensors", "run.pt"
 
 
+def is_address(path: Path | str) -> bool:
+    """Whether a path is an address such as s3://BUCKET/PATH, also one with a single slash, as `Path` writes it."""
+    return re.match(r"[a-z0-9]+:/", str(path)) is not None
+
+
 def run_folder(runs: Path, name: str) -> Path:
     """The folder of the search `name` in the folder of runs.
 
     Raises:
         AutorankError: The name leads elsewhere, or the folder is an address.
     """
-    if re.match(r"[a-z0-9]+:/", str(runs)):
+    if is_address(runs):
         raise AutorankError(
             f"--runs {runs} is not a directory, and object storage cannot store the journal. Use a local directory for "
             f"--runs, and pass the address as --storage {runs}."
@@ -51,7 +56,7 @@ def adapter_path(folder: Path, trial: int | str, step: int) -> Path:
     Returns:
         Path of the safetensors file.
     """
-    return folder / "trials" / str(trial) / f"step-{step}.safetensors"
+    return folder / "trials" / str(trial) / f"step-{step}{ADAPTER}"
 
 
 def checkpoint_path(folder: Path, trial: int | str) -> Path:
@@ -74,7 +79,7 @@ def storage_folder(address: str, search_id: str) -> Path:
     """
     from upath import UPath
 
-    if not re.match(r"[a-z0-9]+:/", address):
+    if not is_address(address):
         raise AutorankError(
             f"--storage {address!r} is not an address. Expected s3://BUCKET/PATH, gs://BUCKET/PATH or similar."
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from autorank.errors import AutorankError, counted
 from autorank.trials.front import mark_knee, non_dominated
-from autorank.trials.point import Point
+from autorank.trials.point import Point, PointKey
 
 
 def pick(
@@ -17,7 +17,7 @@ def pick(
     max_params: int | None = None,
     min_score: float | None = None,
     min_gain_probability: float | None = None,
-    better: Mapping[tuple[int, int, int], float] | None = None,
+    better: Mapping[PointKey, float] | None = None,
 ) -> Point:
     """Choose a point of a front, or of all `candidates`; without a condition its knee.
 
@@ -48,41 +48,44 @@ def pick(
         return next(p for p in marked if p.knee)
     chosen = list(points)
     if trial is not None:
-        chosen = [p for p in chosen if p.trial == trial]
-        if not chosen:
-            trials = ", ".join(str(number) for number in sorted({p.trial for p in points}))
-            raise AutorankError(f"Trial {trial} has no point that can be chosen. Trials with points: {trials}.")
+        trials = _listed(p.trial for p in chosen)
+        message = f"Trial {trial} has no point that can be chosen. Trials with points: {trials}."
+        chosen = _only(chosen, lambda p: p.trial == trial, message)
     if step is not None:
-        steps = ", ".join(str(number) for number in sorted({p.step for p in chosen}))
-        chosen = [p for p in chosen if p.step == step]
-        if not chosen:
-            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {steps}.")
+        steps = _listed(p.step for p in chosen)
+        message = f"Trial {trial} has no point at step {step}. Available steps: {steps}."
+        chosen = _only(chosen, lambda p: p.step == step, message)
     if max_params is not None:
         sizes = sorted({p.adapter_params for p in chosen})
-        chosen = [p for p in chosen if p.adapter_params <= max_params]
-        if not chosen:
-            available = f" Available sizes: {'; '.join(f'{size:,}' for size in sizes)}." if trial is not None else ""
-            raise AutorankError(
-                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}.{available}"
-            )
+        message = f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}."
+        message += f" Available sizes: {'; '.join(f'{size:,}' for size in sizes)}." if trial is not None else ""
+        chosen = _only(chosen, lambda p: p.adapter_params <= max_params, message)
     if min_gain_probability is not None:
         chosen = _better_than_baseline(chosen, min_gain_probability, better or {})
     if min_score is not None:
+        within = "" if max_params is None else f" with at most {counted(max_params, 'parameter')}"
         best = max(p.score for p in chosen)
-        chosen = [p for p in chosen if p.score >= min_score]
-        if not chosen:
-            within = (
-                f" with at most {max_params:,} parameter{'s' * (max_params != 1)}" if max_params is not None else ""
-            )
-            raise AutorankError(f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}.")
+        message = f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}."
+        chosen = _only(chosen, lambda p: p.score >= min_score, message)
     if min_score is not None or min_gain_probability is not None:
         return min(chosen, key=lambda p: (p.adapter_params, -p.score))
     return max(chosen, key=lambda p: (p.score, -p.adapter_params))
 
 
-def _better_than_baseline(
-    points: Sequence[Point], probability: float, better: Mapping[tuple[int, int, int], float]
-) -> list[Point]:
+def _only(points: Sequence[Point], condition: Callable[[Point], bool], message: str) -> list[Point]:
+    """The points that meet a condition; the message is the error if there are none."""
+    chosen = [point for point in points if condition(point)]
+    if not chosen:
+        raise AutorankError(message)
+    return chosen
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    """The numbers in their order, each once."""
+    return ", ".join(map(str, sorted(set(numbers))))
+
+
+def _better_than_baseline(points: Sequence[Point], probability: float, better: Mapping[PointKey, float]) -> list[Point]:
     """The points that are better than the baseline with a probability."""
     probabilities = [better[point.key] for point in points if point.key in better]
     if not probabilities:
@@ -90,10 +93,8 @@ def _better_than_baseline(
             "--min-gain-probability needs the predictions of a point and of plain LoRA with at most as many "
             "parameters. No point here has both: search with --baseline, or choose with --max-params or --min-score."
         )
-    chosen = [point for point in points if better.get(point.key, 0.0) >= probability]
-    if not chosen:
-        raise AutorankError(
-            f"No point is better than plain LoRA with a probability of at least {probability:g}; the highest is "
-            f"{max(probabilities):.2f}. --confirm-seeds makes differences more certain."
-        )
-    return chosen
+    message = (
+        f"No point is better than plain LoRA with a probability of at least {probability:g}; the highest is "
+        f"{max(probabilities):.2f}. --confirm-seeds makes differences more certain."
+    )
+    return _only(points, lambda point: better.get(point.key, 0.0) >= probability, message)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import le, lt
 from pathlib import Path
 from typing import Any
 
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import NO_LIMITS, costs, mark_knee
+from autorank.trials.front import NO_LIMITS, hypervolume, mark_knee, minimized_objectives
 from autorank.trials.limits import admitted
 from autorank.trials.point import Point, points_of
 from autorank.trials.record import TrialRecord
 
-Confirmations = Mapping[tuple[int, int, int, int], Mapping[str, Any]]
-"""(trial, step, parameters, seed) -> the result as `Journal.confirm` stores it."""
+ConfirmationKey = tuple[int, int, int, int]
+"""Trial, step, parameters and seed."""
+
+Confirmations = Mapping[ConfirmationKey, Mapping[str, Any]]
+"""Key -> the result as `Journal.confirm` stores it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Snapshot:
         confirmed: See `trials.confirmation_stats`.
         requested: Number of trials requested.
         objectives: Limits and third objective of the search.
-        reference: The hypervolume's reference point (parameters, score); None without a search.
+        reference: The hypervolume's reference point, (adapter parameters, score).
         folder: Directory of the search; None without one.
     """
 
@@ -37,13 +41,23 @@ class Snapshot:
     confirmed: Confirmations = field(default_factory=dict)
     requested: int = 0
     objectives: ObjectivesSpec = NO_LIMITS
-    reference: tuple[float, float] | None = None
+    reference: tuple[float, float] = (1.0, 0.0)
     folder: Path | None = field(default=None, compare=False)
 
     @property
     def third(self) -> str | None:
         """The search's third objective."""
         return self.objectives.third
+
+    @property
+    def hypervolume(self) -> float:
+        """The front's hypervolume."""
+        return hypervolume(self.points, self.reference)
+
+    @property
+    def baseline_hypervolume(self) -> float:
+        """The hypervolume of the baseline's front."""
+        return hypervolume(self.baseline, self.reference)
 
 
 class IncrementalFront:
@@ -68,13 +82,14 @@ class IncrementalFront:
     def _with(self, front: list[Point], new: Point) -> list[Point]:
         """The front after a further point."""
         third = self._objectives.third
-        new_costs, kept = costs(new, third), []
+        objectives, kept = minimized_objectives(new, third), []
         for old in front:
-            old_costs = costs(old, third)
-            first = old.precedence <= new.precedence
-            if all(a <= b for a, b in zip(old_costs, new_costs, strict=True)) and (old_costs != new_costs or first):
+            old_objectives = minimized_objectives(old, third)
+            if old_objectives == objectives and old.precedence <= new.precedence:
                 return front
-            if any(a < b for a, b in zip(old_costs, new_costs, strict=True)):
+            if old_objectives != objectives and all(map(le, old_objectives, objectives)):
+                return front
+            if any(map(lt, old_objectives, objectives)):
                 kept.append(old)
         return sorted([*kept, new], key=lambda p: (p.adapter_params, p.score))
 

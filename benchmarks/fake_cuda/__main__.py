@@ -70,7 +70,7 @@ def train_alone(model: str, method: str) -> str:
     with tempfile.TemporaryDirectory() as folder, recording() as recorder:
         run = TrainingRun(spec_of(method), cache(model, folder))
         run._open()
-        run._start()
+        run._prepare()
         text = describe_steps(run._train_step, recorder)
         misplaced = [n for n, p in run._base.model.named_parameters() if p.requires_grad and p.device != DEVICE]
         assert not misplaced, f"parameters on the CPU: {misplaced}"

@@ -57,7 +57,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         run = start(shape, method, settings, batch, length, options, Path(folder), accumulate="auto")
         losses(run)
-        row: dict[str, Any] = {"micro-batches": run._phase.plan.accumulate, "ok": True}
+        row: dict[str, Any] = {"micro-batches": run._loop.plan.accumulate, "ok": True}
         if options.cuda:
             limit = share * torch.cuda.get_device_properties(options.device).total_memory
             row |= {"peak GiB": torch.cuda.max_memory_allocated() / GIB, "limit GiB": limit / GIB}

@@ -103,7 +103,7 @@ def compare(name: str, shape: str, options: Options, folder: Path) -> dict[str, 
 
 def first_gradients(run: TrainingRun) -> dict[str, Tensor]:
     """Gradients of the first step, filled in when it is trained."""
-    run.begin()
+    run.start()
     gradients: dict[str, Tensor] = {}
     before_step = run._hooks.before_step
 
@@ -143,8 +143,8 @@ def adapter_file_matches(run: TrainingRun, file: Path) -> bool:
 
 def overflow(run: TrainingRun) -> tuple[int, bool]:
     """Steps that were skipped for overflow, and whether training recovered."""
-    run.begin()
-    run._phase.scaler._init_scale = OVERFLOWING
+    run.start()
+    run._loop.scaler._init_scale = OVERFLOWING
     counts = Counter[str]()
     after_step = run._hooks.after_step
 
@@ -159,7 +159,7 @@ def overflow(run: TrainingRun) -> tuple[int, bool]:
 
 def synchronizations(run: TrainingRun) -> Counter[str]:
     """Code locations that wait for the GPU in a few steps after the first, with their counts."""
-    run.begin()
+    run.start()
     locations = Counter[str]()
     for step in range(2 * WATCHED_STEPS):
         with warnings.catch_warnings(record=True) as caught:

@@ -109,7 +109,7 @@ def measure_packs(
 def start_alone(spec: TrainSpec, cache: RandomCache) -> Callable[[], None]:
     """Start a run; return its step."""
     run = TrainingRun(spec, cache)
-    run.begin()
+    run.start()
     return run._train_step
 
 

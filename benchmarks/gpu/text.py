@@ -28,7 +28,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             "lora", {"rank": 16}, "e2e", steps=8, batch_size=4 if options.tiny else 16, eval_every=8,
         )  # fmt: skip
         run = TrainingRun(spec, RandomCache(shape, data, options.device, Path(folder)))
-        run.begin()
+        run.start()
         for _ in range(3):
             run._train_step()
         yield {"case": f"training {shape}", "ms per step": 1e3 * time_call(run._train_step, options)}
@@ -48,7 +48,7 @@ def decoding(run: TrainingRun, batch: int, length: int, options: Options) -> dic
 
     def write() -> None:
         nonlocal texts
-        texts = objective.write(run._phase, prompts, length, batch)
+        texts = objective.write(run._loop, prompts, length, batch)
 
     if not options.tiny:
         write()  # warm

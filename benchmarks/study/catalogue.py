@@ -43,7 +43,7 @@ def _row(searches: list[Result]) -> dict[str, Any]:
         "model": Path(spec.model).name if spec.model else "the built-in model",
         "model_params": ParamBounds(spec.task, spec.model).model_params,
         "kind": data.task.kind.name,
-        "seen": run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size),
+        "seen": run_length(spec, data).steps * (spec.training.batch_size or data.task.batch_size),
         "best": {search.spec.methods[0].method: _best(search) for search in searches},
     }
 

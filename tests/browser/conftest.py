@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.cli.commands import autorank
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -102,14 +102,9 @@ def keep() -> Keep:
 def workspace(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished search and its report; skipped without a browser."""
     folder = tmp_path_factory.mktemp("browser")
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment |= {"AUTORANK_CACHE": str(folder / "cache")}
     search_words = (*SEARCH, *(("--trials", "8") if SCREENSHOTS else SHORT))
     for words in (search_words, ("report", "first")):
-        result = subprocess.run(
-            [sys.executable, "-m", "autorank.cli.app", *words], cwd=folder, env=environment, capture_output=True,
-            text=True, timeout=900,
-        )  # fmt: skip
+        result = autorank(*words, cwd=folder)
         assert result.returncode == 0, result.stderr
     return folder
 

@@ -37,14 +37,14 @@ def page_with_everything() -> str:
     search_snapshot = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
     for point in search_snapshot.points[::3]:
         search_snapshot.confirmed.update({(*point.key, seed): {"score": 0.8 + 0.01 * seed} for seed in (1, 2, 3)})
-    return render_report(search_snapshot, spec, (200_000.0, 0.0))
+    return render_report(search_snapshot, spec)
 
 
 def one_trial() -> str:
     """One trial that is running."""
-    return render_report(snapshot([trial(0, (1000, 0.5), state="running")]), search(), (10_000.0, 0.0))
+    return render_report(snapshot([trial(0, (1000, 0.5), state="running")]), search())
 
 
 def no_points() -> str:
     """One trial that failed."""
-    return render_report(snapshot([trial(0, state="failed", reason="out of memory")]), search(), (10_000.0, 0.0))
+    return render_report(snapshot([trial(0, state="failed", reason="out of memory")]), search())

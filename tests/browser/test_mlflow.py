@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import select
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.cli.commands import command, subprocess_environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -25,10 +25,9 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def address(workspace: Path) -> Iterator[str]:
     """The address that `autorank ui` prints once it serves the search."""
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=workspace,
-        env=environment | {"PYTHONUNBUFFERED": "1"}, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        command(("ui", "first")), cwd=workspace, env=subprocess_environment(workspace, PYTHONUNBUFFERED="1"),
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert server.stdout is not None
     try:

@@ -19,7 +19,7 @@ from autorank.cli import tokenization_log
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
-from tests.cli.commands import autorank, command, run_in_process, subprocess_environment, users_folder
+from tests.cli.commands import DATA_OPTIONS, autorank, command, run_in_process, subprocess_environment, users_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -60,7 +60,6 @@ def mlflow_runs(cwd: Path, name: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
-DATA_OPTIONS = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
 SEARCH_OPTIONS = ("--space", "space.yaml", "--epochs", 2, "--concurrency", 1)
 SEARCH = ("search", "--method", "lora", *DATA_OPTIONS, *SEARCH_OPTIONS, "--name", "tiny")
 
@@ -272,7 +271,7 @@ def test_dry_run_runs_nothing(workspace: Path) -> None:
 def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
     encoding = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
     result = subprocess.run(
-        command(("methods",)), cwd=tmp_path, env=subprocess_environment(tmp_path, encoding), capture_output=True
+        command(("methods",)), cwd=tmp_path, env=subprocess_environment(tmp_path, **encoding), capture_output=True
     )
     assert result.returncode == 0 and b"Traceback" not in result.stderr, result.stderr
     text = autorank("methods", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
+from tests.cli.commands import autorank
 from tests.docs.blocks import blocks
 from tests.docs.shell import shortening_arguments
 
 
-def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path) -> None:
+def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (commands,) = (
         b.content for b in blocks("README.md") if b.language == "sh" and "--knee --to my-adapter" in b.content
     )
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
-    }
-    environment |= {"AUTORANK_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     for line in commands.splitlines():
         program, *words = shlex.split(line)
         assert program == "autorank"
-        result = subprocess.run(
-            [sys.executable, "-m", "autorank.cli.app", *words, *shortening_arguments(words[0], words)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        result = autorank(*words, *shortening_arguments(words[0], words), cwd=tmp_path, HF_HUB_OFFLINE="1")
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "mlflow.db").is_file()
 

@@ -13,11 +13,10 @@ import pytest
 from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.recipes.load import read
-from autorank.recipes.results import Results
+from autorank.recipes.results import Results, Run
 from autorank.recipes.run import about
-from tests import tiny
-from tests.cli.test_app import autorank
-from tests.recipes.table import recipe_file
+from tests.cli.commands import autorank
+from tests.recipes.table import recipe_file, rte_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +46,9 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
         for seed, score in ((0, 0.8), (1, 0.82)):
             evaluation = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
-            results.add(("lora/rte", seed), {"evaluations": [evaluation, evaluation | {"metrics": {"accuracy": 0.5}}]})
+            results.add(
+                Run("lora/rte", seed), {"evaluations": [evaluation, evaluation | {"metrics": {"accuracy": 0.5}}]}
+            )
     run("papers", "compare", "mine", "--format", "csv")
     (row,) = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["measured"]]
     assert (row["line"], row["seeds"], row["reported"], row["reported_sd"]) == ("lora", "2", "80.1", "0.2")
@@ -157,12 +158,7 @@ def test_options_of_a_recipe_without_one() -> None:
 
 @pytest.mark.long
 def test_repeated_recipe_trains_nothing_twice(tmp_path: Path) -> None:
-    tiny.model("deberta-v2", tmp_path / "model")
-    (tmp_path / "data" / "rte").mkdir(parents=True)
-    for split, count in (("train", 100), ("validation", 40)):
-        rte_rows = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
-                   for row in tiny.rows(count, seed=count)]  # fmt: skip
-        (tmp_path / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rte_rows))
+    rte_workspace(tmp_path, 100)
     rows = "lora-2/rte,increlora-2/rte,bitfit/rte"
     words = ("search", "--recipe", "increlora-table1", "--rows", rows, "--scale", 0.02, "--seeds", 1,
              "--model", "model", "--data", "data", "--name", "tried")  # fmt: skip

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
+from tests.cli.commands import invoke
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import evaluation, search
 
@@ -27,22 +26,14 @@ def workspace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def autorank(*words):
-    result = CliRunner().invoke(app, list(words))
-    if isinstance(result.exception, AutorankError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_a_report_is_written_to_the_search_directory(workspace):
-    assert "runs/one/report.html" in autorank("report", "one")
+    assert "runs/one/report.html" in invoke("report", "one")
     page = Page((workspace / "runs" / "one" / "report.html").read_text(encoding="utf-8"))
     assert page.data["points"][0]["command"] == "autorank export one --max-params 100 --to one-adapter"
 
 
 def test_a_report_and_figures_at_custom_paths(workspace):
-    out = autorank("report", "one", "--to", "new/a.html", "--figures", "pictures")
+    out = invoke("report", "one", "--to", "new/a.html", "--figures", "pictures")
     assert "new/a.html" in out and (workspace / "new" / "a.html").is_file()
     assert not (workspace / "runs" / "one" / "report.html").exists()
     assert {file.name for file in (workspace / "pictures").iterdir()} == {
@@ -51,18 +42,18 @@ def test_a_report_and_figures_at_custom_paths(workspace):
 
 
 def test_paths_are_printed_without_markup(workspace):
-    assert "Report written to odd[/x]/a[v2].htm\nFigures written to [red]" in autorank(
+    assert "Report written to odd[/x]/a[v2].htm\nFigures written to [red]" in invoke(
         "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
     )
 
 
 def test_searches_are_compared(workspace):
-    assert "two" in autorank("compare", "one", "two")
-    _, row = json.loads(autorank("compare", "one", "two", "--format", "json", "--to", "fronts.html"))
+    assert "two" in invoke("compare", "one", "two")
+    _, row = json.loads(invoke("compare", "one", "two", "--format", "json", "--to", "fronts.html"))
     assert row["name"] == "two" and row["ratio"] == pytest.approx(8 / 7) and (workspace / "fronts.html").is_file()
-    autorank("compare", "one", "two", "--to", "fronts.htm")
+    invoke("compare", "one", "two", "--to", "fronts.htm")
     assert (workspace / "fronts.htm").read_bytes() == (workspace / "fronts.html").read_bytes()
-    assert autorank("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
+    assert invoke("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
     assert (workspace / "fronts.svg").read_bytes().startswith(b"<?xml")
 
 
@@ -78,4 +69,4 @@ def test_searches_are_compared(workspace):
 )
 def test_user_errors(workspace, words, message):
     with pytest.raises(AutorankError, match=message):
-        autorank(*words)
+        invoke(*words)

@@ -23,6 +23,7 @@ from autorank.display.progress import Pace
 from autorank.display.summary import finish
 from autorank.reporting.tables import NOTHING
 from autorank.searching.search import Outcome
+from tests.printed import printed_lines
 from tests.trials.made_trials import START, search, sliced, snapshot, trial
 
 REFERENCE = (200_000.0, 0.0)
@@ -47,12 +48,6 @@ def large_snapshot():
     ]
     confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
     return replace(snapshot([*ended, *running]), requested=1000, reference=REFERENCE, confirmed=confirmed)
-
-
-def printed_lines(content, width):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(content)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -177,6 +172,15 @@ def test_the_board_counts_points_and_their_trials():
     )
     text = printed_lines(Board(search(), Pace(None, lambda: START)).render(search_snapshot), 80)
     assert text[2].startswith("3 points from 1 trial on the front, best 0.9000")
+
+
+def test_the_board_shows_a_new_score_of_a_point():
+    board = Board(search(), Pace(None, lambda: START))
+    for score in (0.61, 0.62):
+        search_snapshot = snapshot([trial(0, (100, 0.7)), trial(1, (80, score), baseline=True)])
+        confirmed = replace(search_snapshot, confirmed={(0, 10, 100, 5): {"score": score}})
+        assert f" {score:.4f} " in printed_lines(board.render(confirmed), 80)[-1]
+    assert f"{0.7 - 0.62:+.4f}" in printed_lines(board.render(search_snapshot), 80)[-1]
 
 
 def test_docs_list_the_events_and_their_fields(capsys):

@@ -13,12 +13,11 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 
-def test_the_plan_is_printed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 20, seed=1)
+
+def test_the_plan_is_printed_first(tmp_path: Path) -> None:
+    tiny.pairs_folder(tmp_path / "data", 60, 20)
     spec = TrainSpec(
         task=TaskSpec(name="mine", data=tmp_path / "data", text=("left", "right"), label="label", max_length=9),
         model=tiny.model("bert", tmp_path / "tiny-bert"), method="lora", settings={"rank": 2},
@@ -39,17 +38,17 @@ def test_the_plan_is_printed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert header.split()[:2] == ["epoch", "step"] and table[-1].startswith("best: step")
 
 
-def test_beginning_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+def test_starting_twice_changes_nothing(tmp_path: Path) -> None:
     tiny.pairs_file(tmp_path / "pairs.jsonl", 60)
     spec = TrainSpec(
         task=TaskSpec(name="mine", data=tmp_path / "pairs.jsonl", text=("left", "right"), label="label"),
         model=tiny.model("bert", tmp_path / "model"), method="lora", training=TrainingSpec(steps=4),
     )  # fmt: skip
     scores = []
-    for begins in range(3):
+    for starts in range(3):
         run = TrainingRun(spec)
-        for _ in range(begins):
-            assert run.begin().steps == 4
+        for _ in range(starts):
+            run.start()
+            assert run.summary().steps == 4
         scores.append([(evaluation.train_loss, evaluation.score) for evaluation in run])
     assert scores[0] == scores[1] == scores[2]

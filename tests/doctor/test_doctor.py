@@ -23,18 +23,15 @@ SECRET = "s3cr3t"
 
 
 @pytest.fixture
-def closed_url() -> str:
+def closed_url(closed_port: int) -> str:
     """An address of this machine on which no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{closed_port}"
 
 
 @pytest.fixture(autouse=True)
-def default_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def default_environment(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     for name in ("HF_ENDPOINT", "HF_TOKEN", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cli.commands import subprocess_environment
+from tests.sockets import free_port
 
 pytestmark = pytest.mark.long
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,15 +25,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
-def subprocess_environment(workspace: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return inherited | {"AUTORANK_CACHE": str(workspace / "cache"), "HF_HUB_OFFLINE": "1"}
-
-
 def run(name: str, workspace: Path, *arguments: str) -> str:
     result = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, env=subprocess_environment(workspace),
-        capture_output=True, text=True, timeout=600,
+        [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, capture_output=True, text=True, timeout=600,
+        env=subprocess_environment(workspace, HF_HUB_OFFLINE="1"),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -58,11 +54,9 @@ def test_load_with_peft(workspace: Path, quickstart: str) -> None:
 
 
 def test_serve(workspace: Path, quickstart: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(EXAMPLES / "serve.py"), "quickstart-adapter", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=workspace, env=subprocess_environment(workspace))
+    server = subprocess.Popen(command, cwd=workspace, env=subprocess_environment(workspace, HF_HUB_OFFLINE="1"))
     try:
         pair = json.dumps({"first": "A child reads the book.", "second": "Nobody reads."}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", pair, {"content-type": "application/json"})
@@ -110,7 +104,7 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    for name, value in subprocess_environment(tmp_path).items():
+    for name, value in subprocess_environment(tmp_path, HF_HUB_OFFLINE="1").items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.export.base_reference import write_base_reference
 from autorank.export.cards.usage_snippets import Form
@@ -31,6 +26,9 @@ from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point
 from tests import ready, texts, tiny
+from tests.cli.commands import invoke
+from tests.sockets import free_port
+from tests.tracking.server import mlflow_server
 
 IDS = torch.arange(4, 20).view(2, 8)
 TEXT = {"text": "w1 w2 w3", "text_pair": "w1 w5"}
@@ -57,37 +55,8 @@ print(json.dumps(outputs))
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running MLflow server."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-         "--artifacts-destination", str(folder / "artifacts")],
-        cwd=folder, stdout=log, stderr=log, start_new_session=True,
-        env=os.environ | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'server.db'}"},
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 240
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
-
-
-def autorank(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.output
+    with mlflow_server(tmp_path_factory.mktemp("server"), free_port()) as address:
+        yield address
 
 
 @pytest.mark.long
@@ -99,13 +68,13 @@ def test_adapters_and_a_merged_model_from_the_registry(
     monkeypatch.chdir(tmp_path)
     folder = ready.search(tmp_path / "runs", tmp_path / "model")
     with pytest.raises(AutorankError, match="has no search "):
-        autorank("export", "ready", "--register", "small", "--tracking-uri", server)
+        invoke("export", "ready", "--register", "small", "--tracking-uri", server)
     journal = Journal.open(folder)
     MLflowSync(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
 
-    out = autorank("export", "ready", "--register", "small", "--tracking-uri", server)
+    out = invoke("export", "ready", "--register", "small", "--tracking-uri", server)
     assert "models:/small/1, models:/small@knee" in out and "models:/small@best" in out
-    autorank("export", "ready", "--max-params", 10**6, "--merge", "--register", "whole", "--tracking-uri", server)
+    invoke("export", "ready", "--max-params", 10**6, "--merge", "--register", "whole", "--tracking-uri", server)
 
     client = MlflowClient(server)
     for trial, alias in ((0, "smallest"), (1, "knee"), (2, "best")):
@@ -177,20 +146,20 @@ def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.Mo
     journal = Journal.open(folder)
     MLflowSync(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
     with pytest.raises(AutorankError, match="rejects 'a/b'"):
-        autorank("export", "ready", "--register", "a/b", "--to", "out")
+        invoke("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()
     with monkeypatch.context() as patch:
         patch.setattr("autorank.export.mlflow_registry.save_model", lambda *_: os.stat("absent"))
         with pytest.raises(FileNotFoundError):  # this machine's doing, not MLflow's
-            autorank("export", "ready", "--register", "small")
-    first = autorank("export", "ready", "--register", "small", "--to", "out")
+            invoke("export", "ready", "--register", "small")
+    first = invoke("export", "ready", "--register", "small", "--to", "out")
     assert "models:/small@knee" in first and Path("out").is_dir()
     client = MlflowClient(uri)
     client.delete_registered_model_alias("small", "best")
-    assert autorank("export", "ready", "--register", "small") == first.partition("\n")[2]
+    assert invoke("export", "ready", "--register", "small") == first.partition("\n")[2]
     assert len(client.search_model_versions("name = 'small'")) == 3
     assert set(client.get_registered_model("small").aliases) == {"knee", "smallest", "best"}
-    assert "models:/small/4" in autorank("export", "ready", "--knee", "--pad", "--register", "small")  # another form
+    assert "models:/small/4" in invoke("export", "ready", "--knee", "--pad", "--register", "small")  # another form
     assert not [name for name in os.environ if name.startswith("MLFLOW_")]
 
 
@@ -200,7 +169,7 @@ def test_a_failed_registration_leaves_no_files(tmp_path: Path, monkeypatch: pyte
     files_before = sorted(tmp_path.rglob("*"))
     for _ in range(2):  # it can be given again
         with pytest.raises(AutorankError, match="cannot be reached or rejects 'small'"):
-            autorank("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
+            invoke("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
         assert sorted(tmp_path.rglob("*")) == files_before
 
 

@@ -19,11 +19,9 @@ from autorank.trials.point import Point
 from tests import tiny
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize(("architecture", "form"), [("roberta", "PEFT adapter"), ("deberta-v2", "merged model")])
-def test_the_cards_code_gives_the_same_logits(
-    architecture: str, form: model_card.Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+def test_the_cards_code_gives_the_same_logits(architecture: str, form: model_card.Form, tmp_path: Path) -> None:
     spec = TrainSpec(
         task=TaskSpec(name="squad_v1", data=tiny.questions_folder(tmp_path / "data", 32), max_length=32),
         model=tiny.model(architecture, tmp_path / "model"),

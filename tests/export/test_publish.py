@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.export.hub_upload import remove_local_paths
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.journal.journal import Journal
 from tests import ready
+from tests.cli.commands import invoke
 from tests.tasks import loopback_hub
 
 TOKEN = "hf_" + "x" * 34
@@ -40,16 +39,8 @@ def _workspace_directory(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(workspace / "hf" / "token"))
 
 
-def autorank(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if isinstance(result.exception, AutorankError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_the_card_s_code_loads_a_padded_adapter(workspace: Path, tmp_path: Path) -> None:
-    out = autorank("export", "ready", "--knee", "--pad", "--to", tmp_path / "out")
+    out = invoke("export", "ready", "--knee", "--pad", "--to", tmp_path / "out")
     assert out.startswith("Padded PEFT adapter of trial 1, step 10 written to ")
     files = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"README.md", "front.png", "adapter_config.json", "tokenizer.json"} <= files
@@ -70,7 +61,7 @@ def test_the_card_s_code_loads_a_padded_adapter(workspace: Path, tmp_path: Path)
 def test_a_merged_model_is_a_pipeline(workspace: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
-    autorank("export", "ready", "--min-score", "0.82", "--merge", "--to", tmp_path / "out")
+    invoke("export", "ready", "--min-score", "0.82", "--merge", "--to", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
     assert 'pipeline("text-classification", "this folder")' in code
@@ -88,17 +79,17 @@ def test_a_merged_model_is_a_pipeline(workspace: Path, tmp_path: Path) -> None:
 
 def test_invalid_destinations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"No destination given\. Use --to DIR, --register MODEL or --push"):
-        autorank("export", "ready")
+        invoke("export", "ready")
     with pytest.raises(AutorankError, match="cannot be combined"):
-        autorank("export", "ready", "--merge", "--pad", "--to", tmp_path / "out")
+        invoke("export", "ready", "--merge", "--pad", "--to", tmp_path / "out")
     with pytest.raises(AutorankError, match="is not a valid repository name"):
-        autorank("export", "ready", "--push-to-hub", "a b", "--to", tmp_path / "out")
+        invoke("export", "ready", "--push-to-hub", "a b", "--to", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     existing = tmp_path / "taken"
     existing.mkdir()
     (existing / "file").touch()
     with pytest.raises(AutorankError, match="already exists"):
-        autorank("export", "ready", "--to", existing)
+        invoke("export", "ready", "--to", existing)
 
 
 def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,17 +97,17 @@ def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(AutorankError, match=r"needs a token with write access\. Set HF_TOKEN"):
-            autorank("export", "ready", "--push-to-hub", "me/adapter")
+            invoke("export", "ready", "--push-to-hub", "me/adapter")
         monkeypatch.setenv("HF_TOKEN", "hf_wrong")
         with pytest.raises(AutorankError, match="rejects the token"):
-            autorank("export", "ready", "--push-to-hub", "me/adapter")
+            invoke("export", "ready", "--push-to-hub", "me/adapter")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         with pytest.raises(AutorankError, match="no write access to others/adapter"):
-            autorank("export", "ready", "--push-to-hub", "others/adapter")
+            invoke("export", "ready", "--push-to-hub", "others/adapter")
         assert repositories == {}
-        out = autorank("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "out")
+        out = invoke("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "out")
         assert f"pushed to {address}/me/adapter: " in out and TOKEN not in out
-        autorank("export", "ready", "--push-to-hub", "me/adapter", "--trial", 2)  # again, into the same
+        invoke("export", "ready", "--push-to-hub", "me/adapter", "--trial", 2)  # again, into the same
     hub_files = repositories["models/me/adapter"]
     assert hub_files.pop(".visibility") == b"private"
     local_files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
@@ -126,7 +117,7 @@ def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:hunter2@127.0.0.1:9")  # nobody listens
     for _ in range(2):  # it can be given again
         with pytest.raises(AutorankError, match=r"reach .* \(http://127.*Nothing was pushed .*nothing else was"):
-            autorank("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "later")
+            invoke("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "later")
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
@@ -138,13 +129,13 @@ def test_pushing_another_form_replaces_the_first(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-        autorank("export", "ready", "--push-to-hub", "me/model")
+        invoke("export", "ready", "--push-to-hub", "me/model")
         repositories["models/me/model"]["LICENSE"] = b"theirs"
-        autorank("export", "ready", "--merge", "--push-to-hub", "me/model")
+        invoke("export", "ready", "--merge", "--push-to-hub", "me/model")
         merged = set(repositories["models/me/model"])
         assert {"LICENSE", "model.safetensors", "config.json"} <= merged
         assert not [name for name in merged if name.startswith("adapter")]
-        autorank("export", "ready", "--push-to-hub", "me/model")
+        invoke("export", "ready", "--push-to-hub", "me/model")
     adapter = set(repositories["models/me/model"])
     assert "adapter_config.json" in adapter and not adapter & {"model.safetensors", "config.json"}
 
@@ -154,8 +145,8 @@ def test_pushed_files_name_no_directory_of_this_machine(workspace: Path, monkeyp
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-        autorank("export", "ready", "--push-to-hub", "me/adapter")
-        autorank("export", "ready", "--merge", "--push-to-hub", "me/merged")
+        invoke("export", "ready", "--push-to-hub", "me/adapter")
+        invoke("export", "ready", "--merge", "--push-to-hub", "me/merged")
     for name, files in repositories.items():
         assert [file for file, content in files.items() if str(workspace).encode() in content] == [], name
     card = repositories["models/me/adapter"]["README.md"].decode()
@@ -190,8 +181,8 @@ def test_models_are_registered_in_the_store_of_the_search(workspace: Path, monke
     ready.search(workspace / "runs", workspace / "other", name="elsewhere")
     with Journal.open(workspace / "runs" / "elsewhere", write=True) as journal:
         journal.set_options(trials=3, confirm=0, tracking=f"sqlite:///{workspace / 'elsewhere.db'}")
-    assert f"{workspace}/elsewhere.db" in autorank("sync", "elsewhere").replace("\n", "")
-    assert "models:/small/3" in autorank("export", "elsewhere", "--register", "small")
+    assert f"{workspace}/elsewhere.db" in invoke("sync", "elsewhere").replace("\n", "")
+    assert "models:/small/3" in invoke("export", "elsewhere", "--register", "small")
     assert (workspace / "elsewhere.db").exists() and not (workspace / "runs" / "mlflow.db").exists()
 
 
@@ -211,17 +202,17 @@ def test_a_completed_push_is_reported_when_mlflow_fails(workspace: Path, monkeyp
     with loopback_hub.serve(repositories, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         with pytest.raises(AutorankError, match=f"^MLflow is away. The push to {address}/me/adapter succeeded"):
-            autorank("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
+            invoke("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
 
 
 def test_a_missing_store_is_not_created(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(AutorankError, match="has no search 'ready'"):
-        autorank("export", "ready", "--register", "small")
+        invoke("export", "ready", "--register", "small")
     assert not (workspace / "runs" / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize("name", ["", " ", "bob's"])
 def test_invalid_names_of_registered_models_are_refused(name: str) -> None:
     with pytest.raises(AutorankError, match="expected a name that is not empty"):
-        autorank("export", "ready", "--register", name)
+        invoke("export", "ready", "--register", name)

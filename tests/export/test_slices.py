@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.export.export_point import PointExport, plan_export
 from autorank.modeling import adapter_file, adapters, base_model, spectrum, target_modules
@@ -17,6 +15,7 @@ from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point
 from tests import ready, tiny
+from tests.cli.commands import invoke
 
 IDS = torch.arange(4, 20).view(2, 8)
 
@@ -93,28 +92,20 @@ def _search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return ready.search(tmp_path / "runs", tmp_path / "model", slices=(2, 5))
 
 
-def autorank(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if isinstance(result.exception, AutorankError):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_a_slice_from_the_command_line(_search: Path) -> None:
     points = Journal.open(_search).snapshot().points
     assert [point.trial for point in points] == [2, 2, 0, 1, 2]
     small_slice, large_slice = points[:2]
-    out = autorank("export", "ready", "--trial", 2, "--step", ready.STEP, "--max-params", 200, "--to", "out")
+    out = invoke("export", "ready", "--trial", 2, "--step", ready.STEP, "--max-params", 200, "--to", "out")
     assert f"PEFT adapter of {large_slice.label} written to out" in out
     assert f"{large_slice.cut_from:,} to {large_slice.adapter_params:,} parameters" in large_slice.label
-    ranks = autorank("ranks", "ready", "--max-params", small_slice.adapter_params)
+    ranks = invoke("ranks", "ready", "--max-params", small_slice.adapter_params)
     assert f"{small_slice.label.capitalize()}: total rank 2" in ranks
 
 
 def test_slices_of_one_trial_are_separate_versions(_search: Path) -> None:
-    autorank("sync", "ready")
-    first = autorank("export", "ready", "--register", "small", "--max-params", 100)
-    second = autorank("export", "ready", "--register", "small", "--trial", 2)
+    invoke("sync", "ready")
+    first = invoke("export", "ready", "--register", "small", "--max-params", 100)
+    second = invoke("export", "ready", "--register", "small", "--trial", 2)
     assert "models:/small/1" in first and "models:/small/2" in second
-    assert autorank("export", "ready", "--register", "small", "--max-params", 100) == first
+    assert invoke("export", "ready", "--register", "small", "--max-params", 100) == first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,22 +11,10 @@ from typing import Any
 
 from autorank.tasks.metrics.outcomes import unpack
 from autorank.trials.journal.journal import Journal
-from tests import tiny
+from tests.cli.commands import DATA_OPTIONS, subprocess_environment
 
-SPACE = """
-rank: {type: int, low: 1, high: 8, log: true}
-learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
-"""
 TRIALS = 12
-
-
-def make_workspace(folder: Path) -> Path:
-    """A user's folder: a model, data, a space."""
-    folder.mkdir(parents=True)
-    tiny.model("bert", folder / "model")
-    tiny.pairs_file(folder / "pairs.jsonl", 200)
-    (folder / "space.yaml").write_text(SPACE)
-    return folder
+EXAMPLES = 200
 
 
 def start(
@@ -40,18 +27,15 @@ def start(
 ) -> subprocess.Popen[str]:
     """Starts `autorank search` with one trial at a time, so that results do not depend on timing, and with one new seed
     for each point of the front. With `terminal`, the search is the child of a process that is its terminal."""
-    data_options = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
-        sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *data_options, "--space", "space.yaml",
+        sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *DATA_OPTIONS, "--space", "space.yaml",
         "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *extra,
     ]  # fmt: skip
     if terminal:
         command = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command]
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment |= {"AUTORANK_CACHE": str(workspace / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=workspace, env=environment, text=True, stderr=subprocess.STDOUT,
-        stdout=subprocess.DEVNULL if terminal else subprocess.PIPE,
+        command, cwd=workspace, env=subprocess_environment(workspace, OMP_NUM_THREADS="1"), text=True,
+        stderr=subprocess.STDOUT, stdout=subprocess.DEVNULL if terminal else subprocess.PIPE,
         start_new_session=start_new_session, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup
     )  # fmt: skip
 

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from autorank.searching.ray.stalls import trial_processes
-from tests.faults.searches import finish, make_workspace, outcome, start
+from tests.cli.commands import users_folder
+from tests.faults.searches import EXAMPLES, finish, outcome, start
 
 pytestmark = pytest.mark.slow
 TRIALS = 6
@@ -22,7 +23,7 @@ SECONDS = 60  # until a search must have ended; docs/reliability.md has the meas
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("attacked") / "place")
+    workspace = users_folder(tmp_path_factory.mktemp("attacked"), EXAMPLES)
     finish(workspace, "whole", TRIALS)
     return workspace
 

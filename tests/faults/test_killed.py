@@ -16,14 +16,15 @@ import pytest
 
 from autorank.searching.ray.stalls import trial_processes
 from autorank.trials.journal.journal_file import JOURNAL
-from tests.faults.searches import TRIALS, finish, make_workspace, outcome, start
+from tests.cli.commands import users_folder
+from tests.faults.searches import EXAMPLES, TRIALS, finish, outcome, start
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("killed") / "place")
+    return users_folder(tmp_path_factory.mktemp("killed"), EXAMPLES)
 
 
 def undisturbed_outcome(workspace: Path, trials: int) -> dict[str, Any]:

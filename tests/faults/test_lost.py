@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.searches import TRIALS, make_workspace, start
+from tests.cli.commands import users_folder
+from tests.faults.searches import EXAMPLES, TRIALS, start
+from tests.sockets import free_port
+from tests.tracking.server import mlflow_server
 
 pytestmark = pytest.mark.slow
 
@@ -67,53 +67,24 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Starts an MLflow server on this machine and waits until it answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=os.environ | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'server.db'}"},
-    )  # fmt: skip
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_for(answers)
-    return process
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_an_mlflow_server_stopped_and_restarted(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    workspace = make_workspace(tmp_path / "place")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    workspace, port = users_folder(tmp_path, EXAMPLES), free_port()
     journal = workspace / "runs" / "away" / "journal.log"
-    server = serve(workspace, port)
-    try:
-        search = start(workspace, "away", "--tracking-uri", f"http://127.0.0.1:{port}")
+    with mlflow_server(workspace, port) as uri:
+        search = start(workspace, "away", "--tracking-uri", uri)
         wait_for(lambda: journal.exists() and journal.read_text().count("evaluation:") >= 4)
-        stop(server)
-        wait_for(lambda: journal.read_text().count("evaluation:") >= 12)
-        server = serve(workspace, port)
+    wait_for(lambda: journal.read_text().count("evaluation:") >= 12)
+    with mlflow_server(workspace, port):
         printed, _ = search.communicate(timeout=600)
         assert search.returncode == 0, printed
         assert printed.count("cannot be reached") == 1
         if "MLflow is incomplete" in printed:  # on a slow machine the search ends before all is sent
-            uri = f"http://127.0.0.1:{port}"
             command = [sys.executable, "-m", "autorank.cli.app", "sync", "away", "--tracking-uri", uri]
             subprocess.run(command, cwd=workspace, check=True, timeout=300)
-        client = MlflowClient(f"http://127.0.0.1:{port}")
+        client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("away")
         assert experiment is not None
         runs = client.search_runs([experiment.experiment_id])
         assert len(runs) == TRIALS + 1 and {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
-    finally:
-        stop(server)

@@ -14,8 +14,8 @@ from autorank.searching.budget import Budget
 from autorank.searching.ray.stalls import trial_processes
 from autorank.searching.search import search
 from autorank.trials.snapshot import Snapshot
+from tests.caches import cached_in
 from tests.searching.packed import LORA, assert_equal, spec, write
-from tests.trainables.trained import cached_in
 
 pytestmark = pytest.mark.slow
 TRIALS = 6
@@ -28,7 +28,7 @@ from autorank.searching.budget import Budget
 from autorank.searching.search import search
 from autorank.spec import MethodSpec
 from tests.searching.packed import LORA, assert_equal, spec, write
-from tests.trainables.trained import cached_in
+from tests.caches import cached_in
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -181,11 +181,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(family_model: FamilyMod
 
 
 @pytest.mark.parametrize("family", ["bart", "t5"])
-def test_cut_texts_keep_their_end(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_cut_texts_keep_their_end(family: str, tmp_path: Path) -> None:
     families.model(family, tmp_path / "model")
-    tiny.pairs_file(tmp_path / "train.jsonl", 20, seed=1)
-    tiny.pairs_file(tmp_path / "validation.jsonl", 10, seed=2)
+    tiny.pairs_folder(tmp_path, 20)
     task = TaskSpec(name="pairs", data=tmp_path, text=("left", "right"), label="label", max_length=11)
     spec = TrainSpec(
         task=task, model=str(tmp_path / "model"), method="lora", settings={"targets": "attention-qv"},

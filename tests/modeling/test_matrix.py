@@ -34,18 +34,15 @@ def logits(model: torch.nn.Module, generates: bool) -> torch.Tensor:
     return values
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("name", cases)
-def test_training_export_peft_and_merged_model_agree(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_export_peft_and_merged_model_agree(name: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     architecture = architectures.architecture(name)
     generates = architecture.head.generates
     model = architecture.save(tmp_path / "model")
-    for split, seed in (("train", 1), ("validation", 2)):
-        tiny.pairs_file(tmp_path / f"{split}.jsonl", 8, seed)
+    tiny.pairs_folder(tmp_path, 8, 8)
     columns = {"prompt": "left", "completion": "right"} if generates else {"text": ("left", "right"), "label": "label"}
     run = TrainingRun(
         TrainSpec(

@@ -16,12 +16,9 @@ from autorank.tasks import tokenization
 from autorank.training.run import TrainingRun
 from tests import families, tiny
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TINY_CONFIG = families.TOKENS | families.SIZES
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def save_model(folder: Path, config: t.PreTrainedConfig, tokenizer_limit: int | None) -> str:

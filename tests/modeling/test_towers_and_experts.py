@@ -128,6 +128,7 @@ def test_training_and_search_say_that_experts_are_not_adapted(tmp_path: Path) ->
         run = TrainingRun(
             TrainSpec(task=task, model=model, method="lora", settings=settings, training=TrainingSpec(steps=1))
         )
-        assert sum("experts" in sentence for sentence in run.begin().warnings) == expected
+        run.start()
+        assert sum("experts" in sentence for sentence in run.summary().warnings) == expected
         entry = MethodSpec(method="lora", space={"rank": {"type": "int", "low": 1, "high": 2}}, settings=settings)
         assert (ParamBounds(task, model).unadapted(entry) is not None) == bool(expected)

@@ -1,9 +1,12 @@
-"""A small recipe for tests."""
+"""A small recipe for tests, and a model and data to train."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests import tiny
 
 TABLE = """
 name: try
@@ -29,6 +32,17 @@ methods:
   again: {method: increlora, ranks_of: grown, tasks: [rte]}
   gone: {method: lora, not_run: at inference only, reported: {score: {rte: 50}}}
 """
+
+
+def rte_workspace(folder: Path, train: int) -> Path:
+    """Writes a model to `model`, and so many training examples in RTE's format to `data/rte`."""
+    tiny.model("deberta-v2", folder / "model")
+    (folder / "data" / "rte").mkdir(parents=True)
+    for split, count in (("train", train), ("validation", 40)):
+        rows = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+                for row in tiny.rows(count, seed=count)]  # fmt: skip
+        (folder / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 def recipe_file(folder: Path, changes: Mapping[str, str] | None = None) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.recipes.load import read
-from autorank.recipes.results import FILE, Results
+from autorank.recipes.results import FILE, Results, Run
 from autorank.recipes.run import about
 from tests.recipes.table import recipe_file
 
@@ -17,15 +17,15 @@ from tests.recipes.table import recipe_file
 def runs(tmp_path: Path) -> Path:
     """A directory with the run `try` of which one training ended."""
     with Results.open(tmp_path / "runs", "try", about(read(recipe_file(tmp_path)), 1.0, None, None)) as results:
-        results.add(("lora/rte", 0), {"evaluations": []})
-        results.add(("lora/rte", 1), {"failed": "no memory"})
+        results.add(Run("lora/rte", 0), {"evaluations": []})
+        results.add(Run("lora/rte", 1), {"failed": "no memory"})
     return tmp_path / "runs"
 
 
 def test_results_are_read_back(runs: Path) -> None:
     results = Results.read(runs, "try")
     assert results.runs == {("lora/rte", 0): {"evaluations": []}, ("lora/rte", 1): {"failed": "no memory"}}
-    assert results.done(("lora/rte", 0)) and not results.done(("lora/rte", 1)) and results.recipe.name == "try"
+    assert results.done(Run("lora/rte", 0)) and not results.done(Run("lora/rte", 1)) and results.recipe.name == "try"
 
 
 def test_an_incomplete_last_line_is_ignored(runs: Path) -> None:

@@ -19,28 +19,16 @@ from autorank.recipes.run import about, plan
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.retry_policy import Death
 from tests import tiny
-from tests.recipes.table import recipe_file
+from tests.recipes.table import recipe_file, rte_workspace
 from tests.searching.driven import goes_on
 from tests.trials.made_trials import evaluation
+
+pytestmark = pytest.mark.usefixtures("own_directories")
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, and a folder with a folder for RTE."""
-    folder = tmp_path_factory.mktemp("recipes")
-    tiny.model("deberta-v2", folder / "model")
-    (folder / "data" / "rte").mkdir(parents=True)
-    for split, count in (("train", 120), ("validation", 40)):
-        rte_rows = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
-                   for row in tiny.rows(count, seed=count)]  # fmt: skip
-        (folder / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rte_rows))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def isolated_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    return rte_workspace(tmp_path_factory.mktemp("recipes"), 120)
 
 
 def drive(searcher: RecipeSearcher, folder: Path, trials: int = 99) -> int:
@@ -113,7 +101,7 @@ def test_a_papers_table_at_a_small_scale(workspace: Path, tmp_path: Path) -> Non
 def test_ranks_of_another_row(workspace: Path, tmp_path: Path) -> None:
     recipe = read(recipe_file(tmp_path))
     trainings = plan_trainings(recipe, workspace, "again/rte", 1)
-    assert [training.run[0] for training in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
+    assert [training.run.row for training in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
     with Results.open(tmp_path, "ranks", about(recipe, 0.02, None, None)) as results:
         drive(RecipeSearcher(trainings, results), results.folder)
         source, copied = results.runs["grown/rte", 0], results.runs["again/rte", 0]
@@ -139,7 +127,7 @@ def test_nodes_without_the_storage_fail_no_training(tmp_path: Path, workspace: P
 def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, workspace: Path) -> None:
     recipe = read(recipe_file(tmp_path))
     trainings = plan_trainings(recipe, workspace, "again/rte,lora/rte", 1)
-    names = [training.run[0] for training in trainings]
+    names = [training.run.row for training in trainings]
     assert names == ["lora/rte", "grown/rte", "again/rte"]
     with Results.open(tmp_path, "fails", about(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)

@@ -68,7 +68,7 @@ def test_ranks_of_untrained_rows_are_refused(line: str, reason: str, tmp_path: P
 
 def test_requested_seeds_and_rows_are_selected(tmp_path: Path) -> None:
     recipe = read(recipe_file(tmp_path, {"seeds: 2": "seeds: [41, 42]"}))
-    assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]
+    assert recipe.seed_list() == [41, 42] and recipe.seed_list(1) == [41] and recipe.seed_list(4) == [41, 42, 43, 44]
     names = [row.name for row in rows(recipe)]
     assert chosen(names, "grown/*,*/mrpc") == ["grown/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
     row_names = ["lora/rte", "lora/mrpc", "increlora-2/rte", "increlora-2/mrpc"]

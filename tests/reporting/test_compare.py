@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from autorank.errors import AutorankError
 from autorank.reporting import compare
 from autorank.reporting.html import comparison
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec
+from tests.printed import printed_lines
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import search, snapshot, trial
 from tests.trials.predicted import model, search_with_predictions
@@ -25,7 +25,7 @@ LOG = math.log10
 
 
 def search_results(name, *trials, reference=(1000.0, 0.0), **values):
-    return SearchResults(search(name=name, **values), snapshot(trials), reference)
+    return SearchResults(search(name=name, **values), snapshot(trials, reference=reference))
 
 
 @pytest.fixture
@@ -138,9 +138,7 @@ def test_incomparable_searches_are_refused_with_the_reason(first):
 
 def test_comparison_as_text(first, second):
     rows = compare.compare([first, second])
-    console = Console(width=80, file=io.StringIO(), color_system=None)
-    console.print(compare.as_table(rows))
-    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    lines = [line.split() for line in printed_lines(compare.as_table(rows))]
     assert lines[1] == ["first", "3", "0.6600"]
     assert lines[2][:4] == ["second", "2", "0.5850", "0.89"] and lines[2][-4:] == ["+0.100", "at", "200", "+0.051"]
     assert [row["name"] for row in json.loads(compare.as_json(rows))] == ["first", "second"]
@@ -170,12 +168,11 @@ def test_the_largest_gain_is_paired_over_examples(tmp_path):
     first = search_with_predictions(tmp_path / "a", [trial(0, (100, 0.6))], {0: model(0.6)})
     second = search_with_predictions(tmp_path / "b", [trial(0, (100, 0.62))], {0: model(0.62)})
     searches = [
-        SearchResults(search(name=name), search_snapshot, (1000.0, 0.0))
-        for name, search_snapshot in (("a", first), ("b", second))
+        SearchResults(search(name=name), search_snapshot) for name, search_snapshot in (("a", first), ("b", second))
     ]
     _, row = compare.compare(searches)
     assert row.better == pytest.approx(1 - math.exp(-8), abs=0.005)  # 8 of 400 examples decide
     assert 0.005 < row.gain_low < 0.02 < row.gain_high < 0.035
     assert compare.cells(row)[3] == f"+0.020 at 100 ({row.better:.0%})"
-    searches[0] = SearchResults(search(name="a"), snapshot([trial(0, (100, 0.6))]), (1000.0, 0.0))
+    searches[0] = SearchResults(search(name="a"), snapshot([trial(0, (100, 0.6))]))
     assert compare.compare(searches)[1].better is None

@@ -19,8 +19,6 @@ from tests.reporting.html.test_document import HOSTILE
 from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial
 from tests.trials.predicted import small_search
 
-REFERENCE = (1_000_000.0, 0.0)
-
 
 @pytest.fixture
 def trials():
@@ -44,7 +42,7 @@ SPEC = search("lora-drop", "increlora", baseline=True)
 
 def test_page_data_equal_the_journal(trials):
     search_snapshot = snapshot(trials)
-    page = Page(render_report(search_snapshot, SPEC, REFERENCE))
+    page = Page(render_report(search_snapshot, SPEC))
     assert len(page.ids()) == len(set(page.ids()))
     assert {"title", "summary", *SECTIONS, "theme", "slider", "most"} <= set(page.ids())
     assert page.texts["title"] == "first" and page.texts["about"] == "lora-drop, increlora on demo"
@@ -68,7 +66,7 @@ def test_page_data_equal_the_journal(trials):
 def test_slices_name_the_adapter_they_were_cut_from(trials):
     curve = sliced(10, 200_000, 0.95, (50, 0.6), (100_000, 0.93), ranks=base_ranks())
     search_snapshot = snapshot([*trials, trial(12, curve)])
-    page = Page(render_report(search_snapshot, SPEC, REFERENCE))
+    page = Page(render_report(search_snapshot, SPEC))
     slices = [point for point in page.data["points"] if "Cut from" in point["facts"]]
     assert [(p["trial"], p["params"], p["facts"]["Cut from"]) for p in slices] == [
         (12, params, "200,000 parameters") for params in (50, 100_000)
@@ -81,12 +79,12 @@ def test_slices_name_the_adapter_they_were_cut_from(trials):
     assert [row[head.index("slices")] for row in rows] == ["0"] * 12 + ["2"]
     ranks = page.data["figures"]["ranks-12-10-100000"]["data"][0]["z"]
     assert sum(rank for row in ranks for rank in row) == 2  # two components of the first layer
-    assert "Slices are more scores to select from" in render_report(search_snapshot, SPEC, REFERENCE)
-    assert "Slices are" not in render_report(snapshot(trials), SPEC, REFERENCE)
+    assert "Slices are more scores to select from" in render_report(search_snapshot, SPEC)
+    assert "Slices are" not in render_report(snapshot(trials), SPEC)
 
 
 def test_every_figure_can_be_chosen_and_shown(trials):
-    page = Page(render_report(snapshot(trials), SPEC, REFERENCE))
+    page = Page(render_report(snapshot(trials), SPEC))
     figures = page.data["figures"]
     visible = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
     options = [a["value"] for tag, a in page.elements if tag == "option"]
@@ -104,7 +102,7 @@ def test_every_figure_can_be_chosen_and_shown(trials):
 
 def test_the_command_exports_the_point_that_is_shown(trials):
     search_snapshot = snapshot(trials)
-    for row in Page(render_report(search_snapshot, SPEC, REFERENCE)).data["points"]:
+    for row in Page(render_report(search_snapshot, SPEC)).data["points"]:
         words = shlex.split(row["command"])
         assert words[:3] == ["autorank", "export", "first"] and "--runs" not in words
         point = pick(search_snapshot.points, max_params=int(words[words.index("--max-params") + 1]))
@@ -115,13 +113,13 @@ def test_commands_with_a_third_objective_name_trial_and_step():
     slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
     search_snapshot = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
     for row, point in zip(
-        Page(render_report(search_snapshot, SPEC, REFERENCE)).data["points"], search_snapshot.points, strict=True
+        Page(render_report(search_snapshot, SPEC)).data["points"], search_snapshot.points, strict=True
     ):
         assert f"--trial {point.trial} --step {point.step} " in row["command"]
 
 
 def test_commands_name_a_custom_runs_directory(trials, tmp_path):
-    page = Page(render_report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
+    page = Page(render_report(snapshot(trials), SPEC, tmp_path / "my runs"))
     assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
 
 
@@ -132,7 +130,7 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 
 def test_equal_journals_give_equal_pages(trials):
-    assert render_report(snapshot(trials), SPEC, REFERENCE) == render_report(snapshot(list(trials)), SPEC, REFERENCE)
+    assert render_report(snapshot(trials), SPEC) == render_report(snapshot(list(trials)), SPEC)
 
 
 def test_hostile_texts_stay_texts():
@@ -142,7 +140,7 @@ def test_hostile_texts_stay_texts():
         trial(1, (50, 0.3), state="failed", reason=HOSTILE, settings=settings),
     ]
     spec = search(task=TaskSpec(name=HOSTILE), model=HOSTILE)
-    page = Page(render_report(snapshot(trials), spec, REFERENCE))
+    page = Page(render_report(snapshot(trials), spec))
     tags = [tag for tag, _ in page.elements]
     assert tags.count("script") == 3 and "img" not in tags
     assert page.texts["about"] == f"lora-drop on {HOSTILE}, {HOSTILE}"
@@ -160,26 +158,26 @@ def test_hostile_texts_stay_texts():
     ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "baseline alone", "no parameters"],
 )  # fmt: skip
 def test_a_search_with_little_data_has_a_page(trials, tmp_path):
-    page = Page(render_report(snapshot(trials), search(baseline=True), REFERENCE))
+    page = Page(render_report(snapshot(trials), search(baseline=True)))
     assert set(page.ids()) >= SECTIONS
     assert ("slider" in page.ids()) == bool(front(trials))
     assert all("note" in figure or {"data", "layout"} <= set(figure) for figure in page.data["figures"].values())
-    write_figures(snapshot(trials), search(), REFERENCE, tmp_path)
+    write_figures(snapshot(trials), search(), tmp_path)
 
 
 def test_pictures_for_papers(trials, tmp_path):
     search_snapshot = snapshot(trials)
-    files = write_figures(search_snapshot, SPEC, REFERENCE, tmp_path / "new" / "folder")
+    files = write_figures(search_snapshot, SPEC, tmp_path / "new" / "folder")
     names = ("front", "hypervolume", "ranks")
     assert [file.name for file in files] == [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
     contents = [file.read_bytes() for file in files]
     assert all(content.startswith(b"\x89PNG" if i % 2 == 0 else b"<?xml") for i, content in enumerate(contents))
-    assert [file.read_bytes() for file in write_figures(search_snapshot, SPEC, REFERENCE, tmp_path)] == contents
+    assert [file.read_bytes() for file in write_figures(search_snapshot, SPEC, tmp_path)] == contents
 
 
 def test_a_report_says_how_certain_the_front_is(tmp_path):
     search_snapshot = small_search(tmp_path)
-    page = Page(render_report(search_snapshot, search(baseline=True), REFERENCE))
+    page = Page(render_report(search_snapshot, search(baseline=True)))
     certain = assess(search_snapshot).points[0, 10, 100]
     head, _, row = page.tables["front-table"]
     assert row[head.index("90%")] == f"{certain.low:.3f}-{certain.high:.3f}"
@@ -189,4 +187,4 @@ def test_a_report_says_how_certain_the_front_is(tmp_path):
     traces = page.data["figures"]["front"]["data"]
     low, high = [trace for trace in traces if trace.get("line", {}).get("width") == 0]
     assert (low["y"][-1], high["y"][-1], high["fill"]) == (certain.low, certain.high, "tonexty")
-    assert write_figures(search_snapshot, search(), REFERENCE, tmp_path / "figures")
+    assert write_figures(search_snapshot, search(), tmp_path / "figures")

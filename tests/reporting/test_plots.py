@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import pytest
 
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import ObjectivesSpec
 from autorank.trials.history import History
-from tests.trials.made_trials import evaluation, sliced, snapshot, trial
+from tests.trials.made_trials import evaluation, sliced, trial
+from tests.trials.made_trials import snapshot as made_snapshot
 
 REFERENCE = (10_000.0, 0.5)
+snapshot = partial(made_snapshot, reference=REFERENCE)
 SEARCHES = {
     "none": [],
     "one": [trial(0, (100, 0.7))],
@@ -30,7 +33,7 @@ def legend(axes):
 @pytest.mark.parametrize("trials", SEARCHES.values(), ids=SEARCHES)
 def test_every_figure_can_be_drawn(trials):
     for figure in (
-        front_figure(snapshot(trials), "lora on demo", REFERENCE),
+        front_figure(snapshot(trials), "lora on demo"),
         hypervolume_figure(History(REFERENCE).update(trials), REFERENCE),
     ):
         png = io.BytesIO()
@@ -40,7 +43,7 @@ def test_every_figure_can_be_drawn(trials):
 
 def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
     trials = [trial(0, (100, 0.5), (100, 0.6)), trial(1, (1000, 0.8)), trial(2, (10_000, 0.85))]
-    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    (axes,) = front_figure(snapshot(trials), "lora on demo").axes
     evaluations, points, knee = (collection.get_offsets().tolist() for collection in axes.collections)
     assert evaluations == [[100, 0.5], [100, 0.6], [1000, 0.8], [10_000, 0.85]]
     assert points == [[100, 0.6], [1000, 0.8], [10_000, 0.85]] and knee == [[1000, 0.8]]
@@ -54,7 +57,7 @@ def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
 
 def test_a_thin_line_joins_the_sizes_of_an_evaluation_on_the_front():
     trials = [trial(0, sliced(10, 5000, 0.8, (100, 0.6), (1000, 0.55))), trial(1, sliced(10, 6000, 0.5, (200, 0.4)))]
-    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    (axes,) = front_figure(snapshot(trials), "lora on demo").axes
     sizes, stair = axes.lines
     assert sizes.get_xydata().tolist() == [[100, 0.6], [1000, 0.55], [5000, 0.8]]
     assert sizes.get_linewidth() < stair.get_linewidth() and sizes.get_drawstyle() == "default"
@@ -66,7 +69,7 @@ def test_the_baseline_s_front_is_a_dashed_stair_beside_it():
         trial(0, (100, 0.5), (1000, 0.8)),
         trial(1, (50, 0.4), (500, 0.7), (800, 0.6), baseline=True, method="lora"),
     ]
-    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    (axes,) = front_figure(snapshot(trials), "lora on demo").axes
     baseline, front = axes.lines
     assert (baseline.get_linestyle(), front.get_linestyle()) == ("--", "-")
     assert baseline.get_xydata().tolist() == [[50, 0.4], [500, 0.7], [10_000, 0.7]]
@@ -87,16 +90,14 @@ def test_a_stair_never_goes_down_with_a_third_objective():
         evaluation(2, 200, 0.5, seconds=1),
         evaluation(3, 300, 0.8, seconds=9),
     ]
-    (axes,) = front_figure(snapshot([trial(0, *evaluations)], ObjectivesSpec(third="seconds")), "lora", REFERENCE).axes
+    (axes,) = front_figure(snapshot([trial(0, *evaluations)], ObjectivesSpec(third="seconds")), "lora").axes
     (stair,) = axes.lines
     assert stair.get_ydata().tolist() == [0.7, 0.7, 0.8, 0.8]
     assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]
 
 
 def test_points_beyond_a_limit_are_grey():
-    (axes,) = front_figure(
-        snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora", REFERENCE
-    ).axes
+    (axes,) = front_figure(snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora").axes
     evaluations, points, *_ = (collection.get_offsets().tolist() for collection in axes.collections)
     assert evaluations == [[100, 0.7], [300, 0.9]] and points == [[100, 0.7]]
 

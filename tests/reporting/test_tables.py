@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from rich.console import Console
 
 from autorank.reporting.tables import (
     count,
@@ -21,17 +20,14 @@ from autorank.reporting.tables import (
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import front
 from autorank.trials.statistics.certainty import assess
+from tests.printed import printed_lines
 from tests.reporting.confirmed import CONFIRMED, THREE
-from tests.trials.made_trials import sliced, snapshot, trial
+from tests.trials.made_trials import sliced, trial
+from tests.trials.made_trials import snapshot as made_snapshot
 from tests.trials.predicted import small_search
 
 REFERENCE = (1_000_000.0, 0.5)
-
-
-def printed_lines(table):
-    console = Console(width=80, file=io.StringIO(), color_system=None)
-    console.print(table)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+snapshot = partial(made_snapshot, reference=REFERENCE)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +110,7 @@ def test_front_table_shows_the_adapter_of_each_slice():
         "trial 1: lora-drop, lr 0.002",
     ]
     assert not trial_settings(front(trials[1:]))
-    text = " ".join(" ".join(printed_lines(front_summary(snapshot(trials), REFERENCE))).split())
+    text = " ".join(" ".join(printed_lines(front_summary(snapshot(trials)))).split())
     assert "4 points from 2 trials on the front, out of 2 evaluations and 2 slices (trials: 2 complete);" in text
 
 
@@ -141,7 +137,7 @@ def test_front_table_shows_the_confirmation_of_a_point():
 
 def test_a_summary_says_how_certain_the_front_is(tmp_path):
     search_snapshot = small_search(tmp_path)
-    lines = printed_lines(front_summary(search_snapshot, REFERENCE))
+    lines = printed_lines(front_summary(search_snapshot))
     assert lines[1].split() == ["trial", "step", "parameters", "score", "90%", "front", "gain", "better", "settings"]
     certain = assess(search_snapshot).points
     smallest, largest = certain[1, 10, 40], certain[0, 10, 100]
@@ -153,12 +149,12 @@ def test_a_summary_says_how_certain_the_front_is(tmp_path):
     assert f"expected to fall by {assess(search_snapshot).optimism:.4f} on fresh examples. With other seeds" in text
     (tmp_path / "predictions" / "1-10.npz").unlink()
     assert "1 point of the front without predictions" in "\n".join(
-        printed_lines(front_summary(replace(search_snapshot), REFERENCE))
+        printed_lines(front_summary(replace(search_snapshot)))
     )
 
 
 def test_a_search_without_predictions_says_so():
-    text = " ".join(printed_lines(front_summary(snapshot(THREE), REFERENCE)))
+    text = " ".join(printed_lines(front_summary(snapshot(THREE))))
     assert "No intervals: this search has no usable predictions on the validation examples." in text
 
 
@@ -171,14 +167,14 @@ def test_a_summary_counts_the_trials_and_mentions_the_baseline():
         trial(4, state="running"),
         trial(5, (100_000, 0.75), baseline=True, method="lora"),
     ]
-    text = "\n".join(printed_lines(front_summary(snapshot(trials), REFERENCE)))
+    text = "\n".join(printed_lines(front_summary(snapshot(trials))))
     # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the baseline's: 0.9 x 0.25
     counts = "(trials: 1 complete, 1 pruned, 1 failed, 2 unfinished)"
     counts = f"2 points from 2 trials on the front, out of 4 evaluations {counts}; hypervolume 0.5200"
     assert counts in " ".join(text.split())
     assert "tuned in 1 further trial (" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
     assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
-    without_baseline = "\n".join(printed_lines(front_summary(snapshot(trials[:5]), REFERENCE)))
+    without_baseline = "\n".join(printed_lines(front_summary(snapshot(trials[:5]))))
     assert "gain" not in without_baseline and "(trials: 1 complete" in without_baseline
 
 
@@ -192,7 +188,7 @@ def test_a_summary_counts_the_trials_and_mentions_the_baseline():
     ],
 )
 def test_a_summary_without_a_front_gives_the_reason(trials, limits, reason):
-    lines = printed_lines(front_summary(snapshot(trials, ObjectivesSpec(**limits)), REFERENCE))
+    lines = printed_lines(front_summary(snapshot(trials, ObjectivesSpec(**limits))))
     assert lines[0].startswith("No front yet: ") and reason in lines[0] and len(lines) == 2 + len(trials)
 
 

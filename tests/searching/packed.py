@@ -10,7 +10,8 @@ import pytest
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
-from tests.trainables.trained import write_model, write_pairs
+from tests import tiny
+from tests.trainables.trained import write_model
 
 RATES = {"type": "categorical", "choices": [1e-2, 3e-2, 1e30]}  # the last diverges
 LORA = MethodSpec(
@@ -24,7 +25,7 @@ BITFIT = MethodSpec(method="bitfit", space={"learning_rate": RATES})
 def write(folder: Path) -> None:
     """Write a model without dropout, and data."""
     write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
+    tiny.pairs_folder(folder / "data", 60, 20)
 
 
 def spec(folder: Path, name: str, *methods: MethodSpec, **training: Any) -> SearchSpec:

@@ -198,7 +198,7 @@ def test_checkpoints_of_trainings_that_may_follow_are_kept(journal, tmp_path):
     names = {f"1-10-{seed(1, 2)}", f"2-10-{seed(2, 3)}"}
     for name in (*names, f"1-10-{seed(1)}", f"1-20-{seed(1, 0, 20)}"):
         (tmp_path / "trials" / name).mkdir(parents=True)
-    ConfirmSearcher(journal, 3, tmp_path).has_work()
+    ConfirmSearcher(journal, 3, tmp_path).plan()
     assert {run_folder.name for run_folder in (tmp_path / "trials").iterdir()} == names
 
 
@@ -248,6 +248,15 @@ def test_runs_out_of_memory_are_retried_alone_with_half_the_micro_batch(journal,
     searcher.on_trial_complete("h", out_of_memory)
     assert journal.snapshot().confirmed[1, 10, 100, seed(1)] == {"failed": "out of memory"}
     assert searcher.suggest("d")["number"] == f"2-10-{seed(2)}"
+
+
+def test_an_error_of_the_plan_ends_the_session(journal, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("autorank.searching.confirm.trainings", broken)
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
+    assert searcher.suggest("a") == Searcher.FINISHED and isinstance(searcher.problem, ZeroDivisionError)
 
 
 def test_a_full_disk_is_not_recorded_as_a_failure_of_the_run(journal, tmp_path):

@@ -66,7 +66,8 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     rescored = autorank.shrink(tmp_path / "smaller", **data, sizes=1).sizes[-1]
     assert (rescored.adapter_params, rescored.score) == (chosen.adapter_params, chosen.score)
     autorank.shrink(adapter, max_params=chosen.adapter_params, pad=True, to=tmp_path / "padded")
-    assert not peft.LoraConfig.from_pretrained(tmp_path / "padded").rank_pattern
+    written = peft.LoraConfig.from_pretrained(tmp_path / "padded")
+    assert not written.rank_pattern and written.target_modules == set(peft_adapter.read(adapter).updates)
     padded = autorank.shrink(tmp_path / "padded", **data, sizes=1).sizes[-1]
     assert padded.score == chosen.score and padded.adapter_params > chosen.adapter_params
     assert (tmp_path / "f.png").stat().st_size > 10_000

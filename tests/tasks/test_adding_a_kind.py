@@ -49,6 +49,7 @@ TASK = Task("counts", Count(), ("text",), "count", (), ("closeness",), epochs=1,
 """
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_a_new_kind_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "counts").mkdir()
     (tmp_path / "counts" / "kind.py").write_text(MODULE)
@@ -56,7 +57,6 @@ def test_a_new_kind_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         lines = [f"word number {i} again,{i % 5}" for i in range(rows)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,count", *lines]))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(TASKS, "counts", import_module("counts.kind").TASK)
     spec = TrainSpec(
         method="lora", model=tiny.model("bert", tmp_path / "bert"), task=TaskSpec(name="counts", data=tmp_path),

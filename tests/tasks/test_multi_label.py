@@ -110,10 +110,10 @@ def test_metrics_and_their_resamples() -> None:
     assert np.isnan(multi_label.compute(["micro_f1"], logits * np.nan, labels)["micro_f1"])
 
 
-def test_trained_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("own_cache")
+def test_trained_and_exported(tmp_path: Path) -> None:
     from peft import AutoPeftModelForSequenceClassification
 
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     data, label = write(tmp_path, "columns")
     model = tiny.model("bert", tmp_path / "bert")
     options: dict[str, Any] = {"data": data, "text": "text", "label": label, "model": model}

@@ -165,10 +165,10 @@ def checked_accuracy(predictions: list[Any], references: list[Any]) -> float:
 checked_accuracy.higher_is_better = True  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("labels", [["yes", "no"], [0.5, 1.25]])
-def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path) -> None:
     """Classes are given by their names, numbers as floats; the task's own metrics are computed too."""
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]
     result = autorank.train(
         method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=checked_accuracy,
@@ -181,8 +181,8 @@ def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypa
         assert metrics["checked_accuracy"] == pytest.approx(metrics["accuracy"])
 
 
-def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path) -> None:
     result = autorank.train(
         method="lora", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", metric=f"{file}:share",
         model=texts.model("llama", tmp_path / "llama"), precision="fp32", steps=40, set={"learning_rate": 1e-2},

@@ -30,7 +30,8 @@ for line in sys.stdin:
         options["data"] = pd.read_csv(options.pop("frame"))
     try:
         run = TrainingRun(TrainCall(method="lora", steps=2, batch_size=8, **options).spec())
-        data = run.begin().data
+        run.start()
+        data = run.summary().data
         values = [evaluation.to_dict() for evaluation in run]
         for value in values:
             value.pop("seconds")

@@ -23,26 +23,18 @@ from autorank.tasks.definition import TaskData
 from autorank.tasks.splits.tokenized import Split
 from tests import tiny
 
+ROWS = tiny.rows(60, seed=1)  # the training examples of `spec`
+
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "tokens"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny.model("bert", folder)
-    return folder
+def cache(own_cache: Path) -> Path:
+    return own_cache / "tokens"
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> TaskSpec:
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 20, seed=1)
-    return TaskSpec(name="mine", data=tmp_path / "data", text=("left", "right"), label="label")
+    data = tiny.pairs_folder(tmp_path / "data", 60, 20)
+    return TaskSpec(name="mine", data=data, text=("left", "right"), label="label")
 
 
 def equal(first: Split, second: Split) -> bool:
@@ -59,24 +51,24 @@ def example(split: Split, index: int) -> tuple[list[int], list[int]]:
     return split.ids[part].tolist(), split.type_ids[part].tolist()
 
 
-def test_ids_are_the_tokenizers(cache: Path, model: Path, spec: TaskSpec) -> None:
-    data = load(spec, str(model))
+def test_ids_are_the_tokenizers(cache: Path, model: str, spec: TaskSpec) -> None:
+    data = load(spec, model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert (len(data.train), len(data.validation["validation"]), data.pad_id) == (60, 20, 0)
-    for index, row in enumerate(tiny.rows(60)):
+    for index, row in enumerate(ROWS):
         expected = tokenizer(row["left"], row["right"])
         assert example(data.train, index) == (expected["input_ids"], expected["token_type_ids"])
-    assert data.train.labels.tolist() == [row["label"] for row in tiny.rows(60)]
+    assert data.train.labels.tolist() == [row["label"] for row in ROWS]
     arrays = [data.train.ids, data.train.type_ids, data.train.offsets, data.train.labels]
     assert [array.dtype for array in arrays] == [np.int32, np.int8, np.int64, np.int64]
 
 
-def test_texts_are_cut_at_the_limit_of_task_or_model(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
-    assert load(with_values(spec, max_length=9), str(model)).train.lengths.max() == 9
+def test_texts_are_cut_at_the_limit_of_task_or_model(cache: Path, model: str, spec: TaskSpec, tmp_path: Path) -> None:
+    assert load(with_values(spec, max_length=9), model).train.lengths.max() == 9
     long = tmp_path / "long.jsonl"
     long.write_text("".join(json.dumps({"text": "w1 " * 90, "label": i % 2}) + "\n" for i in range(20)))
     long_spec = TaskSpec(name="long", data=long, text=("text",), label="label")
-    assert load(long_spec, str(model)).train.lengths.max() == 64  # the tokenizer's model_max_length
+    assert load(long_spec, model).train.lengths.max() == 64  # the tokenizer's model_max_length
 
     model_without_limit = shutil.copytree(model, tmp_path / "silent")
     config = json.loads((model_without_limit / "tokenizer_config.json").read_text())
@@ -85,28 +77,28 @@ def test_texts_are_cut_at_the_limit_of_task_or_model(cache: Path, model: Path, s
     assert load(long_spec, str(model_without_limit)).train.lengths.max() == 70  # the model's max_position_embeddings
 
 
-def test_cut_texts_are_counted(cache: Path, model: Path, spec: TaskSpec) -> None:
+def test_cut_texts_are_counted(cache: Path, model: str, spec: TaskSpec) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
-    full_lengths = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in tiny.rows(60)]
+    full_lengths = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in ROWS]
     limit = sorted(full_lengths)[40]
     for _ in range(2):  # tokenized, then read from the cache
-        data = load(with_values(spec, max_length=limit), str(model))
+        data = load(with_values(spec, max_length=limit), model)
         assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in full_lengths]
         (warning,) = data.warnings
         assert f"{sum(length > limit for length in full_lengths)} of 60 (train)" in warning
         assert f"cut at {limit} tokens" in warning
-    subset = load(with_values(spec, max_length=limit, max_train_examples=10), str(model)).train
+    subset = load(with_values(spec, max_length=limit, max_train_examples=10), model).train
     assert subset.cut is not None and subset.cut.sum() == (subset.lengths == limit).sum() - sum(
         len(tokenizer(row["left"], row["right"])["input_ids"]) == limit
-        for row in (tiny.rows(60)[i] for i in tokenization.shuffled(60, 10))
+        for row in (ROWS[i] for i in tokenization.shuffled(60, 10))
     )
-    assert load(spec, str(model)).warnings == []
+    assert load(spec, model).warnings == []
 
 
 def test_second_load_reads_the_files(
-    cache: Path, model: Path, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, model: str, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load(spec, str(model))
+    first = load(spec, model)
     assert len(list(cache.iterdir())) == 2
     monkeypatch.setattr(texts, "tokenize", None)  # calling it would raise
     copy = shutil.copytree(model, tmp_path / "copy")  # the same tokenizer elsewhere
@@ -116,11 +108,11 @@ def test_second_load_reads_the_files(
     assert not second.train.ids.flags.owndata and not second.train.ids.flags.writeable  # a view on the file
 
 
-def test_digest_of_text_label_length_and_tokenizer(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
-    digests = {load(spec, str(model)).digest, load(with_values(spec, max_length=9), str(model)).digest}
+def test_digest_of_text_label_length_and_tokenizer(cache: Path, model: str, spec: TaskSpec, tmp_path: Path) -> None:
+    digests = {load(spec, model).digest, load(with_values(spec, max_length=9), model).digest}
     changed_model = tmp_path / "other"
     changed_model.mkdir()
-    vocabulary = json.loads((model / "tokenizer.json").read_text())
+    vocabulary = json.loads(Path(model, "tokenizer.json").read_text())
     words = vocabulary["model"]["vocab"]
     words["w1"], words["w2"] = words["w2"], words["w1"]
     shutil.copytree(model, changed_model, dirs_exist_ok=True)
@@ -129,25 +121,25 @@ def test_digest_of_text_label_length_and_tokenizer(cache: Path, model: Path, spe
     file = Path(str(spec.data)) / "train.jsonl"
     rows = file.read_text().splitlines()
     file.write_text("\n".join([*rows[1:], rows[0]]))
-    digests.add(load(spec, str(model)).digest)
+    digests.add(load(spec, model).digest)
     assert len(digests) == 4
 
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1 nonsense", None])
-def test_a_broken_file_is_written_again(damage: bytes | None, cache: Path, model: Path, spec: TaskSpec) -> None:
-    first = load(spec, str(model))
+def test_a_broken_file_is_written_again(damage: bytes | None, cache: Path, model: str, spec: TaskSpec) -> None:
+    first = load(spec, model)
     train_copy = Split(*(np.array(array) for array in vars(first.train).values()))
     for path in list(cache.iterdir()):
         content = path.read_bytes()
         path.unlink()  # `first` still maps the old file
         path.write_bytes(content[: len(content) // 2] if damage is None else damage)
-    assert equal(load(spec, str(model)).train, train_copy)
+    assert equal(load(spec, model).train, train_copy)
 
 
-def test_subset_shares_the_cache(cache: Path, model: Path, spec: TaskSpec) -> None:
-    full = load(spec, str(model))
+def test_subset_shares_the_cache(cache: Path, model: str, spec: TaskSpec) -> None:
+    full = load(spec, model)
     limited = with_values(spec, max_train_examples=10, max_eval_examples=5)
-    subset, reloaded = load(limited, str(model)), load(limited, str(model))
+    subset, reloaded = load(limited, model), load(limited, model)
     assert len(list(cache.iterdir())) == 2
     assert (len(subset.train), len(subset.validation["validation"])) == (10, 5)
     assert subset.digest == reloaded.digest != full.digest and equal(subset.train, reloaded.train)
@@ -157,39 +149,39 @@ def test_subset_shares_the_cache(cache: Path, model: Path, spec: TaskSpec) -> No
     assert chosen == sorted(set(chosen)) != list(range(10))
     assert subset.train.labels.tolist() == full.train.labels[chosen].tolist()
 
-    larger = load(with_values(limited, max_train_examples=20), str(model)).train  # contains the smaller subset
+    larger = load(with_values(limited, max_train_examples=20), model).train  # contains the smaller subset
     assert {str(example(subset.train, i)) for i in range(10)} <= {str(example(larger, i)) for i in range(20)}
-    assert load(with_values(spec, max_train_examples=60), str(model)).digest == full.digest
+    assert load(with_values(spec, max_train_examples=60), model).digest == full.digest
 
 
-def test_without_pyarrow(cache: Path, model: Path, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_pyarrow = load(spec, str(model))
+def test_without_pyarrow(cache: Path, model: str, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_pyarrow = load(spec, model)
     shutil.rmtree(cache)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    without_pyarrow: TaskData = load(spec, str(model))
+    without_pyarrow: TaskData = load(spec, model)
     assert without_pyarrow.digest == with_pyarrow.digest and equal(without_pyarrow.train, with_pyarrow.train)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_full_disk(failing: str, cache: Path, model: Path, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(failing: str, cache: Path, model: str, spec: TaskSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_no_space(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, failing, raise_no_space)
     with pytest.raises(AutorankError, match="No space left on device") as caught:
-        load(spec, str(model))
+        load(spec, model)
     assert str(cache) in str(caught.value) and "AUTORANK_CACHE" in str(caught.value)
     assert not list(cache.iterdir())  # nothing half-written
 
 
 def test_cache_folder_that_cannot_be_created(
-    model: Path, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "file"))
     with pytest.raises(AutorankError, match="AUTORANK_CACHE"):
-        load(spec, str(model))
+        load(spec, model)
 
 
 def test_model_without_padding_or_type_ids(cache: Path, spec: TaskSpec, tmp_path: Path) -> None:
@@ -207,12 +199,12 @@ def test_model_without_padding_or_type_ids(cache: Path, spec: TaskSpec, tmp_path
         load(spec, str(folder))
 
 
-def test_models_without_a_tokenizer(cache: Path, model: Path, spec: TaskSpec, tmp_path: Path) -> None:
+def test_models_without_a_tokenizer(cache: Path, model: str, spec: TaskSpec, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     with pytest.raises(AutorankError, match="bare"):
         load(spec, str(bare))
-    shutil.copy(model / "config.json", bare)
+    shutil.copy(Path(model, "config.json"), bare)
     with pytest.raises(AutorankError, match="has no tokenizer"):  # transformers would construct one
         load(spec, str(bare))
     with pytest.raises(AutorankError, match="Did you mean"):

@@ -25,17 +25,9 @@ from tests import tiny
 Load = Callable[..., TaskData]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tiny.model("bert", tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 20, seed=1)
+def folder(tmp_path: Path, own_cache: Path) -> Path:
+    tiny.pairs_folder(tmp_path / "data", 60, 20)
     return tmp_path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,11 +20,9 @@ from tests.trials.made_trials import snapshot
 
 
 @pytest.fixture
-def dead_server():
-    """An address without a server: the port is bound, so that no other process takes it, but nothing listens on it."""
-    with socket.socket() as bound_socket:
-        bound_socket.bind(("127.0.0.1", 0))
-        yield f"http://user:secret@127.0.0.1:{bound_socket.getsockname()[1]}"
+def dead_server(closed_port):
+    """An address without a server."""
+    return f"http://user:secret@127.0.0.1:{closed_port}"
 
 
 def test_a_dead_server_is_one_message_without_the_password(new_sync, dead_server, trials, own):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,11 +45,9 @@ def cause(url: str) -> str:
     return root_cause(raised.value)
 
 
-def test_the_cause_has_no_text_of_urllib3(busy_server: str) -> None:
+def test_the_cause_has_no_text_of_urllib3(busy_server: str, closed_port: int) -> None:
     assert cause(busy_server) == "HTTP status 503"
-    with socket.socket() as closed_socket:
-        closed_socket.bind(("127.0.0.1", 0))
-        assert cause(f"http://127.0.0.1:{closed_socket.getsockname()[1]}") == "Connection refused"  # it does not listen
+    assert cause(f"http://127.0.0.1:{closed_port}") == "Connection refused"
 
 
 def test_the_cause_of_other_errors_is_their_first_line() -> None:

@@ -13,7 +13,7 @@ from autorank.modeling import base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables import slow
+from tests.trainables import slow, trained
 
 STEPS = 8
 
@@ -99,12 +99,11 @@ def train(
     from autorank.tasks.data.batches import collate
 
     train_spec = slow.spec(folder, method, settings, steps=STEPS, weight_decay=0.1)
-    run = TrainingRun(train_spec)
-    run._open(), run._start()
+    run = trained.open_run(train_spec)
     peft_training = PeftTraining(train_spec, run, config, copy_start)
     for step in range(STEPS):
-        batch = collate(run._data.train, run._phase.batch(step), run._data.pad_id)
-        factor = float(run._phase.optimizer.factor(step, torch.tensor(0)))
+        batch = collate(run._data.train, run._loop.batch(step), run._data.pad_id)
+        factor = float(run._loop.optimizer.factor(step, torch.tensor(0)))
         torch.manual_seed(step)
         expected = peft_training.step(step, batch, factor)
         torch.manual_seed(step)

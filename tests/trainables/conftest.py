@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainables import slow
-from tests.trainables.trained import cached_in, write_model, write_pairs
+from autorank.modeling import base_model
+from tests import tiny
+from tests.caches import cached_in
+from tests.trainables import prilora_runs, slow
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with two models, `model` with dropout and `plain` without, the data, and a cache."""
-    folder = tmp_path_factory.mktemp("conformance")
-    write_model(folder / "model", dropout=0.1)
-    write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
+def base(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
+    """A tiny BERT model with a classification head."""
+    return base_model.load(tiny.model("bert", tmp_path_factory.mktemp("base")), outputs=2)
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +29,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Like `bert`, with a DeBERTa model."""
     return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")
+
+
+@pytest.fixture(scope="module")
+def prilora_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with models and data for runs of PRILoRA, and a cache."""
+    folder = tmp_path_factory.mktemp("prilora")
+    prilora_runs.write(folder)
+    with cached_in(folder):
+        yield folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,17 @@ from torch import Tensor, nn
 
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
+from tests.trainables import trained
 
 
 def write(folder: Path) -> None:
     """Write models without dropout, and data."""
     for architecture in ("bert", "deberta-v2"):
         tiny.model(architecture, folder / architecture)
-        config = json.loads((folder / architecture / "config.json").read_text())
-        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        (folder / architecture / "config.json").write_text(json.dumps(config))
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 22, seed=1)  # 8, 8 and 6 a step
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
+        tiny.set_dropout(folder / architecture, 0.0)
+    tiny.pairs_folder(folder / "data", 22, 8)  # 8, 8 and 6 a step
 
 
 def open_run(
@@ -40,9 +35,7 @@ def open_run(
         settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
         training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
     )
-    run = TrainingRun(train_spec, ModelCache("cpu"))
-    run._open(), run._start()
-    return run
+    return trained.open_run(train_spec)
 
 
 def norms(run: TrainingRun) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ A reference gets only its examples and its fresh base and head from the code und
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -36,14 +35,11 @@ def write(folder: Path, architecture: str = "bert") -> Path:
     """A tiny model without dropout, and examples to train it on."""
     model = folder / "model"
     tiny.model(architecture, model)
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | CONFIG))
+    tiny.update_config(model, **CONFIG)
     weights = load_file(model / "model.safetensors")
     scaled = {name: w * GAIN if w.ndim == 2 else w for name, w in weights.items()}
     save_file(scaled, model / "model.safetensors", {"format": "pt"})
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 91, seed=1)  # the last batch is odd
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 10, seed=2)
+    tiny.pairs_folder(folder / "data", 91)  # the last batch is odd
     return folder
 
 
@@ -228,8 +224,8 @@ class SlowTraining:
         return self.delta_weight(name) if delta.requires_grad else delta
 
     def evaluated(self, name: str) -> Tensor:
-        """The layer's ΔW in evaluation, out x in."""
-        raise NotImplementedError
+        """The layer's ΔW in evaluation, out x in; by default that in training."""
+        return self.delta_weight(name).detach()
 
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         """Called after the backward passes, with `gradients`: dL/dΔW of the task's loss, out x in."""
@@ -241,8 +237,8 @@ class SlowTraining:
 def lockstep(run: TrainingRun, reference: Steps, rtol: float = 1e-4) -> Iterator[Evaluation]:
     """Train both on the same examples, one step at a time; their losses agree to `rtol`."""
     for evaluation in run:
-        batch = run._phase.batch(evaluation.step - 1)
-        parts = np.array_split(batch, run._phase.plan.accumulate)
+        batch = run._loop.batch(evaluation.step - 1)
+        parts = np.array_split(batch, run._loop.plan.accumulate)
         batches = [collate(run._data.train, part, run._data.pad_id) for part in parts]
         loss = reference.step(evaluation.step - 1, batches)
         np.testing.assert_allclose(evaluation.train_loss, loss, rtol=rtol)
@@ -253,12 +249,6 @@ def validation(run: TrainingRun) -> dict[str, Tensor]:
     """All validation examples as one batch."""
     (split,) = run._data.validation.values()
     return collate(split, np.arange(len(split)), run._data.pad_id)
-
-
-def evaluate(run: TrainingRun) -> Tensor:
-    """Logits of the code under test for `validation`, examples x 2."""
-    (split,) = run._data.validation.values()
-    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
 
 
 def updates(run: TrainingRun) -> dict[str, Any]:

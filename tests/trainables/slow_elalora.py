@@ -89,9 +89,6 @@ class SlowElaLoRA(SlowTraining):
         parts = [t.e * torch.outer(t.b, t.a) for t in self.triplets[name]]
         return torch.stack(parts).sum(0).mul(self.scale)
 
-    def evaluated(self, name: str) -> Tensor:
-        return self.delta_weight(name).detach()
-
     def after_step(self, step: int) -> None:
         for triplets in self.triplets.values():
             for triplet in triplets:

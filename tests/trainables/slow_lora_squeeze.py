@@ -51,9 +51,6 @@ class SlowLoRASqueeze(SlowTraining):
     def delta_weight(self, name: str) -> Tensor:
         return self.scale * self.B[name] @ self.A[name]
 
-    def evaluated(self, name: str) -> Tensor:
-        return self.delta_weight(name).detach()
-
     def after_step(self, step: int) -> None:
         if step in self.cuts:
             self.cut(self.cuts[step])

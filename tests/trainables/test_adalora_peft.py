@@ -28,11 +28,6 @@ SETTINGS = {"mean_rank": 2, "start_ratio": 2.0, "initial": 0.1, "final": 0.3, "i
 DROP = STEPS - int(0.3 * STEPS)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("peft"))
-
-
 class PeftTraining:
     """PEFT's AdaLoRA in the training loop of its documentation, from the initial values of `start`."""
 
@@ -94,8 +89,8 @@ VARIANTS = [{}, {"interval": 1, "orthogonality": 0.3}, {"mean_rank": 1, "learnin
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
-def test_masks_equal_pefts(settings: dict[str, Any], folder: Path) -> None:
-    spec = adalora_spec(folder, settings)
+def test_masks_equal_pefts(settings: dict[str, Any], bert: Path) -> None:
+    spec = adalora_spec(bert, settings)
     peft_training = PeftTraining(spec, SlowAdaLoRA(spec))
     run = TrainingRun(spec)
     masks = 0
@@ -122,12 +117,12 @@ def patterns(peft_training: PeftTraining) -> dict[str, list[bool]]:
     return {name: peft_training.config.rank_pattern[f"{name}.lora_E.default"] for name in peft_training.layers}
 
 
-def test_the_reference_equals_peft(folder: Path) -> None:
+def test_the_reference_equals_peft(bert: Path) -> None:
     """Our plain reference and PEFT agree with each other."""
     from autorank import tasks
     from autorank.tasks.data.batches import collate, epoch_batches
 
-    spec = adalora_spec(folder, {})
+    spec = adalora_spec(bert, {})
     assert spec.model is not None
     reference = SlowAdaLoRA(spec)
     peft_training = PeftTraining(spec, reference)

@@ -11,7 +11,7 @@ from autorank.errors import AutorankError
 from autorank.methods import configure, find
 from autorank.modeling import base_model
 from tests import tiny
-from tests.trainables.test_totals import deberta, roberta
+from tests.trainables.base_models import deberta, roberta
 from trainables.bitfit import biases
 
 

@@ -237,5 +237,5 @@ def test_evaluations_leave_out_the_penalty(name: str, trained: Trained) -> None:
     config = run._method.config
     run._method.config = config.model_copy(update={PENALIZED[name]: 100.0})
     assert torch.equal(logits(run), trained.logits[STEPS])
-    assert run._objective.evaluate(run._phase, run._data.validation) == trained.evaluations[-1].metrics
+    assert run._objective.evaluate(run._loop, run._data.validation) == trained.evaluations[-1].metrics
     run._method.config = config

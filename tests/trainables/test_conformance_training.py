@@ -19,6 +19,7 @@ from tests.trainables.cases import METHODS, PENALIZED, STEPS
 from tests.trainables.trained import (
     each_method,
     functional,
+    open_run,
     spec,
     start,
     until,
@@ -40,12 +41,9 @@ def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: flo
         base = base_model.load(str(workspace / "plain"), outputs=2)
         base.reset(seed=0)
     else:
-        untrained = start(train_spec)
-        untrained._open()
-        untrained._start()
-        base = untrained._base
+        base = open_run(train_spec)._base
         base.model.eval()
-    batch = collate(run._data.train, run._phase.batch(0), run._data.pad_id)
+    batch = collate(run._data.train, run._loop.batch(0), run._data.pad_id)
     labels = batch.pop("labels")
     batch = {name: values.to(base.model.device) for name, values in batch.items()}
     with torch.no_grad():

@@ -91,11 +91,11 @@ def test_logits_and_gradients_equal_pefts(architecture: str, dropout: float, tmp
         )
 
 
-def test_training_equals_pefts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("own_cache")
+def test_training_equals_pefts(tmp_path: Path) -> None:
     """With weight decay and dropout, from our initial values."""
     from peft import LoraConfig
 
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     settings = {"rank": 2, "alpha": 8, "dropout": 0.2}
     config = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.2, "use_dora": True}
     run, peft_training = beside_peft.train(

@@ -12,7 +12,9 @@ from autorank.methods import configure
 from autorank.modeling import target_modules
 from autorank.training.run import TrainingRun
 from tests.trainables import slow
+from tests.trainables.base_models import roberta
 from tests.trainables.slow_elalora import SlowElaLoRA
+from tests.trainables.trained import logits
 from trainables.elalora import ElaLoRA, ElaLoRAConfig, elastic, start_ranks
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -49,8 +51,8 @@ def test_every_step_equals_the_reference(variant: str, bert: Path, monkeypatch: 
             for actual, expected in zip(rounds[-1], reference.scores.values(), strict=True):
                 torch.testing.assert_close(actual, expected, rtol=2e-3, atol=1e-3 * highest)
         if evaluation.step % 10 == 8:
-            logits = reference.evaluate(slow.validation(run))
-            torch.testing.assert_close(slow.evaluate(run).double(), logits, rtol=1e-4, atol=1e-5)
+            expected = reference.evaluate(slow.validation(run))
+            torch.testing.assert_close(logits(run).double(), expected, rtol=1e-4, atol=1e-5)
     for name, update in slow.updates(run).items():  # float32 beside float64
         A, B = reference.factors(name)
         torch.testing.assert_close(update.A.double(), A, rtol=1e-3, atol=1e-4)
@@ -83,13 +85,6 @@ def test_the_scheduler_by_hand() -> None:
     assert ElaLoRAConfig().moves() == [4, 4, 4, 4, 4, 3, 3, 2, 1]
     assert ElaLoRAConfig(scheduler=False).moves() == [4] * 9
     assert start_ranks(2.4, 5) == [3, 3, 2, 2, 2]
-
-
-def roberta() -> torch.nn.Module:
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    with torch.device("meta"):
-        return RobertaForSequenceClassification(RobertaConfig(vocab_size=1000, max_position_embeddings=514))
 
 
 def params(**settings: Any) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from autorank.modeling import base_model, target_modules
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables import beside_peft, slow
+from tests.trainables import beside_peft, slow, trained
 from trainables import eva
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -25,9 +25,7 @@ SETTINGS = {"rank": 2, "alpha": 4.0, "svd_batch_size": 16}
 
 def start_run(folder: Path, **settings: Any) -> TrainingRun:
     """A run with attached updates, before its first step."""
-    run = TrainingRun(slow.spec(folder, "eva", SETTINGS | settings, steps=6))
-    run._open(), run._start()
-    return run
+    return trained.open_run(slow.spec(folder, "eva", SETTINGS | settings, steps=6))
 
 
 def batches(run: TrainingRun) -> list[dict[str, Tensor]]:
@@ -130,8 +128,7 @@ def test_micro_batches_give_the_same_start(tmp_path: Path) -> None:
     """Micro-batches that save memory do not change the initial updates."""
     full_run = start_run(slow.write(tmp_path))
     train_spec = slow.spec(tmp_path, "eva", SETTINGS, steps=6, accumulate=16)  # batches of 4: too few tokens alone
-    run = TrainingRun(train_spec)
-    run._open(), run._start()
+    run = trained.open_run(train_spec)
     updates, expected = slow.updates(run), slow.updates(full_run)
     assert list(updates) == list(expected)
     for name, update in updates.items():

@@ -53,9 +53,7 @@ def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: boo
 def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
     """AdamW with linear warm-up and decay, gradients clipped at 1, no weight decay of biases and norms."""
     write_model(tmp_path / "model", dropout=0.0)
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 32, seed=1)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
+    tiny.pairs_folder(tmp_path / "data", 32, 8)
     spec = TrainSpec(
         task=TaskSpec(name="pairs", data=tmp_path / "data", text=("left", "right"), label="label"),
         model=str(tmp_path / "model"), method=method, settings={"learning_rate": 1e-2},
@@ -80,10 +78,10 @@ def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": undecayed, "weight_decay": 0.0}], lr=1e-2
     )
-    warmup = run._phase.warmup_steps
-    run._start()
+    warmup = run._loop.warmup_steps
+    run._prepare()
     for step in range(STEPS):
-        batch = collate(run._data.train, run._phase.batch(step), run._data.pad_id)
+        batch = collate(run._data.train, run._loop.batch(step), run._data.pad_id)
         labels = batch.pop("labels")
         F.cross_entropy(reference(**batch).logits, labels).backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)

@@ -20,7 +20,8 @@ from autorank.tasks.data.batches import collate
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import texts
-from tests.trainables import slow
+from tests.trainables import slow, trained
+from tests.trainables.base_models import roberta
 from trainables.gora import GoRA, GoRAConfig, compressed, ranks, weight_gradients
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -61,9 +62,7 @@ def test_ranks_and_first_values(
     folder = slow.write(tmp_path, architecture)
     model = (folder / "model").rename(folder / architecture)
     train_spec = slow.spec(folder, "gora", settings, steps=2, **training)
-    run = TrainingRun(train_spec.model_copy(update={"model": str(model)}))
-    run._open()
-    run._start()
+    run = trained.open_run(train_spec.model_copy(update={"model": str(model)}))
     expected = reference(run, str(model), min(settings["examples"], 91))
     importance = {name: (W * G).abs().mean().item() for name, (W, G) in expected.items()}
     root = {name: math.sqrt(sum(W.shape)) for name, (W, _) in expected.items()}
@@ -139,9 +138,7 @@ def test_the_start_lowers_the_loss(tmp_path: Path) -> None:
     folder = slow.write(tmp_path)
     losses = {}
     for gamma in (0.0, 0.05):
-        run = TrainingRun(slow.spec(folder, "gora", {"gamma": gamma, "examples": 91}, steps=2))
-        run._open()
-        run._start()
+        run = trained.open_run(slow.spec(folder, "gora", {"gamma": gamma, "examples": 91}, steps=2))
         run._base.model.eval()
         batch = collate(run._data.train, np.arange(91), run._data.pad_id)
         labels = batch.pop("labels")
@@ -185,13 +182,6 @@ def test_compressed_is_the_best_approximation() -> None:
 def test_limits_out_of_order_are_refused() -> None:
     with pytest.raises(AutorankError, match="min_rank 9 is greater than max_rank 8"):
         configure("gora", {"min_rank": 9, "max_rank": 8})
-
-
-def roberta() -> torch.nn.Module:
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    with torch.device("meta"):
-        return RobertaForSequenceClassification(RobertaConfig(vocab_size=1000, max_position_embeddings=514))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from autorank.methods import configure, find
 from autorank.modeling import adapters
 from tests import tiny
-from tests.trainables.test_totals import deberta, roberta
+from tests.trainables.base_models import deberta, roberta
 from tests.trainables.trained import spec, start
 
 
@@ -18,23 +18,20 @@ from tests.trainables.trained import spec, start
 def test_sizes_on_base_models(size: int, total: int) -> None:
     """24 bottlenecks of 2 · 768 · h + h + 768."""
     config = configure("houlsby", {"size": size}).config
-    with torch.device("meta"):
-        for model in (deberta(), roberta()):
-            assert find("houlsby").adapter_params(config, model) == (total, total)
+    for model in (deberta(), roberta()):
+        assert find("houlsby").adapter_params(config, model) == (total, total)
 
 
 def test_the_start_is_nearly_the_base(tmp_path: Path) -> None:
     tiny.model("bert", tmp_path / "model")
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 16, seed=1)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
+    tiny.pairs_folder(tmp_path / "data", 16, 8)
     run = start(spec(tmp_path, "houlsby"), tmp_path)
     run._open()
     model = run._base.model.eval()
     ids = torch.arange(4, 20).view(2, 8)
     with torch.no_grad():
         base_logits = model(input_ids=ids).logits
-        run._start()
+        run._prepare()
         adapted_logits = model(input_ids=ids).logits
     layers = adapters.bottlenecked(model)
     assert list(layers) == [

@@ -12,15 +12,15 @@ from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training.method_phases import MethodPhases
 from autorank.training.run import TrainingRun
+from autorank.training.run_loops import RunLoops
 from tests import tiny
+from tests.trainables.trained import open_run
 from trainables.lora_drop import output_squares, select
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+def workspace(tmp_path: Path, own_cache: Path) -> Path:
     tiny.model("bert", tmp_path / "model")
     tiny.pairs_file(tmp_path / "pairs.jsonl", 80)
     return tmp_path
@@ -117,7 +117,7 @@ def test_one_probe_serves_every_threshold(workspace: Path, monkeypatch: pytest.M
     probes = list((workspace / "cache" / "probes").iterdir())
     assert len(probes) == 1
     calls: list[int] = []
-    monkeypatch.setattr(MethodPhases, "train_on", lambda self, *arguments: calls.append(1))
+    monkeypatch.setattr(RunLoops, "train_on", lambda self, *arguments: calls.append(1))
     rerun, inverse = run(workspace, threshold=0.9), run(workspace, threshold=0.01, ablation="inverse")
     assert not calls and inverse is not None
     expected, actual = adapters.tensors(first._base.model), adapters.tensors(rerun._base.model)
@@ -137,7 +137,7 @@ def test_a_final_run_equals_the_searchs_but_for_its_evaluation(
     first = TrainingRun(search)
     next(first)
     assert len(list((workspace / "cache" / "probes").iterdir())) == 2  # one is of the whole training set
-    monkeypatch.setattr(MethodPhases, "train_on", None)  # another probe would raise
+    monkeypatch.setattr(RunLoops, "train_on", None)  # another probe would raise
     second = TrainingRun(final)
     next(second)
     expected, actual = adapters.tensors(first._base.model), adapters.tensors(second._base.model)
@@ -156,8 +156,7 @@ def test_warm_start_continues_from_the_probe(workspace: Path) -> None:
     spec = run(workspace, threshold=1.0, start="warm").spec
     (file,) = (workspace / "cache" / "probes").iterdir()
     probe = load_file(file)
-    warm = TrainingRun(spec)
-    warm._open(), warm._start()
+    warm = open_run(spec)
     for name, layer in adapters.adapted(warm._base.model).items():
         assert torch.equal(layer.update.A, probe[f"{name}.A"]) and torch.equal(layer.update.B, probe[f"{name}.B"])
 

@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def check_moments(run: TrainingRun, reference: SlowLoRASqueeze) -> None:
     """Compare the moments after a cut, up to the signs of singular vectors."""
-    moments = run._phase.optimizer.state_dict()["moments"]
+    moments = run._loop.optimizer.state_dict()["moments"]
     for name, update in slow.updates(run).items():
         signs = (update.A * reference.A[name]).sum(1).sign().detach()
         for factor, parameters, flip in (("A", reference.A, signs[:, None]), ("B", reference.B, signs)):
@@ -121,7 +121,7 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
 def test_the_components_kept_are_those_of_the_best_scores(score: str, bert: Path) -> None:
     settings = {"mean_rank": 2, "source_rank": 4, "stages": 1, "score": score}
     run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=12))
-    run.begin()
+    run.start()
     context = run._hooks.run
     measured: list[list[torch.Tensor]] = []
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model
 from tests import tiny
-from tests.trainables.test_totals import deberta, roberta
+from tests.trainables.base_models import deberta, roberta
 from tests.trainables.trained import spec, start
 
 
@@ -18,9 +17,8 @@ from tests.trainables.trained import spec, start
 def test_sizes_on_base_models(size: int, total: int) -> None:
     """12 bottlenecks of 2 · 768 · h + h + 768."""
     config = configure("pfeiffer", {"size": size}).config
-    with torch.device("meta"):
-        for model in (deberta(), roberta()):
-            assert find("pfeiffer").adapter_params(config, model) == (total, total)
+    for model in (deberta(), roberta()):
+        assert find("pfeiffer").adapter_params(config, model) == (total, total)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +33,7 @@ def test_sizes_on_base_models(size: int, total: int) -> None:
 def test_form_by_architecture(architecture: str, name_pattern: str, twice: bool, tmp_path: Path) -> None:
     """Models with a LayerNorm after the feed-forward layer apply it before the bottleneck too; others do not."""
     tiny.model(architecture, tmp_path / "model")
-    (tmp_path / "data").mkdir()
-    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 16, seed=1)
-    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
+    tiny.pairs_folder(tmp_path / "data", 16, 8)
     run = start(spec(tmp_path, "pfeiffer", steps=2), tmp_path)
     evaluations = list(run)
     layers = adapters.bottlenecked(run._base.model)

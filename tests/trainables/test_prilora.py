@@ -18,16 +18,7 @@ from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables.prilora_runs import Inputs, norms, open_run, write
-from tests.trainables.trained import cached_in
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("prilora")
-    write(folder)
-    with cached_in(folder):
-        yield folder
+from tests.trainables.prilora_runs import Inputs, norms, open_run
 
 
 def zeros(run: TrainingRun) -> dict[str, Tensor]:
@@ -46,9 +37,9 @@ def half_pruned(zero: dict[str, Tensor]) -> bool:
     return all((mask.sum(1) == mask.shape[1] // 2).all() for mask in zero.values())
 
 
-def test_pruned_weights_have_the_smallest_magnitude_times_norm(workspace: Path) -> None:
+def test_pruned_weights_have_the_smallest_magnitude_times_norm(prilora_workspace: Path) -> None:
     """The values before pruning come from a second run that is not pruned at that step."""
-    run, unpruned = open_run(workspace, {"interval": 4}), open_run(workspace, {"interval": 5})
+    run, unpruned = open_run(prilora_workspace, {"interval": 4}), open_run(prilora_workspace, {"interval": 5})
     for _ in range(3):
         next(run), next(unpruned)
     assert not any(mask.any() for mask in zeros(run).values())
@@ -61,8 +52,8 @@ def test_pruned_weights_have_the_smallest_magnitude_times_norm(workspace: Path) 
         assert torch.equal(adapters.adapted(run._base.model)[name].update.A.detach(), A * ~zero)
 
 
-def test_pruned_entries_grow_again_until_the_next_pruning(workspace: Path) -> None:
-    run = open_run(workspace, {"interval": 4, "regrow": True})
+def test_pruned_entries_grow_again_until_the_next_pruning(prilora_workspace: Path) -> None:
+    run = open_run(prilora_workspace, {"interval": 4, "regrow": True})
     halved = {}
     for evaluation, before, after in evaluations_with_zeros(run):
         halved[evaluation.step] = half_pruned(after)
@@ -77,8 +68,8 @@ def test_pruned_entries_grow_again_until_the_next_pruning(workspace: Path) -> No
     assert halved == {step: step in (4, 8) for step in range(1, 11)}
 
 
-def test_regrown_weights_are_masked_in_evaluations(workspace: Path) -> None:
-    run = open_run(workspace, {"interval": 4}, steps=6)
+def test_regrown_weights_are_masked_in_evaluations(prilora_workspace: Path) -> None:
+    run = open_run(prilora_workspace, {"interval": 4}, steps=6)
     list(run)
     x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
     update = next(iter(adapters.adapted(run._base.model).values())).update
@@ -88,8 +79,8 @@ def test_regrown_weights_are_masked_in_evaluations(workspace: Path) -> None:
     assert not torch.allclose(update.train()(x, y), expected)
 
 
-def test_pruned_entries_stay_zero_if_they_may_not_grow(workspace: Path) -> None:
-    run = open_run(workspace, {"interval": 4, "regrow": False, "ema": 0.0})
+def test_pruned_entries_stay_zero_if_they_may_not_grow(prilora_workspace: Path) -> None:
+    run = open_run(prilora_workspace, {"interval": 4, "regrow": False, "ema": 0.0})
     changed = set()
     for evaluation, before, after in evaluations_with_zeros(run):
         assert half_pruned(after) == (evaluation.step >= 4)
@@ -99,10 +90,10 @@ def test_pruned_entries_stay_zero_if_they_may_not_grow(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("pruned", ["B", "both"])
-def test_b_is_pruned_by_the_norm_of_the_output_of_a(pruned: str, workspace: Path) -> None:
+def test_b_is_pruned_by_the_norm_of_the_output_of_a(pruned: str, prilora_workspace: Path) -> None:
     """n̄ of B's input comes from the layer's tokens and A; a second run gives the values before pruning."""
     settings = {"mean_rank": 4, "slope": 0, "ema": 0.5, "pruned": pruned}
-    run, unpruned = (open_run(workspace, settings | {"interval": interval}, steps=5) for interval in (3, 4))
+    run, unpruned = (open_run(prilora_workspace, settings | {"interval": interval}, steps=5) for interval in (3, 4))
     inputs, layers, expected = Inputs(run), adapters.adapted(run._base.model), {}
     for _ in range(3):
         A = {name: layer.update.A.detach().clone() for name, layer in layers.items()}
@@ -124,8 +115,8 @@ def test_b_is_pruned_by_the_norm_of_the_output_of_a(pruned: str, workspace: Path
         assert (layer.update.A.detach() == 0).any() == (pruned == "both")
 
 
-def test_b_has_its_zeros_in_evaluations_and_exports(workspace: Path, tmp_path: Path) -> None:
-    run = open_run(workspace, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
+def test_b_has_its_zeros_in_evaluations_and_exports(prilora_workspace: Path, tmp_path: Path) -> None:
+    run = open_run(prilora_workspace, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
     evaluations = list(run)
     for update in (layer.update for layer in adapters.adapted(run._base.model).values()):
         assert update.mask_B is not None and (update.B.detach() != 0)[update.mask_B == 0].any()
@@ -139,9 +130,9 @@ def test_b_has_its_zeros_in_evaluations_and_exports(workspace: Path, tmp_path: P
     assert zeros == evaluations[-1].adapter_params // 2
 
 
-def test_random_pruning_depends_on_the_seed_and_resumes(workspace: Path) -> None:
+def test_random_pruning_depends_on_the_seed_and_resumes(prilora_workspace: Path) -> None:
     settings = {"interval": 2, "importance": "random"}
-    run, rerun = open_run(workspace, settings, steps=6), open_run(workspace, settings, steps=6)
+    run, rerun = open_run(prilora_workspace, settings, steps=6), open_run(prilora_workspace, settings, steps=6)
     history = []
     for evaluation in run:
         history.append({name: zero for name, zero in zeros(run).items()})
@@ -157,8 +148,8 @@ def test_random_pruning_depends_on_the_seed_and_resumes(workspace: Path) -> None
     assert run._method.state_dict()["norms"] is None
 
 
-def test_without_pruning_nothing_is_masked_or_hooked(workspace: Path) -> None:
-    run = open_run(workspace, {"pruning": 0.0, "interval": 400})
+def test_without_pruning_nothing_is_masked_or_hooked(prilora_workspace: Path) -> None:
+    run = open_run(prilora_workspace, {"pruning": 0.0, "interval": 400})
     evaluations = list(run)
     assert not any(mask.any() for mask in zeros(run).values())
     assert evaluations[-1].nonzero_params == evaluations[-1].adapter_params
@@ -166,8 +157,8 @@ def test_without_pruning_nothing_is_masked_or_hooked(workspace: Path) -> None:
     assert layers and not any(layer._forward_pre_hooks for layer in layers)
 
 
-def test_the_exported_adapter_has_exactly_the_zeros(workspace: Path, tmp_path: Path) -> None:
-    run = open_run(workspace, {"slope": 1.0})
+def test_the_exported_adapter_has_exactly_the_zeros(prilora_workspace: Path, tmp_path: Path) -> None:
+    run = open_run(prilora_workspace, {"slope": 1.0})
     list(run)
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")

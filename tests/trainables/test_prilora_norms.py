@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,7 @@ from torch import Tensor
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables.prilora_runs import Inputs, norms, open_run, write
-from tests.trainables.trained import cached_in
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("prilora")
-    write(folder)
-    with cached_in(folder):
-        yield folder
+from tests.trainables.prilora_runs import Inputs, norms, open_run
 
 
 def check_norms(run: TrainingRun, ema: float) -> None:
@@ -38,31 +28,33 @@ def check_norms(run: TrainingRun, ema: float) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
-def test_the_inputs_norms(architecture: str, accumulate: int, workspace: Path) -> None:
+def test_the_inputs_norms(architecture: str, accumulate: int, prilora_workspace: Path) -> None:
     """Norms leave out padding and the dropout of the update's input; the last step of an epoch is smaller."""
-    run = open_run(workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
+    run = open_run(prilora_workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
     check_norms(run, 0.7)
 
 
-def test_positions_are_no_tokens(workspace: Path) -> None:
+def test_positions_are_no_tokens(prilora_workspace: Path) -> None:
     """One example as long as DeBERTa's table of relative positions: both have the shape 1 x 16 x hidden."""
     from transformers import DebertaV2Config, DebertaV2Model
 
-    folder = workspace / "buckets"
+    folder = prilora_workspace / "buckets"
     tiny.model("deberta-v2", folder)
     config = DebertaV2Config.from_pretrained(folder)
     config.position_buckets = 8
     DebertaV2Model(config).save_pretrained(folder)
-    (workspace / "long").mkdir()
+    (prilora_workspace / "long").mkdir()
     for split in ("train", "validation"):
         rows = [{"left": "w1 w2 w3 w4 w5 w6", "right": "w1 w2 w3 w4 w5 w6 w7", "label": i % 2} for i in range(8)]
-        (workspace / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = open_run(workspace, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
+        (prilora_workspace / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = open_run(prilora_workspace, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
     assert set(run._data.train.lengths) == {16}
     check_norms(run, 0.9)
 
 
-def test_repeated_example_of_an_idle_worker_is_not_counted(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_example_of_an_idle_worker_is_not_counted(
+    prilora_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three workers on a batch of two: the third repeats the first example, so that the others need not wait."""
     summands: list[Tensor] = []
 
@@ -73,7 +65,7 @@ def test_repeated_example_of_an_idle_worker_is_not_counted(workspace: Path, monk
         monkeypatch.setattr(distributed, "sum_", lambda values: values)
         monkeypatch.setattr(distributed, "gather", lambda value: [value])
         monkeypatch.setattr(distributed, "own_share", lambda items: items)  # each evaluates everything
-        run = open_run(workspace, {"interval": 2}, steps=3, batch_size=2)
+        run = open_run(prilora_workspace, {"interval": 2}, steps=3, batch_size=2)
         assert run._context is not None
         run._context.sum = lambda values: summands.append(values.clone()) or values  # type: ignore[func-returns-value]
         next(run)

@@ -12,6 +12,7 @@ from autorank.methods import configure, find
 from autorank.modeling import base_model
 from tests import tiny
 from tests.trainables import beside_peft, slow
+from tests.trainables.trained import open_run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -31,22 +32,15 @@ def test_training_equals_pefts(tmp_path: Path) -> None:
 
 
 def test_layers_of_a_rank_map_have_their_own_scale(tmp_path: Path) -> None:
-    from autorank.training.run import TrainingRun
-
     slow.write(tmp_path)
-    names = list(slow.updates(started_run(tmp_path, TrainingRun, {"rank": 1})))
+    names = list(slow.updates(open_run(slow.spec(tmp_path, "rslora", {"rank": 1}, steps=2))))
     rank_map = {name: 1 + i % 3 for i, name in enumerate(names)}
     (tmp_path / "ranks.json").write_text(json.dumps(rank_map))
-    updates = slow.updates(started_run(tmp_path, TrainingRun, {"retrain": str(tmp_path / "ranks.json")}))
+    retrain_spec = slow.spec(tmp_path, "rslora", {"retrain": str(tmp_path / "ranks.json")}, steps=2)
+    updates = slow.updates(open_run(retrain_spec))
     assert {name: update.scale for name, update in updates.items()} == {
         name: 16 / r**0.5 for name, r in rank_map.items()
     }
-
-
-def started_run(folder: Path, run_class: type, settings: dict[str, object]) -> object:
-    run = run_class(slow.spec(folder, "rslora", settings, steps=2))
-    run._open(), run._start()
-    return run
 
 
 def test_parameters_equal_loras(tmp_path: Path) -> None:

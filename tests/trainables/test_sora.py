@@ -18,9 +18,10 @@ from autorank.export.peft_export import write_peft
 from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
+from tests.caches import cached_in
+from tests.trainables import trained
 from trainables.sora import normalizations
 
 
@@ -28,11 +29,8 @@ from trainables.sora import normalizations
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sora")
     tiny.model("bert", folder / "bert")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 24, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    tiny.pairs_folder(folder / "data", 24, 8)
+    with cached_in(folder):
         yield folder
 
 
@@ -46,10 +44,7 @@ def open_run(workspace: Path, settings: dict[str, Any] | None = None, **training
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
         training=TrainingSpec(**common | training),
     )
-    run = TrainingRun(train_spec, ModelCache("cpu"))
-    run._open()
-    run._start()
-    return run
+    return trained.open_run(train_spec)
 
 
 def gates(run: TrainingRun) -> Tensor:
@@ -82,7 +77,7 @@ def test_after_a_step_gates_shrink_by_the_threshold(workspace: Path) -> None:
 
 
 def test_only_gates_are_without_weight_decay(workspace: Path) -> None:
-    groups = open_run(workspace, weight_decay=0.1)._phase.optimizer.groups
+    groups = open_run(workspace, weight_decay=0.1)._loop.optimizer.groups
     undecayed = {name for group in groups for name in group["names"] if group["weight_decay"] == 0}
     assert {name for name in undecayed if ".update." in name} == {
         name for group in groups for name in group["names"] if name.endswith("update.e")

@@ -22,6 +22,8 @@ from autorank.tasks.data.batches import collate
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
+from tests.caches import cached_in
+from tests.trainables import trained
 from trainables.sparse_adapter import masks, sample
 
 
@@ -29,11 +31,8 @@ from trainables.sparse_adapter import masks, sample
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sparse")
     tiny.model("bert", folder / "bert")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 40, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    tiny.pairs_folder(folder / "data", 40, 8)
+    with cached_in(folder):
         yield folder
 
 
@@ -46,10 +45,7 @@ def open_run(workspace: Path, **settings: Any) -> TrainingRun:
         settings={"rank": 3, "learning_rate": 1e-2, "targets": "query,value"} | settings,
         training=TrainingSpec(steps=8, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
     )
-    run = TrainingRun(train_spec, ModelCache("cpu"))
-    run._open()
-    run._start()
-    return run
+    return trained.open_run(train_spec)
 
 
 def factors(run: TrainingRun) -> dict[str, Tensor]:
@@ -119,7 +115,7 @@ def test_masked_weights_stay_zero_and_the_others_train(workspace: Path, tmp_path
         assert all(torch.equal(zero, masked[name]) for name, zero in zeros(run).items())
     for name, factor in factors(run).items():
         assert (factor.detach() != before[name])[~masked[name]].all()
-        moments = run._phase.optimizer.state_dict()["moments"][name]
+        moments = run._loop.optimizer.state_dict()["moments"][name]
         assert not moments["exp_avg"][masked[name]].any() and not moments["exp_avg_sq"][masked[name]].any()
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,12 +16,6 @@ from tests import tiny
 
 ATTENTION = "encoder.layer.{}.attention.self.{}"
 ONE_QUERY = "layer.1.attention.self.query,value"  # one query layer, all value layers
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
-    folder: Path = tmp_path_factory.mktemp("tied")
-    return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
 def prepare(base: base_model.BaseModel, targets: str) -> dict[str, LowRankUpdate]:

@@ -12,37 +12,16 @@ from torch import nn
 
 from autorank.methods import configure, find
 from autorank.modeling import adapters, target_modules
+from tests.trainables.base_models import deberta, roberta
 from trainables.lora_drop import groups
 from trainables.prilora import PRILoRAConfig, ranks
 
 UNIT = 165_888  # one rank for each linear layer
 
 
-def roberta() -> nn.Module:
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    config = RobertaConfig(
-        vocab_size=50_265, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=514, type_vocab_size=1,
-    )  # fmt: skip
-    return RobertaForSequenceClassification(config)
-
-
-def deberta() -> nn.Module:
-    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
-
-    config = DebertaV2Config(
-        vocab_size=1000, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=512, type_vocab_size=0, relative_attention=True, position_buckets=256,
-        norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
-    )  # fmt: skip
-    return DebertaV2ForSequenceClassification(config)
-
-
 @pytest.fixture(scope="module", params=[roberta, deberta], ids=["roberta", "deberta"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
-    with torch.device("meta"):
-        model: nn.Module = request.param()
+    model: nn.Module = request.param()
     return model
 
 

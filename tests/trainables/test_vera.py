@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,16 +12,9 @@ from torch import nn
 
 from autorank.methods import configure
 from autorank.modeling import adapters, base_model, target_modules
-from tests import tiny
 from trainables.vera import projections
 
 SETTINGS = {"rank": 6, "d_initial": 0.1, "projection_seed": 3}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
-    folder: Path = tmp_path_factory.mktemp("vera")
-    return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
 @pytest.fixture(params=["query,value", "all-linear"])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,27 +37,10 @@ DEVICE = "cpu"  # where the conformance suite trains
 def write_model(folder: Path, dropout: float) -> None:
     """Write a tiny model with uneven attention, so that all gradients are above rounding errors."""
     tiny.model("bert", folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    (folder / "config.json").write_text(json.dumps(config))
+    tiny.set_dropout(folder, dropout)
     weights = load_file(folder / "model.safetensors")
     wider = {name: 8 * w if w.ndim == 2 else w for name, w in weights.items()}
     save_file(wider, folder / "model.safetensors", {"format": "pt"})
-
-
-@contextmanager
-def cached_in(folder: Path) -> Iterator[Path]:
-    """Context in which the cache is in `folder`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
-        yield folder
-
-
-def write_pairs(folder: Path, train: int, validation: int = 10) -> None:
-    """Write so many examples for training and validation."""
-    folder.mkdir()
-    tiny.pairs_file(folder / "train.jsonl", train, seed=1)
-    tiny.pairs_file(folder / "validation.jsonl", validation, seed=2)
 
 
 Jobs = Callable[[Path], dict[str, Callable[[], dict[str, Any]]]]
@@ -126,6 +107,13 @@ def start(train_spec: TrainSpec, probes: Path | None = None) -> TrainingRun:
     return TrainingRun(train_spec, cache(probes))
 
 
+def open_run(train_spec: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    """A run with attached updates, before its first step."""
+    run = start(train_spec, probes)
+    run.start()
+    return run
+
+
 def until(run: TrainingRun, step: int) -> list[Evaluation]:
     return [next(run) for _ in range(step - run.step)]
 
@@ -168,8 +156,9 @@ def inputs(run: TrainingRun) -> dict[str, Tensor]:
 
 
 def logits(run: TrainingRun) -> Tensor:
+    """Logits of the validation examples, examples x classes."""
     (split,) = run._data.validation.values()
-    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
+    return torch.from_numpy(run._loop.predict(split, [np.arange(len(split))]))
 
 
 @dataclass

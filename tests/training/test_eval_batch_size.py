@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,6 @@ from autorank.training import gpu
 from autorank.training.eval_batch_size import EvalBatchSize, decoding_batch
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import texts, tiny
 
 
 def limited_pass(max_examples: int, sizes: list[int]) -> Any:
@@ -68,21 +66,6 @@ def test_a_single_example_that_is_too_much() -> None:
         list(EvalBatchSize().map([np.arange(4)], limited_pass(0, [])))
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("room")
-    (folder / "pairs").mkdir()
-    for split, size in (("train", 24), ("validation", 20)):
-        tiny.pairs_file(folder / "pairs" / f"{split}.jsonl", size, seed=size)
-    tiny.questions_folder(folder / "questions", 24)
-    tiny.model("bert", folder / "bert")
-    texts.data(folder / "texts")
-    texts.model("llama", folder / "llama")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
-        yield folder
-
-
 TASKS: dict[str, dict[str, Any]] = {
     "pairs": {"text": ("left", "right"), "label": "label"},
     "questions": {"name": "squad_v1"},
@@ -90,10 +73,10 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def train_spec(task: str, workspace: Path) -> TrainSpec:
+def train_spec(task: str, tasks_folder: Path) -> TrainSpec:
     return TrainSpec(
-        task=TaskSpec(**{"name": task, "data": workspace / task} | TASKS[task]),
-        model=str(workspace / ("llama" if task == "texts" else "bert")),
+        task=TaskSpec(**{"name": task, "data": tasks_folder / task} | TASKS[task]),
+        model=str(tasks_folder / ("llama" if task == "texts" else "bert")),
         method="lora",
         settings={"rank": 4, "learning_rate": 1e-2},
         training=TrainingSpec(steps=6, batch_size=4, eval_every=3, precision="fp32"),
@@ -101,9 +84,9 @@ def train_spec(task: str, workspace: Path) -> TrainSpec:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_evaluation_fits(task: str, workspace: Path) -> None:
+def test_evaluation_fits(task: str, tasks_folder: Path) -> None:
     """The same scores, whatever fits; the next run with the same model cache does not run out of memory again."""
-    spec = train_spec(task, workspace)
+    spec = train_spec(task, tasks_folder)
     expected = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
     model_cache = ModelCache("cpu")
     refused: list[int] = []
@@ -111,7 +94,7 @@ def test_evaluation_fits(task: str, workspace: Path) -> None:
         run = TrainingRun(spec, model_cache)
         run._open()
         run._base.model.register_forward_pre_hook(limit(5, refused), with_kwargs=True)
-        run._start()
+        run._prepare()
         actual = [evaluation.metrics for evaluation in run]
         # matrix products of other sizes round differently
         assert actual == [pytest.approx(metrics, rel=1e-6) for metrics in expected]
@@ -120,9 +103,9 @@ def test_evaluation_fits(task: str, workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["pairs", "questions"])
-def test_evaluation_holds_one_batch_at_a_time(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_holds_one_batch_at_a_time(task: str, tasks_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In evaluations, and when a method observes batches."""
-    run = TrainingRun(train_spec(task, workspace), ModelCache("cpu"))
+    run = TrainingRun(train_spec(task, tasks_folder), ModelCache("cpu"))
     run._open()
     outputs: list[Any] = []
 
@@ -134,9 +117,9 @@ def test_evaluation_holds_one_batch_at_a_time(task: str, workspace: Path, monkey
 
     run._base.model.register_forward_pre_hook(before)
     run._base.model.register_forward_hook(after)
-    for module in ("objectives.labels", "objectives.spans", "method_phases"):
+    for module in ("objectives.labels", "objectives.spans", "run_loops"):
         monkeypatch.setattr(f"autorank.training.{module}.EVAL_BATCH", 4)
-    run._objective.evaluate(run._phase, run._data.validation)
+    run._objective.evaluate(run._loop, run._data.validation)
     count = len(outputs)
     assert run._context is not None
     run._context.observe(np.arange(20), lambda batch: None)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training.model_cache import ModelCache
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
+from tests.caches import cached_in
+from tests.trainables.trained import open_run
 
 EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
 
@@ -25,15 +26,12 @@ EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("gradients")
     tiny.model("bert", folder / "model")  # with dropout, which evaluation mode leaves out
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 24, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 4, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    tiny.pairs_folder(folder / "data", 24, 4)
+    with cached_in(folder):
         yield folder
 
 
-def open_run(workspace: Path, **training: int) -> TrainingRun:
+def run_with_updates(workspace: Path, **training: int) -> TrainingRun:
     train_spec = TrainSpec(
         task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
         model=str(workspace / "model"),
@@ -41,9 +39,7 @@ def open_run(workspace: Path, **training: int) -> TrainingRun:
         settings={"rank": 2},
         training=TrainingSpec(**{"steps": 4, "batch_size": 4, "precision": "fp32"} | training),
     )
-    run = TrainingRun(train_spec, ModelCache("cpu"))
-    run._open()
-    run._start()
+    run = open_run(train_spec)
     for name, parameter in run._base.model.named_parameters():
         if name.endswith("update.B"):
             parameter.data.fill_(0.1)
@@ -64,7 +60,7 @@ def gradients_one_by_one(run: TrainingRun) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_are_the_sum_over_examples(accumulate: int, workspace: Path) -> None:
-    run = open_run(workspace, accumulate=accumulate)
+    run = run_with_updates(workspace, accumulate=accumulate)
     assert run._context is not None
     expected = gradients_one_by_one(run)
     actual = run._context.gradients(EXAMPLES)
@@ -78,7 +74,7 @@ def test_gradients_are_the_sum_over_examples(accumulate: int, workspace: Path) -
 
 def test_workers_split_the_examples(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with more workers than examples; the workers' gradients add up to those of one worker."""
-    run = open_run(workspace)
+    run = run_with_updates(workspace)
     assert run._context is not None
     expected = run._context.gradients(EXAMPLES)
     monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)

@@ -37,11 +37,8 @@ def test_other_weights_at_the_same_path_have_another_fingerprint(folder: Path, m
     assert cache.fingerprint(str(folder)) != before
 
 
-def test_a_node_reads_the_copy_of_the_model_that_it_was_sent(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_reads_the_copy_of_the_model_that_it_was_sent(folder: Path, own_cache: Path) -> None:
     """The copy is written once, however many processes the node has; another model gets another copy."""
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     model_path = str(folder / "absent")
     files = {file.name: np.fromfile(file, np.uint8) for file in folder.iterdir()}
     caches = [ModelCache(), ModelCache()]
@@ -49,9 +46,9 @@ def test_a_node_reads_the_copy_of_the_model_that_it_was_sent(
     for cache in caches:
         cache.keep(None, model_path, None, files)  # type: ignore[arg-type]
         assert cache.fingerprint(model_path) == ModelCache().fingerprint(str(folder))
-        times.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")})
+        times.append({path: path.stat().st_mtime_ns for path in own_cache.rglob("*.safetensors")})
     assert times[0] == times[1] and len(times[0]) == 1
     changed = ModelCache()
     changed.keep(None, model_path, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
-    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+    assert len(list(own_cache.rglob("*.safetensors"))) == 2
     assert changed.fingerprint(model_path) != caches[0].fingerprint(model_path)

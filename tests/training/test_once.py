@@ -16,7 +16,9 @@ from autorank.errors import AutorankError
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
-from tests.trainables.trained import cached_in, on_workers, results, spec, write_model, write_pairs
+from tests import tiny
+from tests.caches import cached_in
+from tests.trainables.trained import on_workers, results, spec, write_model
 
 CPU = torch.device("cpu")
 # case -> module and function of its computation before training
@@ -127,7 +129,7 @@ def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("once")
     write_model(directory / "model", dropout=0.0)
-    write_pairs(directory / "data", 32)
+    tiny.pairs_folder(directory / "data", 32)
     with cached_in(directory):
         on_workers(jobs, directory, seconds=300)
         yield directory

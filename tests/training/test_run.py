@@ -19,9 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
     tiny.model("bert", directory / "model")
-    (directory / "data").mkdir()
-    tiny.pairs_file(directory / "data" / "train.jsonl", 90, seed=1)
-    tiny.pairs_file(directory / "data" / "validation.jsonl", 40, seed=2)
+    tiny.pairs_folder(directory / "data", 90, 40)
     return directory
 
 
@@ -122,6 +120,6 @@ def test_a_slice_scores_what_its_adapter_scores_when_it_is_cut(folder: Path, tmp
     cut, _ = adapter_file.load(tmp_path / "a.safetensors")
     spectrum.cut(cut.model, piece.kept)
     run._base.model, model = cut.model, run._base.model
-    run._phase.model = cut.model
-    assert run._objective.evaluate(run._phase, run._data.validation) == piece.metrics
-    run._base.model = run._phase.model = model
+    run._loop.model = cut.model
+    assert run._objective.evaluate(run._loop, run._data.validation) == piece.metrics
+    run._base.model = run._loop.model = model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.objectives import generation, labels, spans
 from autorank.training.optimization import forward_passes
 from autorank.training.run import TrainingRun
-from tests import texts, tiny
-from tests.trainables.trained import cached_in, on_workers, results
+from tests.trainables.trained import on_workers, results
 
 TASKS: dict[str, dict[str, Any]] = {
     "pairs": {"text": ("left", "right"), "label": "label"},
@@ -39,7 +38,7 @@ def evaluate(folder: Path, task: str) -> dict[str, Any]:
         training=TrainingSpec(steps=6, batch_size=4, eval_every=3, precision="fp32"),
     )
     run = TrainingRun(spec, ModelCache("cpu"))
-    run.begin()
+    run.start()
     draw = torch.Generator().manual_seed(0)
     for layer in adapters.adapted(run._base.model).values():
         layer.update.B.data.normal_(std=0.5, generator=draw)
@@ -51,9 +50,9 @@ def evaluate(folder: Path, task: str) -> dict[str, Any]:
         for module in (generation, labels, spans, forward_passes):
             patch.setattr(module, "EVAL_BATCH", 3)
         patch.setattr("autorank.training.eval_batch_size.DECODED", 3)
-        scores = run._objective.evaluate(run._phase, run._data.validation)
+        scores = run._objective.evaluate(run._loop, run._data.validation)
         passes = sum(batch_sizes)
-        loss = run._phase.mean_loss(run._data.validation)
+        loss = run._loop.mean_loss(run._data.validation)
         piece, _ = run._slices.at(1000)
     assert scores.outcomes is not None
     return {"values": (dict(scores), pack([scores.outcomes]), loss, piece), "passes": passes}
@@ -64,18 +63,10 @@ def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("shared")
-    (directory / "pairs").mkdir()
-    for split, size in (("train", 24), ("validation", 20)):
-        tiny.pairs_file(directory / "pairs" / f"{split}.jsonl", size, seed=size)
-    tiny.questions_folder(directory / "questions", 24)
-    tiny.model("bert", directory / "bert")
-    texts.data(directory / "texts")
-    texts.model("llama", directory / "llama")
-    with cached_in(directory):
-        on_workers(jobs, directory, seconds=300)
-        yield directory
+def folder(tasks_folder: Path) -> Path:
+    """The directory, with the workers' results."""
+    on_workers(jobs, tasks_folder, seconds=300)
+    return tasks_folder
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import METHODS, STEPS
-from tests.trainables.trained import cached_in, full_state, same, spec, start, write_model, write_pairs
+from tests.trainables.trained import full_state, same, spec, start
 
 # method -> steps (from 0) at which it acts: IncreLoRA and AdaLoRA allocate, ElaLoRA has rounds, PRILoRA prunes,
 # LoRA-Squeeze cuts
@@ -27,32 +27,23 @@ ACTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("skipped")
-    write_model(folder / "model", dropout=0.1)
-    write_pairs(folder / "data", 40)
-    with cached_in(folder):
-        yield folder
-
-
 def with_scaler(run: TrainingRun, skipped: Collection[int]) -> TrainingRun:
     """The run with a gradient scaler; gradients overflow at the steps in `skipped`."""
     opened = run._open
 
     def open_() -> None:
         opened()
-        phase, context = run._phase, run._context
+        loop, context = run._loop, run._context
         assert context is not None
-        phase.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=10**6)
-        context.loss_scale = phase.scaler.get_scale
-        loss = phase.loss
+        loop.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=10**6)
+        context.loss_scale = loop.scaler.get_scale
+        loss = loop.loss
 
         def overflowing(batch: dict[str, Tensor]) -> Tensor:
             return loss(batch) * (math.inf if context.step in skipped else 1.0)
 
-        phase.loss = overflowing  # type: ignore[method-assign]
-        phase.step = finite_losses(phase.step)  # type: ignore[method-assign]
+        loop.loss = overflowing  # type: ignore[method-assign]
+        loop.step = finite_losses(loop.step)  # type: ignore[method-assign]
 
     run._open = open_  # type: ignore[method-assign]
     return run

@@ -10,6 +10,7 @@ from typing import Any
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.trials.front import NO_LIMITS, front
+from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
@@ -79,10 +80,18 @@ def trial(
     return TrialRecord(number=number, state=state, evaluations=evaluations, **defaults | values)
 
 
-def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS) -> Snapshot:
+def snapshot(
+    trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS,
+    reference: tuple[float, float] = (1_000_000.0, 0.0),
+) -> Snapshot:  # fmt: skip
     """The trials with their fronts, taken from scratch."""
     points, baseline = front(trials, objectives), front(trials, objectives, baseline=True)
-    return Snapshot(list(trials), points, baseline, objectives=objectives)
+    return Snapshot(list(trials), points, baseline, objectives=objectives, reference=reference)
+
+
+def point_values(points: Sequence[Point]) -> list[tuple[int, int, int, float]]:
+    """Trial, step, parameters and score of each point."""
+    return [(p.trial, p.step, p.adapter_params, p.score) for p in points]
 
 
 def base_ranks(seed: int = 0, layers: int = 12) -> dict[str, int]:

@@ -8,11 +8,7 @@ import pytest
 
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, front, gain, hypervolume, knee, non_dominated
-from tests.trials.made_trials import evaluation, sliced, trial
-
-
-def point_values(points):
-    return [(p.trial, p.step, p.adapter_params, p.score) for p in points]
+from tests.trials.made_trials import evaluation, point_values, sliced, trial
 
 
 def test_front_is_taken_over_all_evaluations():

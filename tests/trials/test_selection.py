@@ -8,11 +8,7 @@ from autorank.errors import AutorankError
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, front
 from autorank.trials.selection import pick
-from tests.trials.made_trials import evaluation, sliced, trial
-
-
-def point_values(points):
-    return [(p.trial, p.step, p.adapter_params, p.score) for p in points]
+from tests.trials.made_trials import evaluation, point_values, sliced, trial
 
 
 @pytest.fixture

@@ -8,16 +8,19 @@ from typing import Any
 
 import yaml
 
+from autorank.defaults import SLICES
 from autorank.export.cards.card_metadata import base_license, front_matter
 from autorank.export.cards.rendering import render
 from autorank.export.cards.usage_snippets import Form, usage_code
 from autorank.modeling.adapter_file import Origin
-from autorank.reporting.certainty_texts import certainties, interval, share
+from autorank.reporting.certainty_texts import interval, share
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.spec import TrainSpec
+from autorank.tasks.own_metric import PICKLE
 from autorank.trials.point import Point
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
+from autorank.trials.statistics.confirmation_stats import best_gain
+from autorank.trials.statistics.front_statistics import front_statistics
 
 FIGURE = "front.png"  # beside the card
 
@@ -36,9 +39,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
         Markdown with the Hub's metadata.
     """
     license = base_license(origin.model)
-    confirmed = None
-    if search is not None:
-        confirmed = summarize(search.snapshot.points, search.snapshot).get(point.key)
+    confirmed = None if search is None else front_statistics(search.snapshot).confirmed.get(point.key)
     code = usage_code(origin, form, train)
     card = render(
         "model_card.md",
@@ -51,7 +52,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
         base_license=license,
         short_count=count(point.adapter_params),
         data="a held-out part of the training data" if train.task.tune_split else "validation data",
-        scores=_scores(point, search, confirmed),
+        scores=_scores(point, search),
         confirmed=confirmed,
         search=search,
         figure=FIGURE,
@@ -62,19 +63,22 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
     return f"{card}\n"
 
 
-def _scores(point: Point, search: SearchResults | None, confirmed: Confirmed | None) -> list[tuple[str, str]]:
+def _scores(point: Point, search: SearchResults | None) -> list[tuple[str, str]]:
     """Names and values of all that was measured."""
     scores = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
-    certain = None if search is None else certainties(search.snapshot).get(point.key)
-    if text := interval(certain):
+    if search is None:
+        return scores
+    statistics = front_statistics(search.snapshot)
+    confirmed = statistics.confirmed.get(point.key)
+    if text := interval(statistics.certainties.get(point.key)):
         scores.append(("90% interval of the score, over resampled validation examples", text))
     if confirmed is not None:
         scores.append((f"score on validation data, {confirmed.seeds} runs with new seeds", str(confirmed)))
-    if search is not None and (gain := best_gain(point, search.snapshot, confirmed)) is not None:
+    if (gain := best_gain(point, search.snapshot, confirmed)) is not None:
         seeds = "" if confirmed is None else ", both with new seeds"
         scores.append((f"gain over plain LoRA with at most as many parameters{seeds}", f"{gain:+.4f}"))
-        if (doubt := confirmed or certain) is not None and doubt.better is not None:
-            scores.append(("probability that this gain is above 0", share(doubt.better)))
+        if (better := statistics.gain_probabilities.get(point.key)) is not None:
+            scores.append(("probability that this gain is above 0", share(better)))
     return scores
 
 
@@ -86,19 +90,22 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         settings: The method's settings.
 
     Returns:
-        A shell command, quoted where needed.
+        A shell command, quoted where needed. A metric that is a Python function has to be written to FILE.py.
     """
     task, training = train.task, train.training
+    is_function = (task.metric_source or "").startswith(PICKLE)
+    metric = f"FILE.py:{task.metric}" if is_function else task.metric
     options: dict[str, Any] = {
         "method": train.method, "task": None if task.own_data else task.name, "data": task.data,
         "train_split": task.train_split, "eval_split": task.eval_split,
         "text": ",".join(task.text) or None, "label": task.label, "label_type": task.label_type,
         "prompt": ",".join(task.prompt) or None, "completion": task.completion, "messages": task.messages,
-        "metric": task.metric, "chat": task.chat, "model": train.model,
+        "metric": metric, "chat": task.chat, "model": train.model,
         "max_length": task.max_length, "max_train_examples": task.max_train_examples,
         "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
         "trust_remote_code": task.trust_remote_code or None,
-        **training.model_dump(exclude_defaults=True), "seed": training.seed,
+        **training.model_dump(exclude_defaults=True),
+        "slices": None if training.slices == SLICES else training.slices, "seed": training.seed,
     }  # fmt: skip
     words = ["autorank", "train"]
     for name, value in options.items():

@@ -14,8 +14,8 @@ from autorank.reporting.html.document import Figure
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.plots import log_params
 from autorank.reporting.tables import THIRD, count, settings
-from autorank.trials.point import Point
-from autorank.trials.statistics.certainty import Certainty, Key
+from autorank.trials.point import Point, PointKey
+from autorank.trials.statistics.certainty import Certainty
 
 HOVER = "%{text}<extra></extra>"
 
@@ -83,7 +83,7 @@ def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: 
     }  # fmt: skip
 
 
-def band(points: Sequence[Point], certain: Mapping[Key, Certainty], right: float, color: str) -> list[Figure]:
+def band(points: Sequence[Point], certain: Mapping[PointKey, Certainty], right: float, color: str) -> list[Figure]:
     """The 90% intervals of the scores of a front, as an area between two step functions.
 
     Args:

@@ -7,36 +7,34 @@ from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
-from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.html.document import Figure
 from autorank.reporting.html.figures import HOVER, band, hover_text, layout, point_markers, set_params_axis, stair
 from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method_styles
 from autorank.reporting.plots import log_params
-from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, size_curves
 from autorank.trials.history import History
 from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord, ended_trials
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import summarize
+from autorank.trials.statistics.front_statistics import front_statistics
 
 UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
-def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
+def front(snapshot: Snapshot) -> Figure:
     """All evaluations and slices, both fronts, scores with new seeds, the knee; the last trace is the selected point.
 
     A line joins the sizes of an evaluation that has a point on a front.
 
     Args:
         snapshot: The trials and the fronts.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
 
     Returns:
         The figure; its x axis is logarithmic.
     """
     evaluations, markers = candidates(snapshot.trials), partial(point_markers, third=snapshot.third)
-    right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
+    right = max([log_params(snapshot.reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     curves = size_curves(evaluations, [*snapshot.points, *snapshot.baseline])
     name = "evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations"
     traces = [markers(evaluations, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
@@ -45,7 +43,7 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
         traces.append(stair(snapshot.baseline, right, "var(--baseline)", "front of plain LoRA", dashed=True))
         traces.append(markers(snapshot.baseline, "", {"color": "var(--baseline)", "size": 7}, showlegend=False))
     if snapshot.points:
-        traces += band(snapshot.points, certainties(snapshot), right, "var(--line)")
+        traces += band(snapshot.points, front_statistics(snapshot).certainties, right, "var(--line)")
         traces.append(stair(snapshot.points, right, "var(--line)", "front"))
         styles = method_styles(snapshot)
         for style in dict.fromkeys(styles.values()):
@@ -88,13 +86,11 @@ def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: st
     ]
 
 
-def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: ObjectivesSpec) -> dict[str, Figure]:
+def growth(snapshot: Snapshot) -> dict[str, Figure]:
     """Hypervolume after each finished trial, over time and over training steps; each front counts its own steps.
 
     Args:
         snapshot: The trials.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
-        objectives: The search's objectives and limits.
 
     Returns:
         `growth-time` and `growth-steps` -> figure; empty if no trial has finished.
@@ -110,7 +106,9 @@ def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: Objec
         trials = [trial for trial in ended if trial.baseline == baseline]
         if not trials:
             continue
-        history = History(reference, objectives).update([replace(trial, baseline=False) for trial in trials])
+        history = History(snapshot.reference, snapshot.objectives).update(
+            [replace(trial, baseline=False) for trial in trials]
+        )
         trace = {
             "type": "scatter", "mode": "lines", "name": label, "y": [step.hypervolume for step in history],
             "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if baseline else "solid"},

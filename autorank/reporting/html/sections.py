@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from autorank.reporting.certainty_texts import certainties, interval, share
+from autorank.reporting.certainty_texts import interval, share
 from autorank.reporting.html.document import Cell, Column, Figure, HtmlTable
 from autorank.reporting.html.figures import third_objective
 from autorank.reporting.html.rank_maps import option, rank_maps
@@ -19,11 +19,10 @@ from autorank.reporting.html.setting_figures import (
 from autorank.reporting.tables import THIRD, count, duration, origins, settings
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
-from autorank.trials.front import costs, hypervolume
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.certainty import Certainty, Key
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
+from autorank.trials.statistics.confirmation_stats import best_gain
+from autorank.trials.statistics.front_statistics import front_statistics
 
 STATES = {"complete": "complete", "pruned": "stopped", "failed": "failed", "running": "unfinished"}
 
@@ -40,12 +39,11 @@ class Menu(NamedTuple):
     figures: dict[str, Figure]
 
 
-def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str]:
+def summary(snapshot: Snapshot) -> dict[str, str]:
     """The key figures of a search.
 
     Args:
         snapshot: The trials and the fronts.
-        reference: The reference point of the hypervolume, (adapter parameters, score).
 
     Returns:
         Name -> value, as texts.
@@ -58,16 +56,17 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
         facts["front"] = origins(snapshot.points)
         facts["best score"] = f"{max(p.score for p in snapshot.points):.4f}"
         facts["knee"] = f"{knee.score:.4f} with {count(knee.adapter_params)} parameters"
-        facts["hypervolume"] = f"{hypervolume(snapshot.points, reference):.4f}"
+        facts["hypervolume"] = f"{snapshot.hypervolume:.4f}"
     if snapshot.baseline:
-        facts["hypervolume of plain LoRA"] = f"{hypervolume(snapshot.baseline, reference):.4f}"
+        facts["hypervolume of plain LoRA"] = f"{snapshot.baseline_hypervolume:.4f}"
     return facts
 
 
 def front_table(snapshot: Snapshot) -> HtmlTable:
     """The points of the front, with their scores with new seeds and their gains if there are any."""
-    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
-    known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
+    statistics = front_statistics(snapshot)
+    confirmed, certain, known = statistics.confirmed, statistics.certainties, statistics.known
+    better = statistics.gain_probabilities
     has_slices = any(point.cut_from is not None for point in snapshot.points)
     columns = [Column("parameters", number=True)]
     columns += [Column("cut from", number=True)] if has_slices else []
@@ -77,8 +76,7 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     columns += [Column("on front", number=True)] if known else []
     columns += [Column(THIRD[snapshot.third][0], number=True)] if snapshot.third else []
     columns += [Column("gain", number=True)] if snapshot.baseline else []
-    compared = any(stats.better is not None for stats in known.values())
-    columns += [Column("better", number=True)] if compared else []
+    columns += [Column("better", number=True)] if better else []
     columns += [Column("trial", number=True), Column("step", number=True)]
     columns += [Column("method"), Column(""), Column("settings")]
     rows = []
@@ -88,20 +86,19 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
             row.append(Cell("", "") if p.cut_from is None else Cell(f"{p.cut_from:,}", p.cut_from))
         row.append(Cell(f"{p.score:.4f}", p.score))
         stats = confirmed.get(p.key)
-        certainty = known.get(p.key)
         if certain:
             row.append(Cell(interval(certain.get(p.key))))
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
         if known:
-            row.append(_share(None if certainty is None else certainty.on_front))
+            row.append(_share(known[p.key].on_front if p.key in known else None))
         if snapshot.third:
-            row.append(Cell(third_objective(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
+            row.append(Cell(third_objective(snapshot.third, p)[1], float(getattr(p, snapshot.third))))
         if snapshot.baseline:
             gain = best_gain(p, snapshot, stats)
             row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
-        if compared:
-            row.append(_share(None if certainty is None else certainty.better))
+        if better:
+            row.append(_share(better.get(p.key)))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
         rows.append([*row, Cell(settings(p.settings))])
     return HtmlTable(columns, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autorank.reporting.html.document import Figure
 from autorank.reporting.html.figures import layout
@@ -13,10 +13,8 @@ from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.tables import count, setting
 from autorank.spec import MethodSpec
 from autorank.training.evaluation import best
+from autorank.trials.distributions import distributions
 from autorank.trials.record import TrialRecord
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 TOP, SHARE = 5, 0.1  # the trials near a method's front: a tenth of its trials, at least TOP (as Optuna advises)
 MIN_TRIALS = 3 * TOP  # with fewer, the trials near the front are a large part of all
@@ -98,7 +96,7 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
     ]
     if len(scored) < MIN_TRIALS:
         return f"It needs {MIN_TRIALS} finished trials with a score; {entry.method} has {len(scored)}."
-    ranges = {name: distribution(values) for name, values in entry.space.items()}
+    ranges = distributions(entry)
     names = [name for name, r in ranges.items() if not r.single() and all(name in t.sampled for t in scored)]
     if len(names) < 2:
         return f"Only one setting of {entry.method} was searched." if names else "No setting was searched."
@@ -142,27 +140,6 @@ def importance_figure(importances: Mapping[str, float]) -> Figure:
     figure["layout"]["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     figure["layout"]["yaxis"] |= {"type": "category", "showgrid": False}
     return figure
-
-
-def distribution(values: Mapping[str, Any]) -> BaseDistribution:
-    """The Optuna distribution of a setting.
-
-    Args:
-        values: The setting's entry in the space.
-
-    Returns:
-        The distribution from which the sampler draws.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if "choices" in values:
-        return CategoricalDistribution(values["choices"])
-    log, step = values.get("log", False), values.get("step")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a step that does not end at `high`
-        if values["type"] == "int":
-            return IntDistribution(values["low"], values["high"], log=log, step=step or 1)
-        return FloatDistribution(values["low"], values["high"], log=log, step=step)
 
 
 def _axis(name: str, values: Sequence[Any], log: bool = False, choice: bool = False) -> Figure:

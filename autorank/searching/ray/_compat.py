@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from autorank.errors import AutorankError
@@ -115,6 +115,18 @@ def killed_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def without_placement_group_cleaner(callbacks: Iterable[Any]) -> list[Any]:
+    """Return the callbacks of a Ray Train trainer but the one that releases the placement groups of dead trainers."""
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
+def actor_of(trial: Any) -> Any:
+    """Return the actor of one of Tune's trials; None if it has none."""
+    return trial.temporary_state.ray_actor
 
 
 def kv_put(key: str, value: bytes, namespace: str) -> None:

@@ -59,7 +59,8 @@ def _death(text: str) -> Death:
     if storage_missing := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
         return Death(storage_missing[-1], storage_missing=True)
     if PackLost.__name__ in text:
-        return Death("the process of its pack died: it crashed, was killed, or its node was lost; see ray.log", True)
+        reason = "the process of its pack died: it crashed, was killed, or its node was lost; see ray.log"
+        return Death(reason, preempted=True)
     if any(word in text for word in PREEMPTED):
         return Death("its node was lost", preempted=True)
     if "running low on memory" in text:

@@ -11,6 +11,7 @@ import ray
 from ray import tune
 
 from autorank.interruption import Handlers, leave_closed_terminal
+from autorank.searching.ray import _compat
 from autorank.searching.ray.actors.placement_groups import release
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.ray_watch import RayWatch
@@ -57,7 +58,7 @@ class TuneCallback(tune.Callback):
         if self._interrupt.requested or self._searcher.problem:
             self.stopped = True
             for trial in trials:
-                if actor := trial.temporary_state.ray_actor:
+                if actor := _compat.actor_of(trial):
                     ray.kill(actor)  # else Tune waits for it to end its epoch
                     release(trial.trial_id)
             raise Stopped

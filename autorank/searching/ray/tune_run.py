@@ -38,7 +38,7 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
     folder = Path(name)
     paths = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     files = {path.name: np.fromfile(path, np.uint8) for path in paths}  # arrays are shared by the processes of a node
-    return ray.put((task, name, tasks.load(task, name), files))
+    return ray.put({"task": task, "model": name, "data": tasks.load(task, name), "files": files})
 
 
 def fit(

@@ -57,7 +57,7 @@ def first_trials(
     Returns:
         At most one trial for each method; none if no recorded search is near enough and fits the method's space.
     """
-    examples_seen = run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size)
+    examples_seen = run_length(spec, data).steps * (spec.training.batch_size or data.task.batch_size)
     distances = [
         (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search)
         for search in (recorded() if searches is None else searches)

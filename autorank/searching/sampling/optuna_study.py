@@ -13,10 +13,11 @@ from optuna.trial import Trial, TrialState
 
 from autorank.methods import find
 from autorank.searching.sampling.samplers import make_sampler
-from autorank.searching.space import ranges, space
+from autorank.searching.space import ranges
 from autorank.searching.space.param_bounds import Bounds, largest, resizing, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials import optuna_logging
+from autorank.trials.distributions import distributions
 from autorank.trials.journal.serialization import GENERATION
 from autorank.trials.record import TrialRecord
 
@@ -35,7 +36,7 @@ class OptunaStudy:
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
-        self._spec, self._entry, self._first = spec, entry, first
+        self._spec, self._first = spec, first
         self._study = self._new_study()
         self._distributions = distributions(entry)
         self._running: dict[int, Trial] = {}  # by the record's number
@@ -53,9 +54,7 @@ class OptunaStudy:
         self._study.sampler = RandomSampler(seed) if attempt else make_sampler(self._spec.sampler, seed)
         if not attempt and self._count < len(self._first):
             self._study.enqueue_trial(self._first[self._count])
-        trial = self._study.ask()
-        space.suggest(self._entry.space, trial)
-        return trial
+        return self._study.ask(self._distributions)
 
     def generation(self, proposal: Trial) -> dict[str, Any]:
         """Return the attributes that a genetic sampler gave a proposal."""
@@ -118,13 +117,3 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
         if ranges.contains(values, fields[name].default)
     }
     return [defaults, {**defaults, **resizing(entry, bounds, corner)}]
-
-
-def distributions(entry: MethodSpec) -> dict[str, optuna.distributions.BaseDistribution]:
-    """Return the distribution of each range of a method's space."""
-    result: dict[str, optuna.distributions.BaseDistribution] = {}
-    for name, values in entry.space.items():
-        trial = optuna.trial.FixedTrial({name: ranges.ends(values)[0]})
-        ranges.draw(name, values, trial)  # type: ignore[arg-type]
-        result |= trial.distributions
-    return result

@@ -16,10 +16,10 @@ from autorank.method import AllocationMethod
 from autorank.searching.sampling.method_allocation import next_method
 from autorank.searching.sampling.optuna_study import OptunaStudy, first_settings
 from autorank.searching.sampling.warm_study import WarmStudy
-from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
 from autorank.spec import MethodSpec
 from autorank.trials import optuna_logging
+from autorank.trials.distributions import distributions
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 
@@ -50,7 +50,7 @@ class TrialPlanner:
     def _study(self, entry: MethodSpec) -> OptunaStudy:
         first = first_settings(entry, self._bounds, sliced(self._spec, entry.method))
         earlier = [trial for trial in self._spec.warm_start if trial.method == entry.method]
-        if any(trial.ranks for trial in earlier):
+        if any(not trial.from_catalogue for trial in earlier):
             return WarmStudy(self._spec, entry, earlier, first)
         return OptunaStudy(self._spec, entry, [*(trial.settings for trial in earlier), *first])
 
@@ -139,7 +139,7 @@ def _candidates(entry: MethodSpec, bounds: Bounds) -> Iterator[dict[str, Any]]:
     with optuna_logging.quiet():
         study = optuna.create_study(sampler=RandomSampler(seed=0))
     for _ in range(ATTEMPTS):
-        yield entry.settings | space.suggest(entry.space, study.ask())
+        yield entry.settings | study.ask(distributions(entry)).params
 
 
 def _sampled(proposal: Trial) -> dict[str, Any]:

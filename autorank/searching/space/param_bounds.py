@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
@@ -87,11 +87,18 @@ class ParamBounds:
         return check
 
 
-def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
-    """Return the optimizer steps and the evaluations of a complete run."""
+class RunLength(NamedTuple):
+    """Number of optimizer steps and of evaluations of a complete run."""
+
+    steps: int
+    evaluations: int
+
+
+def run_length(spec: SearchSpec, data: TaskData) -> RunLength:
+    """Return the length of the complete runs of a search."""
     per_epoch = math.ceil(len(data.train) / (spec.training.batch_size or data.task.batch_size))
     steps = spec.training.steps or (spec.training.epochs or data.task.epochs) * per_epoch
-    return steps, math.ceil(steps / (spec.training.eval_every or per_epoch))
+    return RunLength(steps, math.ceil(steps / (spec.training.eval_every or per_epoch)))
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:

@@ -1,15 +1,13 @@
-"""The range of one setting in a search space: its errors, its ends, values from it."""
+"""The range of one setting in a search space: its errors, its ends, whether it contains a value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autorank.errors import similar
-
-if TYPE_CHECKING:
-    import optuna
+from autorank.trials.distributions import number_distribution
 
 KEYS = ("type", "low", "high", "log", "step", "choices", "source")
 Range = Mapping[str, Any]
@@ -37,9 +35,8 @@ def ends(entry: Range) -> list[Any]:
     """Return the lowest and the highest value of a range, or all its choices."""
     if "choices" in entry:
         return list(entry["choices"])
-    low, high = entry["low"], entry["high"]
-    if step := entry.get("step"):
-        high = low + step * math.floor((high - low) / step + 1e-9)
+    low = entry["low"]
+    high = number_distribution(entry).high if "step" in entry else entry["high"]
     return [low] if low == high else [low, high]
 
 
@@ -61,25 +58,6 @@ def contains(entry: Range, value: Any) -> bool:
         return False
     steps = (value - entry["low"]) / entry["step"] if "step" in entry else 0.0
     return bool(abs(steps - round(steps)) < 1e-9)
-
-
-def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
-    """Sample the value of a setting.
-
-    Args:
-        name: Name of the setting.
-        entry: Its range.
-        trial: The trial, whose sampler is used.
-
-    Returns:
-        The value.
-    """
-    if "choices" in entry:
-        return trial.suggest_categorical(name, entry["choices"])
-    log, low, high = entry.get("log", False), *(ends(entry)[i] for i in (0, -1))
-    if entry["type"] == "int":
-        return trial.suggest_int(name, low, high, log=log, step=entry.get("step", 1))
-    return trial.suggest_float(name, low, high, log=log, step=entry.get("step"))
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -24,10 +24,6 @@ from autorank.errors import AutorankError, unknown
 from autorank.methods import find, names
 from autorank.searching.space import ranges as r
 from autorank.searching.space.yaml_values import Yaml, read_overrides
-
-if TYPE_CHECKING:
-    import optuna
-
 
 BASELINE = "lora"
 Source = Path | Mapping[str, Any] | None  # a file, its contents (by method, if several), or the built-in space
@@ -172,11 +168,6 @@ def check(method: str, space: Space) -> list[str]:
     if not space.ranges:
         mistakes.append("every setting is fixed, nothing is left to search; `autorank train` makes one run")
     return mistakes or _refused_together(config, space)
-
-
-def suggest(ranges: Mapping[str, r.Range], trial: optuna.Trial) -> dict[str, Any]:
-    """Return a value for each range, from the trial's sampler."""
-    return {name: r.draw(name, entry, trial) for name, entry in ranges.items()}
 
 
 def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[str]:

@@ -19,16 +19,19 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def compute(predicted: Sequence[str], answers: Sequence[Sequence[str]], doubt: np.ndarray | None = None) -> Scores:
+def compute(
+    predicted: Sequence[str], answers: Sequence[Sequence[str]], null_margins: np.ndarray | None = None
+) -> Scores:
     """Compute f1 and exact_match: the best over the answers of a question, averaged over the questions.
 
-    With `doubt`, also compute both for questions with and without an answer, and best_f1 and best_exact_match, which
-    use the threshold of doubt that is best for these questions (as the script does).
+    With `null_margins`, also compute both for questions with and without an answer, and best_f1 and best_exact_match,
+    which use the threshold of the margin that is best for these questions (as the script does).
 
     Args:
         predicted: The best span of each question; an empty text means no answer.
         answers: The answers of each question; if there are none, predicting no answer is correct.
-        doubt: Score of no answer minus the score of the best span, `questions`; above 0, no answer is predicted.
+        null_margins: Score of no answer minus the score of the best span, `questions`; above 0, no answer is
+            predicted.
 
     Returns:
         The metrics by name.
@@ -41,18 +44,18 @@ def compute(predicted: Sequence[str], answers: Sequence[Sequence[str]], doubt: n
         ),
         "exact_match": np.array([float(words in texts) for words, texts in zip(predictions, references, strict=True)]),
     }
-    if doubt is None:
+    if null_margins is None:
         return Scores({name: float(values.mean()) for name, values in scores.items()}, _outcomes(scores["f1"]))
     answered = np.array([bool(texts) for texts in answers])
     null_is_right = np.array([texts == [[]] for texts in references])
     metrics, best = {}, {}
-    finals = {name: np.where(doubt > 0, null_is_right, spans) for name, spans in scores.items()}
+    finals = {name: np.where(null_margins > 0, null_is_right, spans) for name, spans in scores.items()}
     for name, final in finals.items():
         metrics[name] = float(final.mean())
         for part, chosen in (("has_answer", answered), ("no_answer", ~answered)):
             if chosen.any():
                 metrics[f"{name}_{part}"] = float(final[chosen].mean())
-        best[f"best_{name}"] = _best(scores[name], np.array(list(map(bool, predicted))), answered, doubt)
+        best[f"best_{name}"] = _best(scores[name], np.array(list(map(bool, predicted))), answered, null_margins)
     return Scores(metrics | best, _outcomes(finals["f1"]))
 
 
@@ -82,12 +85,12 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
     return 2 * same / (len(predicted) + len(answer))
 
 
-def _best(spans: np.ndarray, answered_any: np.ndarray, answered: np.ndarray, doubt: np.ndarray) -> float:
-    """The highest mean score over all thresholds of doubt. All arguments: `questions`.
+def _best(spans: np.ndarray, answered_any: np.ndarray, answered: np.ndarray, null_margins: np.ndarray) -> float:
+    """The highest mean score over all thresholds of the null margin. All arguments: `questions`.
 
-    Above the threshold, no answer is predicted. It starts below all doubts, where exactly the questions without an
+    Above the threshold, no answer is predicted. It starts below all margins, where exactly the questions without an
     answer are right, and passes one question at a time.
     """
-    gain = np.where(answered, spans, -answered_any.astype(float))[np.argsort(doubt, kind="stable")]
+    gain = np.where(answered, spans, -answered_any.astype(float))[np.argsort(null_margins, kind="stable")]
     right = (~answered).sum() + np.concatenate([[0.0], np.cumsum(gain)])
     return float(right.max() / len(spans))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
@@ -31,9 +30,8 @@ def store(data: Any, names: Collection[str] = ()) -> str:
     """
     splits = dict(data) if isinstance(data, Mapping) else {"": data}
     contents = {split: "".join(_lines(part, names)) for split, part in splits.items()}
-    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
     kind = "dataframe" if hasattr(data, "iloc") else "dataset"
-    folder = cache.folder() / "data" / digest
+    folder = cache.folder() / "data" / cache.key(contents)[:16]
     try:
         for split, content in contents.items():
             with atomic_io.writing(folder / kind / f"{split or kind}.jsonl") as partial:

@@ -1,4 +1,4 @@
-"""A training phase: a number of steps over a set of examples. A run is one phase, LoRA-drop's probe another."""
+"""The optimization loop: a number of steps over a set of examples. A run has one, LoRA-drop's probe another."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OptimizationLoop(ForwardPasses):
         examples: Indices of the examples in the split.
         pad_id: Id of the padding token.
         objective: The task's objective.
-        plan: Settings of the phase.
+        plan: Settings of the loop.
         device: Device of the model.
         eval_batch_size: Batch size of passes without gradients; a new one by default.
         mask_form: Form in which the model takes attention masks.

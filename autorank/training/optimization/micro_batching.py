@@ -1,13 +1,11 @@
-"""Finds the number of micro-batches with which a step fits into GPU memory, by trial, and stores it for similar runs.
+"""Measures with how many micro-batches a step fits into GPU memory, and stores the number for similar runs.
 
-There are two trials: one with plain LoRA before the method prepares, because some methods train or process examples
-while they prepare; and one with the prepared model and the method's most expensive step.
+There are two measurements: one with plain LoRA before the method prepares, because some methods train or process
+examples while they prepare; and one with the prepared model and the method's most expensive step.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autorank import atomic_io
+from autorank import atomic_io, cache
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -26,30 +24,30 @@ from autorank.training.optimization import distributed
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 
-RANK = 8  # rank of plain LoRA in the trial; most memory is used by activations
+RANK = 8  # rank of plain LoRA in the measurement; most memory is used by activations
 BYTES = 18  # per trained parameter: value, gradient and two moments in float32, and autocast's copy
-STEP = 2**28  # memory of trained parameters is rounded up to a multiple, so that similar settings share a trial
+STEP = 2**28  # memory of trained parameters is rounded up to a multiple, so that similar settings share a measurement
 
 
 class MicroBatching:
     """The number of micro-batches of a run on a GPU.
 
     Args:
-        phase: The phase of the run, over the whole training set.
+        loop: The loop of the run, over the whole training set.
         trained: Maximum number of trained parameters.
         folder: Directory in which numbers are stored, by `key`, the name of the device, the memory that this process
-            may use, the number of workers, and the arguments of the trial.
+            may use, the number of workers, and the arguments of the measurement.
         key: Identifies data, model, precision and everything else that activations depend on.
     """
 
-    def __init__(self, phase: OptimizationLoop, trained: int, folder: Path, key: list[Any]) -> None:
-        self._phase, self._folder, self._reserved = phase, folder, reserved_memory(trained)
-        device = [torch.cuda.get_device_properties(phase.device).name, gpu.memory_limit(phase.device)]
-        self._key = [*key, *device, distributed.count(), phase.plan.batch_size, self._reserved]
+    def __init__(self, loop: OptimizationLoop, trained: int, folder: Path, key: list[Any]) -> None:
+        self._loop, self._folder, self._reserved = loop, folder, reserved_memory(trained)
+        device = [torch.cuda.get_device_properties(loop.device).name, gpu.memory_limit(loop.device)]
+        self._key = [*key, *device, distributed.count(), loop.plan.batch_size, self._reserved]
         self._file: Path | None = None
 
     def estimate(self, layers: Mapping[str, nn.Module]) -> int:
-        """Try plain LoRA.
+        """Measure with plain LoRA.
 
         Args:
             layers: The layers that will be adapted; empty: all layers, because other methods need all activations.
@@ -62,13 +60,13 @@ class MicroBatching:
         """
 
         def find() -> int:
-            with plain_lora(self._phase, layers):
-                return fewest_micro_batches(self._phase, self._reserved, Hooks())
+            with plain_lora(self._loop, layers):
+                return fewest_micro_batches(self._loop, self._reserved, Hooks())
 
         return self._stored(sorted(layers), find)
 
     def measure(self, hooks: Hooks, method: list[Any], parts: int) -> int:
-        """Try the prepared model; as `estimate`.
+        """Measure with the prepared model.
 
         Args:
             hooks: The hooks of the method.
@@ -76,20 +74,19 @@ class MicroBatching:
             parts: Micro-batches to begin with.
 
         Returns:
-            The number, as `estimate`.
+            The number of micro-batches, as from `estimate`.
         """
-        layers = sorted(adapters.adapted(self._phase.model))
-        return self._stored([method, layers], lambda: fewest_micro_batches(self._phase, self._reserved, hooks, parts))
+        layers = sorted(adapters.adapted(self._loop.model))
+        return self._stored([method, layers], lambda: fewest_micro_batches(self._loop, self._reserved, hooks, parts))
 
     def double(self) -> None:
-        """Double the stored number for the next run, because memory ran out in spite of the trial."""
+        """Double the stored number for the next run, because memory ran out in spite of the measurement."""
         if self._file is not None and self._file.exists():
             _write(self._file, 2 * int(self._file.read_text()))
 
     def _stored(self, key: list[Any], find: Callable[[], int]) -> int:
-        name = json.dumps([self._key, key])
-        file = self._folder / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-        missing = torch.tensor(float(not file.exists()), device=self._phase.device)
+        file = self._folder / f"micro-batches-{cache.key([self._key, key])}"
+        missing = torch.tensor(float(not file.exists()), device=self._loop.device)
         if distributed.sum_(missing):  # a worker lacks it
             _write(file, find())
         self._file = file
@@ -107,23 +104,23 @@ def reserved_memory(trained: int) -> int:
 
 
 @contextmanager
-def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+def plain_lora(loop: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iterator[None]:
     """Attach plain LoRA to these layers, or to all layers if there are none, within this context."""
     draw = torch.Generator().manual_seed(0)
-    for name, layer in (layers or target_modules.linear_layers(phase.model)).items():
-        update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, phase.device)
-        adapters.attach(phase.model, name, update)
+    for name, layer in (layers or target_modules.linear_layers(loop.model)).items():
+        update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, loop.device)
+        adapters.attach(loop.model, name, update)
     try:
         yield
     finally:
-        adapters.detach_all(phase.model)
+        adapters.detach_all(loop.model)
 
 
-def fewest_micro_batches(phase: OptimizationLoop, reserved: int, hooks: Hooks, parts: int = 1) -> int:
+def fewest_micro_batches(loop: OptimizationLoop, reserved: int, hooks: Hooks, parts: int = 1) -> int:
     """Find the smallest number of micro-batches that fit: `parts`, twice as many, and so on.
 
     Args:
-        phase: The phase of the run.
+        loop: The loop of the run.
         reserved: Bytes that are set aside for trained parameters.
         hooks: The hooks of the method.
         parts: Micro-batches to begin with.
@@ -134,33 +131,33 @@ def fewest_micro_batches(phase: OptimizationLoop, reserved: int, hooks: Hooks, p
     Raises:
         AutorankError: Not even one example at a time fits.
     """
-    share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
-    while not _fits(phase, reserved, hooks, -(-share // parts), parts):
+    share = -(-loop.plan.batch_size // distributed.count())  # examples of a step on one worker
+    while not _fits(loop, reserved, hooks, -(-share // parts), parts):
         if parts >= share:
-            longest = int(phase.split.lengths.max())
+            longest = int(loop.split.lengths.max())
             raise AutorankError(
-                f"Not even one example of {longest} tokens fits into the memory of {phase.device}. Use a lower "
+                f"Not even one example of {longest} tokens fits into the memory of {loop.device}. Use a lower "
                 "--max-length, --gradient-checkpointing, --quantize 4bit or a smaller --model."
             )
         parts *= 2
     return parts
 
 
-def _fits(phase: OptimizationLoop, reserved: int, hooks: Hooks, examples: int, parts: int) -> bool:
+def _fits(loop: OptimizationLoop, reserved: int, hooks: Hooks, examples: int, parts: int) -> bool:
     """Whether a forward and a backward pass of the longest examples fit into memory on all workers."""
-    phase.model.train()
-    longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
+    loop.model.train()
+    longest = np.argsort(-loop.split.lengths, kind="stable")[:examples]
     too_much = 0.0
     block = None
     try:
-        block = torch.empty(reserved, dtype=torch.uint8, device=phase.device)
-        batch = phase.inputs(longest)
+        block = torch.empty(reserved, dtype=torch.uint8, device=loop.device)
+        batch = loop.inputs(longest)
         with hooks.most_memory(batch, parts):
-            phase.loss(batch).backward()
+            loop.loss(batch).backward()
     except torch.OutOfMemoryError:
         too_much = 1.0
     del block
-    phase.model.zero_grad(set_to_none=True)
-    if phase.device.type == "cuda":
+    loop.model.zero_grad(set_to_none=True)
+    if loop.device.type == "cuda":
         torch.cuda.empty_cache()
-    return not distributed.sum_(torch.tensor(too_much, device=phase.device))
+    return not distributed.sum_(torch.tensor(too_much, device=loop.device))

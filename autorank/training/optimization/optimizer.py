@@ -19,29 +19,24 @@ def undecayed(name: str) -> bool:
 
 
 class GroupedAdamW:
-    """AdamW with named parameter groups, each with its own learning-rate schedule.
+    """AdamW with named parameter groups, and with components that have their own learning-rate schedules.
 
-    The learning rate of a group that starts at step t rises over `warmup_steps` to the peak, then falls linearly to
-    zero at `total_steps`, so all schedules end together. (torch's LambdaLR has no groups that are added later.)
-    Parameters are updated by torch's fused AdamW, and factors whose components have their own schedule starts by
-    `ComponentwiseAdamW`.
+    The learning rate of a component whose schedule starts at step t rises over `warmup_steps` to the peak, then falls
+    linearly to zero at `total_steps`, so all schedules end together; that of a group starts at step 0. Groups are
+    updated by torch's fused AdamW, and factors whose components have their own schedule starts by `ComponentwiseAdamW`.
 
     Args:
         learning_rate: The peak learning rate.
         weight_decay: Weight decay, except for biases and normalization layers.
         total_steps: Optimizer steps of the run.
         warmup_steps: Steps of the warm-up of each schedule.
-        fused: Use one kernel for all parameters, which is faster and gives the same results.
     """
 
-    def __init__(
-        self, learning_rate: float, weight_decay: float, total_steps: int, warmup_steps: int, fused: bool = True
-    ) -> None:
+    def __init__(self, learning_rate: float, weight_decay: float, total_steps: int, warmup_steps: int) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.total_steps = total_steps
         self.warmup_steps = warmup_steps
-        self._fused = fused
         self._adamw: torch.optim.AdamW | None = None
         self._componentwise = ComponentwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
 
@@ -61,29 +56,26 @@ class GroupedAdamW:
             yield from group["params"]
         yield from self._componentwise.parameters
 
-    def add_group(
-        self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None
-    ) -> None:
+    def add_group(self, parameters: Mapping[str, nn.Parameter], weight_decay: float | None = None) -> None:
         """Train parameters.
 
         Args:
             parameters: The parameters by name.
-            start: The step in which their schedule starts.
             weight_decay: Weight decay; None: that of the run.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
         for skip in (False, True):
             chosen = {name: p for name, p in parameters.items() if undecayed(name) == skip}
             if chosen:
-                self._add(chosen, start, 0.0 if skip else decay)
+                self._add(chosen, 0.0 if skip else decay)
 
-    def _add(self, parameters: Mapping[str, nn.Parameter], start: int, weight_decay: float) -> None:
+    def _add(self, parameters: Mapping[str, nn.Parameter], weight_decay: float) -> None:
         group = {
-            "params": list(parameters.values()), "names": list(parameters), "start": start,
-            "weight_decay": weight_decay, "lr": self.learning_rate,
+            "params": list(parameters.values()), "names": list(parameters), "weight_decay": weight_decay,
+            "lr": self.learning_rate,
         }  # fmt: skip
         if self._adamw is None:
-            self._adamw = torch.optim.AdamW([group], fused=self._fused)
+            self._adamw = torch.optim.AdamW([group], fused=True)
         else:
             self._adamw.add_param_group(group)
 
@@ -112,7 +104,7 @@ class GroupedAdamW:
 
         Args:
             step: The step.
-            start: Schedule starts of groups or components.
+            start: Steps in which schedules start.
 
         Returns:
             The fractions, in the shape of `start`.
@@ -125,10 +117,11 @@ class GroupedAdamW:
     def step(self, step: int) -> None:
         """Update the weights; `step` is the number of previous steps."""
         assert next(self.parameters, None) is not None, "the optimizer has no parameters"
+        rate = self.learning_rate * float(self.factor(step, torch.tensor(0)))
         for group in self.groups:
-            group["lr"] = self.learning_rate * float(self.factor(step, torch.tensor(group["start"])))
+            group["lr"] = rate
             if self._componentwise.epsilon_before_correction:
-                group["eps"] = EPSILON / math.sqrt(1 - BETA2 ** (step - group["start"] + 1))
+                group["eps"] = EPSILON / math.sqrt(1 - BETA2 ** (step + 1))
         if self._adamw is not None:  # a model without a head may have only components
             self._adamw.step()
         self._componentwise.step(step)
@@ -193,7 +186,7 @@ class GroupedAdamW:
     def state_dict(self) -> dict[str, Any]:
         """Return the groups by parameter names, and the moments of each parameter."""
         return {
-            "groups": [{key: group[key] for key in ("names", "start", "weight_decay")} for group in self.groups],
+            "groups": [{key: group[key] for key in ("names", "weight_decay")} for group in self.groups],
             "moments": {
                 name: {key: value.clone() for key, value in self._state(parameter).items()}
                 for group in self.groups
@@ -207,7 +200,7 @@ class GroupedAdamW:
         self._adamw = None
         for group in state["groups"]:
             chosen = {name: parameters[name] for name in group["names"]}
-            self._add(chosen, group["start"], group["weight_decay"])
+            self._add(chosen, group["weight_decay"])
         for name, moments in state["moments"].items():
             assert self._adamw is not None
             parameter = parameters[name]

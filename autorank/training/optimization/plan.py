@@ -1,4 +1,4 @@
-"""Settings of a training phase."""
+"""Settings of an optimization loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autorank.tasks.definition import Task
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of a phase, with all defaults filled in.
+    """Settings of an `OptimizationLoop`, with all defaults filled in.
 
     Attributes:
         learning_rate: Peak learning rate.

@@ -89,7 +89,7 @@ class Lane(TrainingRun):
         """
         if state is not None:
             self.load_state_dict(state)
-        self.begin()
+        self.start()
         self.next_due = self._due()
         self.reason_alone = unpackable(self.model)
 
@@ -108,7 +108,7 @@ class Lane(TrainingRun):
         self._begin_step()
         if not self.model.training:
             self.model.train()
-        self.micro_batches, self._count = self._phase.micro_batches(self.step)
+        self.micro_batches, self._count = self._loop.micro_batches(self.step)
         self._losses_of_step: list[Tensor] = []
 
     def before_forward(self, batch: dict[str, Tensor], number: int) -> None:
@@ -132,18 +132,18 @@ class Lane(TrainingRun):
             The scaled loss, a scalar; the gradients of a step are those of the sum of its micro-batches.
         """
         micro_batch = self.micro_batches[number]
-        width = int(self._phase.split.lengths[micro_batch.examples].max())
+        width = int(self._loop.split.lengths[micro_batch.examples].max())
         loss = self._objective.loss(self._objective.trim(outputs, width), labels)
         if len(self.micro_batches) > 1:
             loss = loss * micro_batch.weight
         self._losses_of_step.append(loss.detach())
-        return self._phase.scaler.scale(loss)
+        return self._loop.scaler.scale(loss)
 
     def update(self) -> None:
         """End a step: update the weights with the gradients of all micro-batches."""
-        self._phase.update(self.step, self._hooks)
+        self._loop.update(self.step, self._hooks)
         loss = self._losses_of_step[0] if len(self._losses_of_step) == 1 else torch.stack(self._losses_of_step).sum()
-        self._phase.check(self.step, loss)
+        self._loop.check(self.step, loss)
         self._end_step(loss)
 
     def step_alone(self) -> None:
@@ -162,9 +162,9 @@ class Lane(TrainingRun):
         """Add the lane's share of the time of a step."""
         self._seconds += seconds
 
-    def may_record(self) -> bool:
-        """Return whether the next evaluation can use recorded outputs; prepare the model for them."""
-        self.model.eval()
+    @property
+    def recordable(self) -> bool:
+        """Whether the next evaluation can use recorded outputs."""
         return self.reason_alone is None and self._objective.outputs_suffice and self.step >= self.score_from
 
     @property
@@ -206,8 +206,8 @@ class Lane(TrainingRun):
         Returns:
             The passes.
         """
-        phase, plan = self._phase, self._phase.plan
+        loop, plan = self._loop, self._loop.plan
         return kind(
-            model, phase.split, phase.pad_id, self._objective, plan.precision, phase.device, phase.eval_batch_size,
+            model, loop.split, loop.pad_id, self._objective, plan.precision, loop.device, loop.eval_batch_size,
             self._base.mask_form or "tokens",
         )  # fmt: skip

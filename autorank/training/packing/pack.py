@@ -38,7 +38,7 @@ SHARED = {"precision", "quantize", "gradient_checkpointing"}  # training setting
 class Pack:
     """Trains several runs together.
 
-        pack = Pack()
+        pack = Pack(ModelCache())
         lanes = [pack.join(spec) for spec in specs]
         while results := pack.advance():
             for lane, result in results.items():
@@ -48,7 +48,7 @@ class Pack:
     trains no low-rank updates takes its steps alone.
 
     Args:
-        model_cache: Provides base model and data; a new one by default.
+        model_cache: Provides base model and data.
 
     Attributes:
         cache: The model cache of the lanes.
@@ -56,8 +56,8 @@ class Pack:
         fit: Number of lanes that fit in a pass.
     """
 
-    def __init__(self, model_cache: ModelCache | None = None) -> None:
-        self.cache = SharingCache(model_cache or ModelCache())
+    def __init__(self, model_cache: ModelCache) -> None:
+        self.cache = SharingCache(model_cache)
         self.lanes: list[Lane] = []
         self._steps = 0
         self.fit = 1 << 40
@@ -118,7 +118,7 @@ class Pack:
 
     def _evaluate(self, due: Sequence[Lane]) -> dict[Lane, Result]:
         started = time.perf_counter()
-        recorded = self._record([lane for lane in due if lane.may_record()])
+        recorded = self._record([lane for lane in due if lane.recordable])
         for lane in recorded:
             lane.trained_for((time.perf_counter() - started) / len(recorded))
         results: dict[Lane, Result] = {}
@@ -133,6 +133,8 @@ class Pack:
         """Compute the outputs of lanes that are evaluated at the same time; none if the passes fail."""
         if len(lanes) < 2:
             return {}
+        for lane in lanes:
+            lane.model.eval()
         order, model, passes = self._packed_model()
         numbers = [order.index(lane) for lane in lanes]
         try:

@@ -86,8 +86,8 @@ class SliceScorer:
             self.spent += self._order_cost
             budget -= self._order_cost
             fixed = self._fixed(parts)
-            sizes = {count: parts.params[count] + fixed for count in range(parts.fewest, len(parts.params))}
-            sizes = {count: size for count, size in sizes.items() if size <= self._max_params}
+            rising = [size + fixed for size in parts.params if size + fixed <= self._max_params]
+            sizes = dict(enumerate(rising[parts.fewest :], start=parts.fewest))
             before = self.spent
             candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
             affordable = min(limit, (budget - (self.spent - before)) / cost)
@@ -120,9 +120,8 @@ class SliceScorer:
             yield parts
 
     def _fixed(self, parts: Spectrum) -> int:
-        """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases."""
-        parts.cut(parts.keep(0))
-        return adapters.adapter_params(self._base.model, self._base.head)
+        """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases. Nothing is cut yet."""
+        return adapters.adapter_params(self._base.model, self._base.head) - parts.params[-1]
 
     def _evaluate(self, parts: Spectrum, count: int) -> tuple[Slice, Scores]:
         kept = parts.keep(count)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autorank.training.evaluation import Evaluation
 from autorank.trials.record import State, TrialRecord
+from autorank.trials.snapshot import ConfirmationKey
 
 STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -149,8 +150,8 @@ class EvaluationSerializer:
         return self._maps[key]
 
 
-def confirmations(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int, int], dict[str, Any]]:
-    """Results of retrained points, (trial, step, parameters, seed) -> result, from a study's user attributes."""
+def confirmations(attributes: Mapping[str, Any]) -> dict[ConfirmationKey, dict[str, Any]]:
+    """Results of retrained points by key, from a study's user attributes."""
     results = {}
     for key, value in attributes.items():
         if key.startswith(CONFIRMED):

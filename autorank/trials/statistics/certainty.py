@@ -10,8 +10,8 @@ import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.resampling import resampled, weights
-from autorank.trials.front import sizes
-from autorank.trials.point import Point
+from autorank.trials.front import costs
+from autorank.trials.point import Point, PointKey
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
 
@@ -19,7 +19,6 @@ RESAMPLES = 1000
 SEED = 0
 NEAR = 64  # points off the front that take part: those with the smallest deficit (ours)
 
-Key = tuple[int, int, int]
 Model = tuple[Point, Outcomes]
 
 
@@ -57,15 +56,11 @@ class FrontCertainty:
         knee: Interval of the knee's adapter parameters.
     """
 
-    points: Mapping[Key, Certainty]
+    points: Mapping[PointKey, Certainty]
     examples: int
     missing: int
     optimism: float
     knee: tuple[int, int]
-
-    def better(self) -> dict[Key, float]:
-        """Key of a point -> probability that it is better than the baseline at equal parameters."""
-        return {key: point.better for key, point in self.points.items() if point.better is not None}
 
 
 def assess(snapshot: Snapshot) -> FrontCertainty | None:
@@ -77,15 +72,6 @@ def assess(snapshot: Snapshot) -> FrontCertainty | None:
     Returns:
         The certainty; None if no point of the front has predictions.
     """
-    if not _CACHE or _CACHE[0][0] is not snapshot:
-        _CACHE[:] = [(snapshot, _assess(snapshot))]
-    return _CACHE[0][1]
-
-
-_CACHE: list[tuple[Snapshot, FrontCertainty | None]] = []  # of the last snapshot: tables and figures ask several times
-
-
-def _assess(snapshot: Snapshot) -> FrontCertainty | None:
     keys = {point.key for point in snapshot.points}
     models = comparable(predictions.candidates(snapshot), keys)
     fronts = [model for model in models if model[0].key in keys]
@@ -108,7 +94,7 @@ def _describe(
 ) -> FrontCertainty:  # fmt: skip
     front_scores, baseline_scores = scores[:, : len(points)], scores[:, len(points) :]
     params = np.array([float(point.adapter_params) for point in points])
-    front = bootstrap.on_front(front_scores, np.array([sizes(point, snapshot.third) for point in points]))
+    front = bootstrap.on_front(front_scores, np.array([costs(point, snapshot.third) for point in points]))
     knees = bootstrap.knees(front_scores, params, front)
     keys = {point.key for point in snapshot.points}
     certainties = {}
@@ -149,7 +135,7 @@ def gain_draws(
     return None if index is None else scores - baseline[:, index]
 
 
-def comparable(models: Sequence[Model], preferred: set[Key]) -> list[Model]:
+def comparable(models: Sequence[Model], preferred: set[PointKey]) -> list[Model]:
     """The models that were scored on the same examples: the largest such group among the preferred ones.
 
     Args:

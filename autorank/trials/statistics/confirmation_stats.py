@@ -13,10 +13,10 @@ import numpy as np
 from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.resampling import resampled, weights
 from autorank.trials.front import gain
-from autorank.trials.point import Point
+from autorank.trials.point import Point, PointKey
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
-from autorank.trials.statistics.certainty import RESAMPLES, Key, assess, sample_of
+from autorank.trials.statistics.certainty import RESAMPLES, sample_of
 from autorank.trials.statistics.seed_variance import correlation, draw_variances
 
 DRAWS = 20 * RESAMPLES
@@ -74,7 +74,7 @@ class Measured(NamedTuple):
         return float(self.scores.mean())
 
 
-def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
+def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[PointKey, Confirmed]:
     """Summarise the points that were retrained.
 
     Seeds and examples vary together (ours). Over seeds, the true means are normally distributed around the sample
@@ -104,7 +104,7 @@ def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     }
 
 
-def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
+def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[PointKey, float]:
     """How much the front depends on the means of points that were retrained; see `bootstrap.contested`.
 
     Args:
@@ -167,21 +167,6 @@ def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> 
     if confirmed is None or confirmed.gain_over_baseline is None:
         return gain(point, snapshot.baseline)
     return confirmed.gain_over_baseline
-
-
-def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
-    """Probability that each point of the front is better than plain LoRA with no more parameters.
-
-    Args:
-        snapshot: The search.
-
-    Returns:
-        Key of a point -> probability; from new seeds if it was retrained, otherwise from the predictions of the search.
-    """
-    certainty = assess(snapshot)
-    probabilities = {} if certainty is None else certainty.better()
-    retrained = {key: stats.better for key, stats in summarize(snapshot.points, snapshot).items()}
-    return probabilities | {key: better for key, better in retrained.items() if better is not None}
 
 
 def measured(point: Point, snapshot: Snapshot) -> Measured | None:

@@ -13,7 +13,7 @@ from autorank.trials.front import NO_LIMITS, candidates, non_dominated
 from autorank.trials.record import TrialRecord, ended_trials
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
-FIXED = 2  # first trials of each method, with its defaults (see sampling/optuna_study.py)
+FIXED = 2  # first trials of each method, with its defaults: as many as `optuna_study.first_settings` returns
 SPLITS = 200
 QUANTILE = 0.975  # of the draws; 10 % of the gains exceed it, as past trials do not know a later best (ours)
 FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)

@@ -117,7 +117,7 @@ def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, 
 
 
 def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
-    """Delete predictions, except for the `KEPT` evaluations nearest to the fronts and for retrained points.
+    """Delete predictions, except for the `MAX_KEPT` evaluations nearest to the fronts and for retrained points.
 
     Args:
         folder: Directory of the search.

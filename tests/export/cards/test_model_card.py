@@ -35,9 +35,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def export_run(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor]:
     """Trains and exports an adapter to `out`; returns the form of the export and the logits of the run."""
     tiny.model("bert", folder / "model")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 16, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
+    tiny.pairs_folder(folder / "data", 16, 8)
     spec = TrainSpec(
         task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
         model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2},
@@ -109,8 +107,17 @@ def test_the_command_has_every_option_of_the_training() -> None:
     task = TaskSpec(name="gsm8k", tune_split=0.1, chat=False)
     assert train_command(TrainSpec(task=task, method="lora", training=training), {"rank": 2}) == (
         "autorank train --method lora --task gsm8k --no-chat --tune-split 0.1 --steps 2 --accumulate 4 "
-        "--warmup-ratio 0.2 --weight-decay 0.0 --gradient-checkpointing --seed 0 --set rank=2"
+        "--warmup-ratio 0.2 --weight-decay 0.0 --gradient-checkpointing --slices off --seed 0 --set rank=2"
     )
+
+
+def test_the_command_omits_defaults_and_names_a_file_for_a_metric_that_is_a_python_function() -> None:
+    train = TrainSpec(
+        task=TaskSpec(name="mrpc", metric="kappa", metric_source="pickle:AAAA"), method="lora",
+        training=TrainingSpec(slices="auto"),
+    )  # fmt: skip
+    command = "autorank train --method lora --task mrpc --metric FILE.py:kappa --seed 0 --set rank=2"
+    assert train_command(train, {"rank": 2}) == command
 
 
 @pytest.mark.parametrize("form", ["PEFT adapter", "padded PEFT adapter", "merged model", "autorank adapter"])
@@ -174,7 +181,7 @@ def test_the_card_shows_the_confirmed_scores_of_the_search() -> None:
     spec = search(baseline=True)
     text = model_card(
         search_snapshot.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1),
-        "PEFT adapter", SearchResults(spec, search_snapshot, (1000.0, 0.5)),
+        "PEFT adapter", SearchResults(spec, search_snapshot),
     )  # fmt: skip
     assert "| score on validation data, 3 runs with new seeds | 0.6200 ± 0.0100 |" in text
     assert "| gain over plain LoRA with at most as many parameters, both with new seeds | +0.0500 |" in text

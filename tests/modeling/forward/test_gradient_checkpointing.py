@@ -15,7 +15,8 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import tiny
-from tests.trainables.trained import full_state, same, spec, start, write_model
+from tests.caches import cached_in
+from tests.trainables.trained import full_state, open_run, same, spec, start, write_model
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("checkpointing")
     write_model(folder / "model", dropout=0.1)
     tiny.model("llama", folder / "llama")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 40, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    tiny.pairs_folder(folder / "data", 40, 20)
+    with cached_in(folder):
         yield folder
 
 
@@ -56,7 +54,7 @@ def test_base_model_is_restored_after_a_run_that_did_not_start(
         raise AutorankError("not even one example fits")
 
     model_cache = ModelCache("cpu")
-    monkeypatch.setattr("autorank.training.run_setup.MethodPhases", refuse)
+    monkeypatch.setattr("autorank.training.run_setup.RunLoops", refuse)
     run = TrainingRun(
         spec(workspace, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), model_cache
     )
@@ -91,12 +89,12 @@ def test_first_gradients_are_the_same(
     passes: list[bool] = []
     loss = OptimizationLoop.loss
 
-    def watched_loss(phase: OptimizationLoop, batch: dict[str, Tensor]) -> Tensor:
-        first_block = next(m for m in phase.model.modules() if isinstance(m, GradientCheckpointingLayer))
+    def watched_loss(loop: OptimizationLoop, batch: dict[str, Tensor]) -> Tensor:
+        first_block = next(m for m in loop.model.modules() if isinstance(m, GradientCheckpointingLayer))
         for module in first_block.modules():
             if "Norm" in type(module).__name__ or isinstance(module, nn.Dropout):
                 module.register_forward_pre_hook(record_pass)
-        return loss(phase, batch)
+        return loss(loop, batch)
 
     def record_pass(module: nn.Module, _: object) -> None:
         passes.append(gradient_checkpointing.recomputing())
@@ -110,9 +108,7 @@ def test_first_gradients_are_the_same(
         train_spec = spec(
             workspace, method, settings, model=architecture, gradient_checkpointing=checkpointing, accumulate=2
         )
-        run = start(train_spec, tmp_path / str(checkpointing))
-        run._open()
-        run._start()
+        run = open_run(train_spec, tmp_path / str(checkpointing))
         assert any(passes) == checkpointing and training_modes == {False}
         blocks = [m for m in run._base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
         assert blocks and not any(block.training for block in blocks)

@@ -99,9 +99,7 @@ def test_fp8_weights_are_converted(tmp_path: Path) -> None:
             scales = stored[f"{name}_scale_inv"].repeat_interleave(16, 0).repeat_interleave(16, 1)
             expected[name] = stored[name].float() * scales[: values.shape[0], : values.shape[1]]
     save_file(stored, file, {"format": "pt"})
-    settings = json.loads((tmp_path / "config.json").read_text())
-    settings["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [16, 16]}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
+    tiny.update_config(tmp_path, quantization_config={"quant_method": "fp8", "weight_block_size": [16, 16]})
     loaded = base_model.load(str(tmp_path), 2)
     for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"):
         torch.testing.assert_close(loaded.model.get_parameter(name).float(), expected[name], rtol=1e-2, atol=1e-3)
@@ -112,4 +110,4 @@ def test_merging_into_quantized_weights_is_refused(tmp_path: Path) -> None:
     layer = trained.model.bert.encoder.layer[0].attention.self.query.base
     layer.weight = torch.nn.Parameter(torch.zeros(4, 1, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(AutorankError, match=r"query is quantized.*Omit --merge"):
-        merge(trained)
+        merge(trained.model)

@@ -135,10 +135,8 @@ def test_trust_ends_with_the_context(model_with_code, code_marker):
 
 def test_a_known_architecture_uses_the_class_of_transformers(tmp_path, code_marker):
     folder = Path(tiny.model("bert", tmp_path / "known"))
-    config = json.loads((folder / "config.json").read_text())
     (folder / "own_code.py").write_text(CODE)
-    classes = {"AutoModelForSequenceClassification": "own_code.OwnModel"}
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": classes}))
+    tiny.update_config(folder, auto_map={"AutoModelForSequenceClassification": "own_code.OwnModel"})
     assert type(base_model.load(str(folder), 2).model).__name__ == "BertForSequenceClassification"
     assert not code_marker.exists()
 

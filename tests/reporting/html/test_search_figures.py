@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -11,9 +12,11 @@ from autorank.reporting.html import search_figures
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import hypervolume
 from tests.reporting.html.read import assert_valid, traces
-from tests.trials.made_trials import sliced, snapshot, trial
+from tests.trials.made_trials import sliced, trial
+from tests.trials.made_trials import snapshot as made_snapshot
 
 REFERENCE = (1000.0, 0.0)
+snapshot = partial(made_snapshot, reference=REFERENCE)
 TRIALS = [
     trial(0, (100, 0.5), (100, 0.6)),
     trial(1, (400, 0.8), method="increlora"),
@@ -25,7 +28,7 @@ TRIALS = [
 
 
 def test_the_front_and_the_front_of_the_baseline():
-    figure = search_figures.front(snapshot(TRIALS), REFERENCE)
+    figure = search_figures.front(snapshot(TRIALS))
     by_name = traces(figure)
     assert list(zip(by_name["evaluations"]["x"], by_name["evaluations"]["y"], strict=True)) == [
         (100, 0.5), (100, 0.6), (400, 0.8), (200, 0.7), (300, 0.4), (50, 0.3),
@@ -49,7 +52,7 @@ def test_a_line_joins_the_sizes_of_an_evaluation_on_the_front():
         trial(1, sliced(10, 800, 0.5, (90, 0.4))),
         trial(2, sliced(10, 950, 0.3, (200, 0.2)), baseline=True, method="lora"),
     ]
-    figure = search_figures.front(snapshot(trials), REFERENCE)
+    figure = search_figures.front(snapshot(trials))
     by_name = traces(figure)
     assert len(by_name["evaluations and slices"]["x"]) == 7
     lines = by_name["sizes of one training"]
@@ -59,7 +62,7 @@ def test_a_line_joins_the_sizes_of_an_evaluation_on_the_front():
         "lora-drop, trial 0, step 10<br><b>100 parameters, score 0.7000</b>, cut from 900<br>"
     )
     assert_valid(figure)
-    dominated = search_figures.front(snapshot([trials[0], trial(1, sliced(10, 901, 0.5, (101, 0.4)))]), REFERENCE)
+    dominated = search_figures.front(snapshot([trials[0], trial(1, sliced(10, 901, 0.5, (101, 0.4)))]))
     assert traces(dominated)["sizes of one training"]["x"] == [100, 300, 900, None]
 
 
@@ -78,7 +81,6 @@ def test_error_bars_where_points_were_confirmed():
     confirmed = {(1, 10, 400, 1): {"score": 0.7}, (1, 10, 400, 2): {"score": 0.76}, (2, 10, 200, 1): {"score": 0.66}}
     figure = search_figures.front(
         type(search_snapshot)(search_snapshot.trials, search_snapshot.points, search_snapshot.baseline, confirmed),
-        REFERENCE,
     )
     bars = traces(figure)["new seeds: mean ± sd"]
     assert bars["x"] == [400] and bars["y"] == pytest.approx([0.73])
@@ -89,7 +91,7 @@ def test_error_bars_where_points_were_confirmed():
 
 
 def test_growth_over_time_and_over_steps():
-    figures = search_figures.growth(snapshot(TRIALS), REFERENCE, ObjectivesSpec())
+    figures = search_figures.growth(snapshot(TRIALS))
     time, steps = traces(figures["growth-time"]), traces(figures["growth-steps"])
     assert time["front"]["x"] == [1.0, 160 / 60, 360 / 60, 460 / 60]  # minutes; every trial took one
     assert steps["front"]["x"] == [20, 30, 40, 50] and steps["front of plain LoRA"]["x"] == [10]
@@ -97,12 +99,12 @@ def test_growth_over_time_and_over_steps():
     assert steps["front of plain LoRA"]["y"] == [hypervolume(snapshot(TRIALS).baseline, REFERENCE)]
     for figure in figures.values():
         assert_valid(figure)
-    assert search_figures.growth(snapshot(TRIALS[5:]), REFERENCE, ObjectivesSpec()) == {}
+    assert search_figures.growth(snapshot(TRIALS[5:])) == {}
 
 
 def test_growth_after_the_clock_was_set_back():
     set_back = replace(TRIALS[0], ended=TRIALS[0].started - 3000)
-    figure = search_figures.growth(snapshot([set_back]), REFERENCE, ObjectivesSpec())["growth-time"]
+    figure = search_figures.growth(snapshot([set_back]))["growth-time"]
     assert figure["layout"]["xaxis"]["title"]["text"].startswith("seconds")
 
 
@@ -122,7 +124,7 @@ def test_curves_mark_stopped_and_failed_trials():
 
 def test_hover_text_has_the_third_objective():
     search_snapshot = snapshot([trial(0, (100, 0.5))], ObjectivesSpec(third="seconds"))
-    figure = search_figures.front(search_snapshot, REFERENCE)
+    figure = search_figures.front(search_snapshot)
     assert "<br>time 10s<br>" in traces(figure)["lora-drop"]["text"][0]
 
 
@@ -132,6 +134,6 @@ def test_hover_text_has_the_third_objective():
     ids=["none", "no parameters", "baseline alone"],
 )
 def test_odd_searches_can_be_drawn(trials):
-    assert_valid(search_figures.front(snapshot(trials), REFERENCE))
-    for figure in search_figures.growth(snapshot(trials), REFERENCE, ObjectivesSpec()).values():
+    assert_valid(search_figures.front(snapshot(trials)))
+    for figure in search_figures.growth(snapshot(trials)).values():
         assert_valid(figure)

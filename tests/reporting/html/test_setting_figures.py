@@ -9,13 +9,11 @@ import pytest
 
 from autorank.reporting.html.setting_figures import (
     MIN_TRIALS,
-    distribution,
     importance_figure,
     parallel_coordinates,
     setting_importances,
     shared_parallel_coordinates,
 )
-from autorank.searching.space import ranges
 from autorank.spec import MethodSpec
 from tests.trials.made_trials import trial
 
@@ -106,18 +104,3 @@ def test_a_third_objective_counts():
     ]
     entry = MethodSpec(method="lora-drop", space={"rank": SPACE["rank"], "dropout": SPACE["dropout"]})
     assert next(iter(setting_importances(entry, trials))) == "rank"
-
-
-STEPS = [
-    {"type": "int", "low": 1, "high": 10, "step": 4},
-    {"type": "float", "low": 0.0, "high": 0.9, "step": 0.25},
-]
-
-
-@pytest.mark.parametrize("entry", [*SPACE.values(), *STEPS])
-def test_distributions_equal_those_of_the_search(entry):
-    import optuna
-
-    fixed = optuna.trial.FixedTrial({"x": ranges.ends(entry)[0]})
-    ranges.draw("x", entry, fixed)
-    assert distribution(entry) == fixed.distributions["x"]

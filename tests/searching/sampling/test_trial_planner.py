@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +46,8 @@ def test_the_settings_that_fit_are_the_largest_that_runs_are_long_enough_for() -
     assert fitting_settings(entry, SIZES, SIZES.length_check(4)) == smallest(entry, SIZES)
 
 
-def test_without_fitting_settings_the_search_is_refused_before_it_starts(tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_without_fitting_settings_the_search_is_refused_before_it_starts(tmp_path: Path) -> None:
     spec = spec_of("prilora", 4, ("interval=40", "pruning=0.5"))
     with pytest.raises(
         AutorankError, match=r"prilora fits.* interval of 40 steps is not shorter than the run, 4 steps"
@@ -57,4 +58,4 @@ def test_without_fitting_settings_the_search_is_refused_before_it_starts(tmp_pat
 
 def test_a_run_has_the_length_that_is_checked() -> None:
     data = tasks.load(DEMO, tasks.base_model(DEMO, None))
-    assert run_length(spec_of("increlora", 4), data)[0] == 4
+    assert run_length(spec_of("increlora", 4), data).steps == 4

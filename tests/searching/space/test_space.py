@@ -11,8 +11,10 @@ from autorank import method, methods
 from autorank.errors import AutorankError
 from autorank.modeling import target_modules
 from autorank.searching.space import ranges
-from autorank.searching.space.space import Space, builtin, check, load, load_all, suggest
+from autorank.searching.space.space import Space, builtin, check, load, load_all
 from autorank.searching.space.yaml_values import parse_settings
+from autorank.spec import MethodSpec
+from autorank.trials.distributions import distributions
 
 RATE = "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}\n"
 
@@ -209,7 +211,8 @@ def test_suggested_values_lie_in_their_ranges_and_reach_their_ends():
         "start": {"choices": ["fresh", "warm"]},
     }
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    suggestions = [suggest(entries, study.ask()) for _ in range(60)]
+    space = distributions(MethodSpec(method="lora", space=entries))
+    suggestions = [study.ask(space).params for _ in range(60)]
     assert {values["rank"] for values in suggestions} == {2, 5, 8}
     assert {values["start"] for values in suggestions} == {"fresh", "warm"}
     assert all(ranges.contains(entries[name], value) for values in suggestions for name, value in values.items())

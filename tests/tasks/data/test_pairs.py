@@ -202,11 +202,9 @@ def test_models_that_cannot_generate(tmp_path: Path) -> None:
 
 def test_texts_are_cut_at_the_positions_of_the_model(tmp_path: Path) -> None:
     """The tokenizer allows more tokens than the model has positions."""
-    import json
 
     model = texts.model("gpt2", tmp_path / "gpt2")
-    config = json.loads((tmp_path / "gpt2" / "config.json").read_text())
-    (tmp_path / "gpt2" / "config.json").write_text(json.dumps(config | {"n_positions": 12}))
+    tiny.update_config(tmp_path / "gpt2", n_positions=12)
     rows = [{"q": " ".join([f"w{i}"] * 20), "a": "green"} for i in range(20)]
     spec = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a", max_length=40)
     assert load(spec, model).train.lengths.tolist() == [12] * 18

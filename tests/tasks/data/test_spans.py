@@ -30,11 +30,6 @@ V1, V2 = SQUAD["squad_v1"], SQUAD["squad_v2"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tiny.model("bert", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def tokenizer(model: str) -> Any:
     return load_tokenizer(model)
 

@@ -152,10 +152,10 @@ def test_bleu_without_any_4_gram() -> None:
     assert bleu == pytest.approx(text.compute(["bleu"], texts, references)["bleu"], abs=1e-7)
 
 
-def test_answers_without_and_with_doubt() -> None:
+def test_answers_without_and_with_null_margins() -> None:
     texts, answers = ["Paris", "in London", ""], [["Paris"], ["London town", "London"], []]
-    for doubt in (None, np.array([-1.0, 1.0, 2.0])):
-        scores = squad.compute(texts, answers, doubt)
+    for null_margins in (None, np.array([-1.0, 1.0, 2.0])):
+        scores = squad.compute(texts, answers, null_margins)
         assert scores.outcomes is not None
         assert resampled([scores.outcomes], np.ones((1, 3), np.float32))[0, 0] == pytest.approx(scores["f1"])
 

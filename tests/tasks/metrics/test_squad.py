@@ -59,13 +59,12 @@ def test_equal_to_torchmetrics() -> None:
 def test_questions_without_an_answer() -> None:
     """The metrics at threshold 0; the best ones are the maxima over all thresholds."""
     predicted, answers = random_answers(200, unanswerable=0.5)
-    doubt = np.random.default_rng(0).normal(size=200) + [0.5 if not texts else -0.5 for texts in answers]
-    metrics = squad.compute(predicted, answers, doubt)
+    null_margins = np.random.default_rng(0).normal(size=200) + [0.5 if not texts else -0.5 for texts in answers]
+    metrics = squad.compute(predicted, answers, null_margins)
 
     def scores(threshold: float) -> dict[str, list[float]]:
         final = [
-            "" if question_doubt > threshold else prediction
-            for prediction, question_doubt in zip(predicted, doubt, strict=True)
+            "" if margin > threshold else prediction for prediction, margin in zip(predicted, null_margins, strict=True)
         ]
         scores_by_name: dict[str, list[float]] = {"f1": [], "exact_match": []}
         for prediction, texts in zip(final, answers, strict=True):
@@ -84,13 +83,13 @@ def test_questions_without_an_answer() -> None:
         assert metrics[name] == pytest.approx(np.mean(values))
         assert metrics[f"{name}_has_answer"] == pytest.approx(np.array(values)[answered].mean())
         assert metrics[f"{name}_no_answer"] == pytest.approx(np.array(values)[~answered].mean())
-        best = max(np.mean(scores(threshold)[name]) for threshold in [-np.inf, *doubt])
+        best = max(np.mean(scores(threshold)[name]) for threshold in [-np.inf, *null_margins])
         assert metrics[f"best_{name}"] == pytest.approx(best) and best > metrics[name]
 
 
 def test_known_cases() -> None:
-    def scores(predicted: str, answers: list[str], doubt: float) -> tuple[float, float]:
-        metrics = squad.compute([predicted], [answers], np.array([doubt]))
+    def scores(predicted: str, answers: list[str], margin: float) -> tuple[float, float]:
+        metrics = squad.compute([predicted], [answers], np.array([margin]))
         return metrics["f1"], metrics["exact_match"]
 
     assert scores("the cat", ["cat", "dog"], -1) == (1, 1)

@@ -20,12 +20,7 @@ from autorank.tasks.reading.file_set import find_files
 from autorank.tasks.reading.python_objects import store
 
 datasets = pytest.importorskip("datasets")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def read(data: Any, *names: str) -> dict[str, list[Any]]:

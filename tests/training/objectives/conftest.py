@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import texts
+from tests.caches import cached_in
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,5 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with texts and a cache."""
     folder = tmp_path_factory.mktemp("texts")
     texts.data(folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    with cached_in(folder):
         yield folder

@@ -67,8 +67,8 @@ def test_all_completions_of_a_prompt_count(workspace: Path, tmp_path: Path) -> N
     objective, splits = run._objective, run._data.validation
     assert isinstance(objective, Generation)
     assert [len(split) for split in splits.values()] == [4]  # 2 of 20 prompts, each with both completions
-    together = math.log(objective._forward(run._phase, splits)["likelihood"])
-    alone = [math.log(objective._forward(run._phase, {"": splits["validation"].take(np.array([i]))})["likelihood"])
+    together = math.log(objective._forward(run._loop, splits)["likelihood"])
+    alone = [math.log(objective._forward(run._loop, {"": splits["validation"].take(np.array([i]))})["likelihood"])
              for i in range(4)]  # fmt: skip
     assert together == pytest.approx(np.average(alone, weights=splits["validation"].weights), rel=1e-5)
 
@@ -90,7 +90,7 @@ def test_an_evaluation_costs_a_forward_pass(workspace: Path) -> None:
     costs = {}
     for metric in ("likelihood", "rougeL"):
         run = start(spec(workspace, "llama", metric=metric))
-        run.begin()
+        run.start()
         objective, splits = run._objective, run._data.validation
         costs[metric] = objective.evaluation_cost(splits)
         assert objective.forward_cost(splits) == splits["validation"].lengths.sum()
@@ -105,7 +105,7 @@ def test_generated_texts_do_not_depend_on_the_batch(family: str, workspace: Path
     objective, split = objective_and_prompts(run)
     longest = int(split.weights.max())
     assert len(set(split.prompt_lengths)) > 3
-    completions = {size: objective.write(run._phase, split, longest, size) for size in (1, 8, 24)}
+    completions = {size: objective.write(run._loop, split, longest, size) for size in (1, 8, 24)}
     assert completions[1] == completions[8] == completions[24] and len(set(completions[1])) > 1
     assert evaluation.metrics == compute(run._data.task.metrics, completions[1], split.references)
 
@@ -117,7 +117,7 @@ def test_generation_is_greedy(family: str, workspace: Path) -> None:
     next(run)
     objective, split = objective_and_prompts(run)
     longest = int(split.weights.max())
-    completions = objective.write(run._phase, split, longest) or []
+    completions = objective.write(run._loop, split, longest) or []
     for i in range(6):
         prompt = torch.from_numpy(split.ids[split.offsets[i] : split.offsets[i + 1]].astype(np.int64))[None]
         tokens = [int(split.target_ids[0])] if objective.encoder_decoder else []
@@ -170,11 +170,11 @@ def test_a_diverged_model_has_no_score(family: str, workspace: Path) -> None:
     with torch.no_grad():
         next(iter(adapters.adapted(run._base.model).values())).update.B.fill_(math.nan)
     objective, _ = objective_and_prompts(run)
-    scores = objective.evaluate(run._phase, run._data.validation)
+    scores = objective.evaluate(run._loop, run._data.validation)
     assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
     forward = start(spec(workspace, family, metric="likelihood"))
-    forward.begin()
-    scores = forward._objective.evaluate(run._phase, run._data.validation)
+    forward.start()
+    scores = forward._objective.evaluate(run._loop, run._data.validation)
     assert list(scores) == ["likelihood", "token_accuracy"] and all(map(math.isnan, scores.values()))
 
 

@@ -21,13 +21,13 @@ def test_the_loss_equals_transformers(family: str, workspace: Path) -> None:
     """Equal to transformers' loss of the same batch, and to the mean over the completion tokens of the batch."""
     run = start(spec(workspace, family))
     next(run)
-    split, phase = run._data.train, run._phase
-    phase.model.eval()
+    split, loop = run._data.train, run._loop
+    loop.model.eval()
     batch = collate(split, np.arange(6), run._data.pad_id)
     with torch.no_grad():
-        expected = phase.model(**texts.library_batch(batch)).loss
-        total = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
-        actual = phase.loss(dict(batch))
+        expected = loop.model(**texts.library_batch(batch)).loss
+        total = sum(float(loop.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
+        actual = loop.loss(dict(batch))
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual, expected)
     assert float(actual) == pytest.approx(total / split.weights[:6].sum(), rel=1e-5)
@@ -73,7 +73,7 @@ def test_bfloat16(family: str, workspace: Path) -> None:
     run = start(spec(workspace, family, precision="bf16", steps=4))
     assert math.isfinite(next(run).score)
     objective, split = objective_and_prompts(run)
-    assert len(objective.write(run._phase, split, 3) or []) == len(split)
+    assert len(objective.write(run._loop, split, 3) or []) == len(split)
 
 
 def test_a_stopped_run_resumes(workspace: Path) -> None:

@@ -111,8 +111,8 @@ def windows() -> Windows:
     )  # fmt: skip
 
 
-def phase_with_logits(logits: np.ndarray) -> OptimizationLoop:
-    """A stand-in for a phase whose model returns these as both start and end logits: windows x tokens."""
+def loop_with_logits(logits: np.ndarray) -> OptimizationLoop:
+    """A stand-in for a loop whose model returns these as both start and end logits: windows x tokens."""
 
     def read(split: Windows, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], Any]) -> list[Any]:
         values = [torch.from_numpy(logits[rows].astype(np.float32)) for rows in batches]
@@ -124,11 +124,11 @@ def phase_with_logits(logits: np.ndarray) -> OptimizationLoop:
 
 def test_the_best_window_answers_and_the_lowest_null_counts() -> None:
     logits = np.array([[5, 9, 1, 2], [1.5, 9, 1, 3], [7, 9, 9, 9]], float)
-    prediction = spans.predict(phase_with_logits(logits), windows())
+    prediction = spans.predict(loop_with_logits(logits), windows())
     assert prediction is not None
-    predicted, doubt = prediction
+    predicted, null_margins = prediction
     assert predicted == ["c", ""]  # of the second window, though a token of the question has a higher logit
-    assert doubt.tolist() == [2 * 1.5 - 2 * 3, math.inf]
+    assert null_margins.tolist() == [2 * 1.5 - 2 * 3, math.inf]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
@@ -136,5 +136,5 @@ def test_logits_that_are_not_finite_score_nothing(broken: float) -> None:
     logits = np.ones((3, 4))
     logits[1, 1] = broken
     objective = spans.Spans(TaskData(SQUAD["squad_v2"], windows(), {}, "", 0))
-    scores = objective.evaluate(phase_with_logits(logits), {"validation": windows()})
+    scores = objective.evaluate(loop_with_logits(logits), {"validation": windows()})
     assert all(math.isnan(score) for score in scores.values()) and set(scores) == {"f1", "exact_match"}

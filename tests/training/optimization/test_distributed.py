@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +19,8 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
-from tests.trainables.trained import cached_in, functional, on_workers, results, write_pairs
+from tests.caches import cached_in
+from tests.trainables.trained import functional, on_workers, results
 
 pytestmark = pytest.mark.long
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -119,13 +119,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("workers")
     tiny.model("bert", directory / "model")
     tiny.model("bert", directory / "wet")  # with dropout
-    config = json.loads((directory / "model" / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # dropout masks differ between workers
-    (directory / "model" / "config.json").write_text(json.dumps(config))
+    tiny.set_dropout(directory / "model", 0.0)  # dropout masks differ between workers
     texts.data(directory / "texts", train=3 * BATCH + 1)
     texts.model("gpt2", directory / "gpt2")
     for data, examples in EXAMPLES.items():
-        write_pairs(directory / data, examples)
+        tiny.pairs_folder(directory / data, examples)
     with cached_in(directory):
         on_workers(jobs, directory, seconds=600)
         yield directory

@@ -17,17 +17,14 @@ from autorank.training.optimization import micro_batching
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.micro_batching import MicroBatching
 from autorank.training.run import TrainingRun
-from autorank.training.run_setup import memory_trial
+from autorank.training.run_setup import micro_batching_of
 from tests import tiny
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
+def run(tmp_path: Path, own_cache: Path) -> TrainingRun:
     """An opened run, eight examples a step."""
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    for split, size in (("train", 40), ("validation", 8)):
-        tiny.pairs_file(tmp_path / "data" / f"{split}.jsonl", size, seed=size)
+    tiny.pairs_folder(tmp_path / "data", 40, 8)
     model = tiny.model("bert", tmp_path / "model")
     task = TaskSpec(name="own", data=tmp_path / "data", text=("left", "right"), label="label")
     opened = TrainingRun(
@@ -40,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
 def limit_memory(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, max_examples: int) -> list[int]:
     """Let batches of more than `max_examples` examples run out of memory; returns the sizes that were tried."""
     sizes: list[int] = []
-    loss = run._phase.loss
+    loss = run._loop.loss
 
     def limit(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         sizes.append(len(batch["input_ids"]))
@@ -48,14 +45,14 @@ def limit_memory(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, max_examples
             raise torch.OutOfMemoryError("out of memory")
         return loss(batch)
 
-    monkeypatch.setattr(run._phase, "loss", limit)
+    monkeypatch.setattr(run._loop, "loss", limit)
     return sizes
 
 
 def estimate(run: TrainingRun, layers: dict[str, Any]) -> int:
     """The number of micro-batches, estimated with plain LoRA."""
-    with micro_batching.plain_lora(run._phase, layers):
-        return micro_batching.fewest_micro_batches(run._phase, 0, Hooks())
+    with micro_batching.plain_lora(run._loop, layers):
+        return micro_batching.fewest_micro_batches(run._loop, 0, Hooks())
 
 
 def test_the_micro_batch_is_halved_until_it_fits(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,19 +68,19 @@ def test_the_micro_batch_is_halved_until_it_fits(run: TrainingRun, monkeypatch: 
 def test_the_longest_examples_are_tried(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._context is not None
     widths: list[int] = []
-    loss = run._phase.loss
-    monkeypatch.setattr(run._phase, "loss", lambda batch: widths.append(batch["input_ids"].shape[1]) or loss(batch))
+    loss = run._loop.loss
+    monkeypatch.setattr(run._loop, "loss", lambda batch: widths.append(batch["input_ids"].shape[1]) or loss(batch))
     assert estimate(run, run._context.layers) == 1
-    assert widths == [run._phase.split.lengths.max()]
+    assert widths == [run._loop.split.lengths.max()]
 
 
 def test_methods_without_adapted_layers_keep_all_activations(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Biases, bottlenecks: without adapted layers the backward pass would end at the head."""
     adapted_counts: list[int] = []
-    loss = run._phase.loss
+    loss = run._loop.loss
     model = run._base.model
     monkeypatch.setattr(
-        run._phase, "loss", lambda batch: adapted_counts.append(len(adapters.adapted(model))) or loss(batch)
+        run._loop, "loss", lambda batch: adapted_counts.append(len(adapters.adapted(model))) or loss(batch)
     )
     assert estimate(run, {}) == 1
     assert adapted_counts == [6 * tiny.LAYERS] and not adapters.adapted(model)
@@ -111,7 +108,7 @@ def test_the_estimate_is_cached(
     sizes = limit_memory(run, monkeypatch, 4)
 
     def number() -> int:
-        return MicroBatching(run._phase, 1000, tmp_path / "kept", ["key"]).estimate(run._context.layers)
+        return MicroBatching(run._loop, 1000, tmp_path / "kept", ["key"]).estimate(run._context.layers)
 
     assert [number(), number()] == [2, 2] and sizes == [8, 4]
     device.total_memory *= 2
@@ -123,7 +120,7 @@ def test_the_estimate_is_cached(
 def test_a_number_that_was_too_small_is_doubled(
     run: TrainingRun, device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run._micro_batching = MicroBatching(run._phase, 1000, run._model_cache.probes, ["key"])
+    run._micro_batching = MicroBatching(run._loop, 1000, run._model_cache.probes, ["key"])
     numbers = []
 
     def out_of_memory(*_: Any) -> None:
@@ -132,13 +129,13 @@ def test_a_number_that_was_too_small_is_doubled(
     for _ in range(3):
         numbers.append(run._micro_batching.estimate(run._context.layers))
         with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
-            patch.setattr(run._phase, "step", out_of_memory)
+            patch.setattr(run._loop, "step", out_of_memory)
             run._train_step()
     assert numbers == [1, 2, 4]
 
 
 def test_on_a_cpu_a_step_is_not_split(run: TrainingRun) -> None:
-    assert run._phase.plan.accumulate == 1
+    assert run._loop.plan.accumulate == 1
 
 
 def test_trainable_parameters_take_memory_too(
@@ -155,7 +152,7 @@ def test_trainable_parameters_take_memory_too(
 
     monkeypatch.setattr(torch, "empty", record)
     for trained in (1, 1000, 2**28 // 18, 2**28 // 18 + 1, 10**8):
-        MicroBatching(run._phase, trained, tmp_path / "kept", ["key"]).estimate(run._context.layers)
+        MicroBatching(run._loop, trained, tmp_path / "kept", ["key"]).estimate(run._context.layers)
     assert allocated == [2**28, 2 * 2**28, 7 * 2**28]
     assert 6 * 2**28 < 18 * 10**8 < 7 * 2**28
 
@@ -164,7 +161,7 @@ def test_the_key_of_a_cached_estimate(run: TrainingRun, monkeypatch: pytest.Monk
     keys: list[list[object]] = []
 
     class RecordedMicroBatching:
-        def __init__(self, phase: object, trained: int, probes: Path, key: list[object]) -> None:
+        def __init__(self, loop: object, trained: int, probes: Path, key: list[object]) -> None:
             keys.append([trained, *key])
 
     monkeypatch.setattr("autorank.training.run_setup.MicroBatching", RecordedMicroBatching)
@@ -173,7 +170,9 @@ def test_the_key_of_a_cached_estimate(run: TrainingRun, monkeypatch: pytest.Monk
         training = run.spec.training.model_copy(update={"precision": "fp32"} | changes)
         variant = TrainingRun(run.spec.model_copy(update={"training": training}), run._model_cache)
         variant._open()
-        memory_trial(variant.spec, variant._method, variant._phase, variant._base, variant._data, variant._model_cache)
+        micro_batching_of(
+            variant.spec, variant._method, variant._loop, variant._base, variant._data, variant._model_cache
+        )
     default, seed, longer, half_precision = keys
     assert default == seed == longer != half_precision
     assert default[0] == 8 * 2 * tiny.LAYERS * 2 * tiny.HIDDEN + run._base.head_params
@@ -187,17 +186,17 @@ def test_the_prepared_method_is_tried_in_its_most_expensive_step(
     spec = run.spec.model_copy(update={"method": "increlora", "settings": settings})
     expected = [evaluation.train_loss for evaluation in TrainingRun(spec, run._model_cache)]
     prepared = TrainingRun(spec, run._model_cache)
-    prepared.begin()
-    micro_batches = MicroBatching(prepared._phase, 1000, run._model_cache.probes, ["key"])
+    prepared.start()
+    micro_batches = MicroBatching(prepared._loop, 1000, run._model_cache.probes, ["key"])
     scored: list[bool] = []
-    loss = prepared._phase.loss
+    loss = prepared._loop.loss
 
     def record(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         scored.append(prepared._method._importance.watching)
         return loss(batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared._phase, "loss", record)
+        patch.setattr(prepared._loop, "loss", record)
         assert micro_batches.measure(prepared._hooks, ["increlora"], 2) == 2
     assert scored == [True] and not prepared._method._importance.watching
     assert [evaluation.train_loss for evaluation in prepared] == expected

@@ -17,21 +17,16 @@ from tests import texts, tiny
 from tests.trainables.trained import cache
 from tests.training.packing.test_pack import assert_equal, finish, train_alone
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def task(folder: Path, kind: str) -> TaskSpec:
     """A task of this kind with 60 training examples of different lengths."""
     if kind == "spans":
         return TaskSpec(name="squad_v1", data=tiny.questions_folder(folder / "data", 60), max_length=32)
-    (folder / "data").mkdir()
-    for split, count, seed in (("train", 60, 1), ("validation", 20, 2)):
-        tiny.pairs_file(folder / "data" / f"{split}.jsonl", count, seed)
+    tiny.pairs_folder(folder / "data", 60, 20)
     if kind == "generation":
         return TaskSpec(name="x", data=folder / "data", prompt="left", completion="right", metric="likelihood")
     return TaskSpec(name="x", data=folder / "data", text=("left", "right"), label="label")

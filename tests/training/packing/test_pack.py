@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,9 @@ from autorank.training.packing.pack import Pack, Result
 from autorank.training.run import TrainingRun
 from tests.trainables import trained
 from tests.trainables.cases import LOW_RANK, METHODS, VARIANTS
-from tests.trainables.trained import cached_in, write_model, write_pairs
 
 ROUNDING = 1e-4  # relative, of weights after a full training
 NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS[name].settings}
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("packing")
-    write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
 
 
 def spec(workspace: Path, name: str, settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
@@ -122,7 +111,7 @@ def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -
     packed, recorded[:] = list(recorded), []
     for train_spec in train_specs:
         run = TrainingRun(train_spec, trained.cache())
-        run.begin()
+        run.start()
         run._train_step()
     for actual, expected in zip(packed, recorded, strict=True):
         assert actual.keys() == expected.keys() and any(grad.any() for grad in expected.values())

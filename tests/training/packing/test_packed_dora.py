@@ -32,6 +32,7 @@ def apply_packed_dropout(layer: PackedLinear, x: Tensor) -> Tensor:
     return (x.view(len(drops), -1) * factors[:, None]).view(x.shape) if any(drops) else x
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize(
     "lane_dropouts",
     [[("dora", 0.5), ("dora", 0.5)], [("dora", 0.5), ("dora", 0.0)], [("dora", 0.5), ("lora", 0.5), ("lora", 0.0)]],
@@ -39,7 +40,6 @@ def apply_packed_dropout(layer: PackedLinear, x: Tensor) -> Tensor:
 def test_lanes_with_dropout_equal_runs_alone(
     lane_dropouts: list[tuple[str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(AdaptedLinear, "_dropped", apply_dropout)
     monkeypatch.setattr(PackedLinear, "_dropped", apply_packed_dropout)
     methods: dict[str, dict[str, Any]] = {"dora": {"rank": 2}, "lora": {"rank": 3}}

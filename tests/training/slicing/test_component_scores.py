@@ -53,7 +53,7 @@ def inputs_and_gradients(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Ten
     handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
     run._base.model.eval()
     examples = batch(run)
-    run._phase.loss(dict(examples)).backward()
+    run._loop.loss(dict(examples)).backward()
     for handle in handles:
         handle.remove()
     for parameter in run._base.model.parameters():
@@ -64,7 +64,7 @@ def inputs_and_gradients(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Ten
 
 def scores_by_layer(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
     with spectrum.factorized(run._base.model) as parts:
-        scores = component_scores(kind, parts, run._phase)
+        scores = component_scores(kind, parts, run._loop)
         return {name: scores[index] for name, index in parts.layers.items()}
 
 
@@ -90,8 +90,8 @@ def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
 def test_energy_reads_no_data(run: TrainingRun) -> None:
     with spectrum.factorized(run._base.model) as parts:
         expected = parts.energies()
-        run._phase.model, model = None, run._phase.model  # type: ignore[assignment]
+        run._loop.model, model = None, run._loop.model  # type: ignore[assignment]
         try:
-            assert all(map(torch.equal, component_scores("energy", parts, run._phase), expected))
+            assert all(map(torch.equal, component_scores("energy", parts, run._loop), expected))
         finally:
-            run._phase.model = model
+            run._loop.model = model

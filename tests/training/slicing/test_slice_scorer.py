@@ -99,8 +99,8 @@ def test_a_slice_scores_what_the_adapter_on_disk_scores_when_it_is_cut(method: s
         spectrum.cut(restored.model, piece.kept)
         assert adapters.adapter_params(restored.model, restored.head) == piece.adapter_params
         assert adapters.ranks(restored.model) == piece.ranks
-        run._phase.model = restored.model
-        assert run._objective.evaluate(run._phase, run._data.validation) == pytest.approx(piece.metrics, abs=1e-6)
+        run._loop.model = restored.model
+        assert run._objective.evaluate(run._loop, run._data.validation) == pytest.approx(piece.metrics, abs=1e-6)
     run.release()
 
 
@@ -228,10 +228,10 @@ def generation_run(folder: Path, slices: int | str) -> TrainingRun:
     )
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     run = generation_run(tmp_path, 2)
     losses: list[float] = []
     mean_loss = OptimizationLoop.mean_loss
@@ -250,8 +250,8 @@ def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     assert losses[0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_slices_cost_more_where_text_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_slices_cost_more_where_text_is_generated(tmp_path: Path) -> None:
     run = generation_run(tmp_path, "auto")
     (evaluation,) = run
     (split,) = run._data.validation.values()

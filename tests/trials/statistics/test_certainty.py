@@ -14,7 +14,7 @@ from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, confirmation_stats, predictions
 from autorank.trials.statistics.certainty import assess
-from autorank.trials.statistics.confirmation_stats import gain_probabilities, summarize
+from autorank.trials.statistics.confirmation_stats import summarize
 from tests.trials.made_trials import snapshot, trial
 from tests.trials.predicted import EXAMPLES, LABELS, model, search_with_predictions, small_search
 
@@ -59,7 +59,6 @@ def test_gains_over_the_baseline_at_equal_parameters(tmp_path: Path) -> None:
     assert point.gain_low is not None and point.gain_high is not None
     assert point.gain_low < 0.01 < point.gain_high and point.better == pytest.approx(0.64, abs=0.08)
     assert certainty.points[1, 10, 40].better is None  # no baseline as small
-    assert gain_probabilities(search) == {(0, 10, 100): point.better}
 
 
 def test_limits_hold_for_rivals_too(tmp_path: Path) -> None:
@@ -77,7 +76,6 @@ def test_points_without_predictions_or_on_other_examples_are_counted(tmp_path: P
     certainty = assess(search_with_predictions(tmp_path, trials, models))
     assert certainty is not None and (len(certainty.points), certainty.missing) == (2, 2)
     assert assess(snapshot(trials)) is None and assess(search_with_predictions(tmp_path / "b", trials, {})) is None
-    assert gain_probabilities(snapshot(trials)) == {}
 
 
 def test_intervals_combine_the_variances_of_seeds_and_examples(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from typing import Any
 import ray
 import torch
 
-from autorank import atomic_io, tasks
+from autorank import atomic_io, cache, tasks
 from autorank.searching.ray.resources import Resources, keep_within
 from autorank.spec import TrainSpec
 from autorank.training import gpu
@@ -49,7 +47,7 @@ def _measure(train: TrainSpec, resources: Resources, shared: dict[str, Any]) -> 
     keep_within(resources.cpus, resources.gpus)
     model_cache = ModelCache()
     if shared["shared_data"] is not None:
-        model_cache.keep(*ray.get(shared["shared_data"]))
+        model_cache.keep(**ray.get(shared["shared_data"]))
     device = torch.cuda.get_device_properties(model_cache.device).name, gpu.memory_limit(model_cache.device)
     return lane_count(train, model_cache, device)
 
@@ -66,8 +64,7 @@ def lane_count(train: TrainSpec, model_cache: ModelCache, device: tuple[str, int
         The number of lanes.
     """
     model = model_cache.fingerprint(tasks.base_model(train.task, train.model))
-    key = json.dumps([model, device, train.model_dump(mode="json")], sort_keys=True)
-    file = model_cache.probes / f"lanes-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    file = model_cache.probes / f"lanes-{cache.key([model, device, train.model_dump(mode='json')])}"
     if not file.exists():
         lanes = largest(partial(throughput, train, model_cache))
         with atomic_io.writing(file) as partial_file:

@@ -63,7 +63,7 @@ class LaneTrial(tune.Trainable):
 
     def _admitted(self) -> Any:
         """The first pack with a free lane. Calls are repeated until a pack that died has been restarted."""
-        start = self._config["number"] % len(self.packs)
+        start = hash(self._config["number"]) % len(self.packs)
         for pack in (*self.packs[start:], *self.packs[:start]):
             if ray.get(pack.admit.options(max_task_retries=-1).remote(self._lane)):
                 return pack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,22 +13,22 @@ import ray
 import torch
 from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.queue import Queue
 from typing_extensions import override
 
+from autorank.searching.ray import _compat
 from autorank.searching.ray.actors.placement_groups import release, store
-from autorank.searching.ray.actors.recorded_run import ENDED, failed
-from autorank.searching.ray.actors.trainable import WarmTrial, from_options, row
+from autorank.searching.ray.actors.recorded_run import ENDED, RecordedRun, failed
+from autorank.searching.ray.actors.trainable import WarmTrial, bind, from_options, row
 from autorank.searching.ray.resources import Resources, keep_within
-from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, check_from_node
+from autorank.searching.ray.shared_storage_check import Unreachable, check_from_node
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
-from autorank.trials.retention import adapter_path, checkpoint_path
+from autorank.trials.retention import checkpoint_path
 
 STATE = "run.pt"
 ADAPTER = "adapter.safetensors"
@@ -81,9 +81,7 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
 class MultiWorkerTrial(tune.Trainable):
     """A trial of a search that several workers train, in a TorchTrainer. Config, files and results: see `WarmTrial`."""
 
-    folder: ClassVar[Path]
-    shared_data: ClassVar[Any]
-    mount_token: ClassVar[MountToken | None]
+    shared: ClassVar[Mapping[str, Any]]  # `folder`, `shared_data` and `mount_token` of `WarmTrial`
     resources: ClassVar[Resources]
 
     @classmethod
@@ -109,8 +107,7 @@ class MultiWorkerTrial(tune.Trainable):
     @override
     def step(self) -> dict[str, Any]:
         if self._workers is None:
-            shared = {"folder": self.folder, "shared_data": self.shared_data, "mount_token": self.mount_token}
-            self._workers = Workers(self._config | shared, self.resources, Path(self.logdir), self.trial_id)
+            self._workers = Workers({**self._config, **self.shared}, self.resources, Path(self.logdir), self.trial_id)
         return self._workers.result()
 
     @override
@@ -134,7 +131,7 @@ def multi_worker_trial(trial: type[WarmTrial], resources: Resources) -> type[Mul
         The class.
     """
     attributes = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}
-    return type(MultiWorkerTrial.__name__, (MultiWorkerTrial,), attributes | {"resources": resources})
+    return bind(MultiWorkerTrial, shared=attributes, resources=resources)
 
 
 class Trainer(TorchTrainer):
@@ -146,8 +143,7 @@ class Trainer(TorchTrainer):
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+        return _compat.without_placement_group_cleaner(super()._create_default_callbacks())  # type: ignore[misc]
 
 
 class Workers:
@@ -156,7 +152,7 @@ class Workers:
     Results are sent through a queue, because Ray Train's reports arrive one poll later and contain only numbers.
 
     Args:
-        config: The config of the trial, and the attributes of its class.
+        config: The config of the trial, and `MultiWorkerTrial.shared`.
         resources: The resources of the trial.
         storage: Directory for Ray Train's files.
         trial: Tune's id of the trial, under which the workers' placement group is stored.
@@ -213,41 +209,19 @@ class Workers:
 def work(config: dict[str, Any]) -> None:
     """Train a trial on one worker, and send its evaluations to the queue."""
     keep_within(config["cpus"], config["gpus"])
-    folder, number, queue = config["folder"], config["number"], config["queue"]
-    is_first = rank() == 0
-    if is_first:
-        queue.put(get_current_placement_group())
+    if rank() == 0:
+        config["queue"].put(get_current_placement_group())
     if config["mount_token"] is not None:
         check_from_node(config["mount_token"])
     model_cache = ModelCache(get_device())
     if config["shared_data"] is not None:
-        model_cache.keep(*ray.get(config["shared_data"]))
+        model_cache.keep(**ray.get(config["shared_data"]))
     run = TrainingRun(config["train"], model_cache)
-
-    until = config.get("until")
-    run.score_from = until or 0
-
-    def report(evaluation: Evaluation) -> None:
-        finished = evaluation.step == (until or run.total_steps)
-        if finished and config.get("sizes"):
-            evaluation = run.with_slices(evaluation, config["sizes"])  # all workers take part
-        if is_first:
-            queue.put({"evaluation": evaluation, "finished": finished})
-
-    evaluations = checkpoint.load(checkpoint_path(folder, number), run)
-    for evaluation in evaluations:
-        if evaluation.step > config["recorded"]:
-            report(evaluation)
-    if evaluations and evaluations[-1].step == until:  # the trial was stopped between its last evaluation and its end
-        return
-    for evaluation in run:
-        evaluations.append(evaluation)
-        if is_first:
-            if "until" not in config:
-                run.save_adapter(adapter_path(folder, number, evaluation.step))
-            checkpoint.save(checkpoint_path(folder, number), run, evaluations)
-        report(evaluation)
-        if evaluation.step == until:
+    evaluations = checkpoint.load(checkpoint_path(config["folder"], config["number"]), run)
+    for result in RecordedRun(config["folder"], config, run, evaluations):
+        if rank() == 0:
+            config["queue"].put(result | {"done": False})  # the trial is done when all workers have ended
+        if result["done"]:
             break
 
 

@@ -148,7 +148,7 @@ class PackActor:
 
             model_cache = ModelCache()
             if self.trial["shared_data"] is not None:
-                model_cache.keep(*ray.get(self.trial["shared_data"]))
+                model_cache.keep(**ray.get(self.trial["shared_data"]))
             self._trials = PackedTrials(self.trial["folder"], model_cache)
         return self._trials.advance(configs)
 

@@ -71,7 +71,6 @@ class PackedTrials:
             raise
         except Exception as error:
             return failed(error)
-        run.score_from = config.get("until") or 0
         self._runs[lane] = RecordedRun(self._folder, config, run, evaluations)
         return self._runs[lane].unreported() or (ENDED if run.finished else None)
 

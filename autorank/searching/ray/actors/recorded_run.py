@@ -15,6 +15,7 @@ from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
+from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 
@@ -22,7 +23,10 @@ ENDED = {"done": True, RESULT_DUPLICATE: True}  # result of a trial that has no 
 
 
 class RecordedRun:
-    """Writes the adapter of each evaluation, then a checkpoint, and makes the results of Tune.
+    """The results of a run for Tune, as an iterator; a result with `done` is the last.
+
+    The adapter of a new evaluation, and then a checkpoint, are written before its result is returned; with several
+    workers, by the first one. A pack, which trains its runs together, calls `unreported` and `record` instead.
 
     Args:
         folder: Directory of the search.
@@ -34,9 +38,17 @@ class RecordedRun:
     def __init__(
         self, folder: Path, config: dict[str, Any], run: TrainingRun, evaluations: Sequence[Evaluation]
     ) -> None:
+        run.score_from = config.get("until") or 0
         self.run = run
         self._folder, self._config, self._evaluations = folder, config, list(evaluations)
         self._unreported = deque(e for e in evaluations if e.step > config["recorded"])
+
+    def __iter__(self) -> RecordedRun:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """Return the next result that was not reported yet; train until the next evaluation if there is none."""
+        return self.unreported() or self.record(next(self.run))
 
     def unreported(self) -> dict[str, Any] | None:
         """Return the result of the next evaluation that was not reported yet, or None."""
@@ -52,13 +64,15 @@ class RecordedRun:
             Its result.
         """
         self._evaluations.append(evaluation)
-        number = self._config["number"]
-        if "until" not in self._config:
-            self.run.save_adapter(adapter_path(self._folder, number, evaluation.step))
-        checkpoint.save(checkpoint_path(self._folder, number), self.run, self._evaluations)
+        if rank() == 0:
+            number = self._config["number"]
+            if "until" not in self._config:
+                self.run.save_adapter(adapter_path(self._folder, number, evaluation.step))
+            checkpoint.save(checkpoint_path(self._folder, number), self.run, self._evaluations)
         return self._result(evaluation)
 
     def _result(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The result of an evaluation; all workers take part, because they share the scoring of slices."""
         finished = evaluation.step == (self._config.get("until") or self.run.total_steps)
         if finished and self._config.get("sizes"):
             evaluation = self.run.with_slices(evaluation, self._config["sizes"])

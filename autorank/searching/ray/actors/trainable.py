@@ -120,7 +120,7 @@ class WarmTrial(MethodTrainable):
 
     def _load_shared_data(self) -> None:
         if self.shared_data is not None:
-            self.model_cache.keep(*ray.get(self.shared_data))
+            self.model_cache.keep(**ray.get(self.shared_data))
 
     @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -130,10 +130,9 @@ class WarmTrial(MethodTrainable):
         return super().reset_config({})
 
     @override
-    def open_run(self) -> TrainingRun:
-        run = super().open_run()
-        run.score_from = self.trial_config.get("until") or 0
-        return run
+    def _release(self) -> None:
+        self._recorded: RecordedRun | None = None  # refers to the run
+        super()._release()
 
     @override
     def step(self) -> dict[str, Any]:
@@ -147,16 +146,13 @@ class WarmTrial(MethodTrainable):
         return failure
 
     def _step(self) -> dict[str, Any]:
-        if self.run is None:
+        if self._recorded is None:
             if self.mount_token is not None:
                 check_from_node(self.mount_token)
             self.run = self.open_run()
             evaluations = checkpoint.load(checkpoint_path(self.folder, self.number), self.run)
             self._recorded = RecordedRun(self.folder, self.trial_config, self.run, evaluations)
-        if (result := self._recorded.unreported()) is not None:
-            return result
-        evaluation = next(self.run, None)
-        return ENDED if evaluation is None else self._recorded.record(evaluation)
+        return next(self._recorded, ENDED)
 
     def _recover(self) -> None:
         """Return to a clean model cache after an error of the run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from autorank.spec import TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
 from tests.trainables import trained
-from tests.trainables.trained import cached_in, write_model, write_pairs
 
 
 @pytest.mark.parametrize(
@@ -32,17 +30,8 @@ def test_lanes_are_doubled_while_it_pays_off(rates: dict[int, float | None], lan
     assert largest(rates.__getitem__) == lanes
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("lanes")
-    write_model(folder / "model", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
-
-
 def spec(workspace: Path, method: str = "lora", **training: Any) -> TrainSpec:
-    return trained.spec(workspace, method, **{"steps": 20} | training)
+    return trained.spec(workspace, method, model="plain", **{"steps": 20} | training)
 
 
 def test_the_rate_counts_the_steps_of_all_lanes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,22 +22,10 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
-from tests import tiny
 
 pytestmark = pytest.mark.long
 WORKERS = 2
 SETTINGS = {"rank": 2, "learning_rate": 1e-2, "dropout": 0.1}
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory):
-    """A tiny model and the user's own file, as options."""
-    folder = tmp_path_factory.mktemp("workers")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 64, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
-    data = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
-    return {"model": tiny.model("bert", folder / "model"), **data, "epochs": 3, "batch_size": 16, "precision": "fp32"}
 
 
 def break_once(folder: Path) -> None:

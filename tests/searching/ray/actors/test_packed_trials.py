@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,8 @@ from autorank.searching.ray.actors.packed_trials import PackedTrials
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.training.packing.pack import Pack
 from tests.trainables import trained
-from tests.trainables.trained import cached_in, write_model, write_pairs
 
 EVERY = 6  # steps between evaluations
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("packed")
-    write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
 
 
 def config(workspace: Path, number: int, method: str = "lora", **values: Any) -> dict[str, Any]:

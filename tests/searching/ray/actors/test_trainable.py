@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -20,25 +21,10 @@ from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trials.made_trials import evaluation
 
+pytestmark = pytest.mark.usefixtures("own_directories")
+
 TIMES = {"seconds", "date", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "trial_id"}
 SETTINGS = {"rank": 2, "learning_rate": 1e-2}
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory):
-    """A tiny model and the user's own file, as options."""
-    folder = tmp_path_factory.mktemp("trainable")
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
-    data = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
-    return {"model": tiny.model("bert", folder / "model"), **data, "epochs": 3, "batch_size": 16}
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
 
 
 def deterministic_part(result):
@@ -154,7 +140,10 @@ def test_out_of_memory_is_reported(options, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(trial.run, "_train_step", exhausted)
+    run = weakref.ref(trial.run)
     assert trial.step()["out_of_memory"]
+    monkeypatch.undo()  # refers to the run
+    assert run() is None  # so its memory is free for the next trial
 
 
 def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):

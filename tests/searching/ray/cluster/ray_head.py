@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +16,8 @@ import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.sockets import free_port
 
 
 def bare_python(folder: Path) -> Path:
@@ -77,10 +78,3 @@ def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
             pass
         time.sleep(0.5)
     raise RuntimeError(log.read_text())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

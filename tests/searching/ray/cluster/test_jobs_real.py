@@ -11,20 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
+from tests.cli.commands import DATA_OPTIONS, users_folder
 from tests.searching.ray.cluster.ray_head import bare_python, head
 
 pytestmark = pytest.mark.slow
 TOKEN = "0123456789abcdef0123456789abcdef"
-DATA_OPTIONS = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with data, and a home with the cluster's token."""
-    folder = tmp_path_factory.mktemp("place")
-    tiny.model("bert", folder / "model")
-    tiny.pairs_file(folder / "pairs.jsonl", 120)
+    folder = users_folder(tmp_path_factory.mktemp("place"))
     (folder / "home" / ".ray").mkdir(parents=True)
     (folder / "home" / ".ray" / "auth_token").write_text(TOKEN)
     (folder / ".gitignore").write_text("home/\n")

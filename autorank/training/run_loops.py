@@ -1,4 +1,4 @@
-"""Training phases of a run: its own, and those of its method's probes."""
+"""The optimization loops of a run: its own, and those of its method's probes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from autorank.training.optimization.plan import Plan
 from autorank.training.optimization.rng import stream
 
 
-class MethodPhases:
-    """Creates the phases of a run.
+class RunLoops:
+    """Creates the loops of a run.
 
     Args:
         base: The base model.
@@ -30,23 +30,23 @@ class MethodPhases:
         plan: The plan of the run.
 
     Attributes:
-        main: The phase of the run itself, with all training examples.
+        main: The loop of the run itself, with all training examples.
     """
 
     def __init__(
         self, base: BaseModel, data: TaskData, objective: Objective, model_cache: ModelCache, plan: Plan
     ) -> None:
         self._base, self._data, self._objective, self._model_cache = base, data, objective, model_cache
-        self.main = self._phase(np.arange(len(data.train)), plan)
+        self.main = self._loop(np.arange(len(data.train)), plan)
 
     def train_on(self, examples: np.ndarray, epochs: int) -> None:
-        """Train a separate phase with its own random numbers (`RunContext.train_on`)."""
+        """Train in a separate loop with its own random numbers (`RunContext.train_on`)."""
         plan = replace(self.main.plan, epochs=epochs, steps=None)
-        phase = self._phase(examples, plan)
-        phase.train_rest()
+        loop = self._loop(examples, plan)
+        loop.train_rest()
         with stream(self._model_cache.device, plan.seed, distributed.rank(), "train_on"):
-            for step in range(phase.total_steps):
-                phase.step(step, Hooks())
+            for step in range(loop.total_steps):
+                loop.step(step, Hooks())
 
     def observe(self, examples: np.ndarray, before: Any) -> None:
         """Pass examples through the model (`RunContext.observe`)."""
@@ -56,7 +56,7 @@ class MethodPhases:
         for outputs in self.main.outputs(self._data.train, batches, before):
             del outputs  # see `EvalBatchSize.map`
 
-    def _phase(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
+    def _loop(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
         return OptimizationLoop(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
             self._model_cache.device, self._model_cache.eval_batch_size, self._base.mask_form or "tokens",

@@ -1,0 +1,64 @@
+"""What is known about the points of a front, from the predictions of a search and from new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autorank.trials.point import PointKey
+from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.certainty import Certainty, FrontCertainty, assess
+from autorank.trials.statistics.confirmation_stats import Confirmed, summarize
+
+
+@dataclass(frozen=True)
+class FrontStatistics:
+    """Statistics of the points of a front, by the key of the point.
+
+    Attributes:
+        confirmed: Of the points that were trained again with new seeds.
+        predicted: Of the front, from the predictions on the validation examples; None without predictions.
+    """
+
+    confirmed: Mapping[PointKey, Confirmed]
+    predicted: FrontCertainty | None
+
+    @property
+    def certainties(self) -> Mapping[PointKey, Certainty]:
+        """The certainty of each point that has predictions."""
+        return {} if self.predicted is None else self.predicted.points
+
+    @property
+    def known(self) -> Mapping[PointKey, Certainty | Confirmed]:
+        """What is known about each point: from new seeds if it has them, otherwise from predictions."""
+        return {**self.certainties, **self.confirmed}
+
+    @property
+    def gain_probabilities(self) -> dict[PointKey, float]:
+        """Probability that a point is better than plain LoRA with no more parameters, from new seeds where possible."""
+        return {
+            key: statistics.better
+            for source in (self.certainties, self.confirmed)
+            for key, statistics in source.items()
+            if statistics.better is not None
+        }
+
+
+_last: list[tuple[Snapshot, FrontStatistics]] = []  # the tables and figures of a report ask for the same search
+
+
+def front_statistics(snapshot: Snapshot) -> FrontStatistics:
+    """Return the statistics of a search's front.
+
+    Args:
+        snapshot: The search.
+
+    Returns:
+        The statistics; those of the last snapshot are kept.
+    """
+    for known, statistics in _last:
+        if known is snapshot:
+            return statistics
+    statistics = FrontStatistics(summarize(snapshot.points, snapshot), assess(snapshot))
+    _last[:] = [(snapshot, statistics)]
+    return statistics

@@ -1,0 +1,17 @@
+"""A model and data for trials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A tiny model and the user's own data, as options; an epoch has 4 steps, each of 16 examples."""
+    folder = tmp_path_factory.mktemp("trials")
+    data = {"data": tiny.pairs_folder(folder / "data", 64, 20), "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **data, "epochs": 3, "batch_size": 16, "precision": "fp32"}

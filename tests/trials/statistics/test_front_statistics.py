@@ -1,0 +1,42 @@
+"""What is known about the points of a front: new seeds come before predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autorank.trials.statistics.front_statistics import front_statistics
+from tests.trials.made_trials import snapshot, trial
+from tests.trials.predicted import small_search
+
+POINT, SMALLER = (0, 10, 100), (1, 10, 40)
+
+
+def test_a_search_without_predictions_and_new_seeds() -> None:
+    statistics = front_statistics(snapshot([trial(0, (100, 0.8))]))
+    assert statistics.predicted is None
+    assert statistics.certainties == statistics.confirmed == statistics.known == statistics.gain_probabilities == {}
+
+
+def test_predictions(tmp_path: Path) -> None:
+    search = small_search(tmp_path)
+    statistics = front_statistics(search)
+    assert statistics is front_statistics(search)
+    assert set(statistics.known) == {POINT, SMALLER} and statistics.confirmed == {}
+    assert statistics.gain_probabilities == {POINT: statistics.certainties[POINT].better}  # no baseline as small
+
+
+def test_new_seeds_come_before_predictions(tmp_path: Path) -> None:
+    """The gain has the probability from predictions until the baseline has new seeds, too."""
+    search = small_search(tmp_path)
+    of_predictions = front_statistics(search).gain_probabilities[POINT]
+    seeds = {(*POINT, seed): {"score": score} for seed, score in ((5, 0.80), (6, 0.82))}
+    statistics = front_statistics(replace(search, confirmed=seeds))
+    assert statistics.known[POINT] is statistics.confirmed[POINT]
+    assert statistics.known[SMALLER] is statistics.certainties[SMALLER]
+    assert statistics.gain_probabilities == {POINT: of_predictions}
+    baseline = {(*point.key, seed): {"score": 0.6 + seed / 1000} for point in search.baseline for seed in (5, 6)}
+    statistics = front_statistics(replace(search, confirmed=seeds | baseline))
+    assert statistics.gain_probabilities == {POINT: pytest.approx(1.0, abs=0.05)}
