@@ -24,7 +24,7 @@ from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.tune_callback import REFRESH
-from autorank.searching.search import conduct
+from autorank.searching.search import run_missing_trials
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_sync import MLflowSync
@@ -104,7 +104,7 @@ def measure_warm(trials: int) -> tuple[float, float]:
         started = time.time()
         with open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal:
             trainable = bind(FakeTrial, folder=journal.folder)
-            conduct(journal, trainable, bounds, Budget(trials, concurrency=1), progress=record_ends)
+            run_missing_trials(journal, trainable, bounds, Budget(trials, concurrency=1), progress=record_ends)
             assert_complete(journal, trials)
     return ends[0] - started, (ends[-1] - ends[0]) / (trials - 1)
 
@@ -116,7 +116,7 @@ def measure_simulated(trials: int) -> tuple[float, float, float]:
         tempfile.TemporaryDirectory() as folder,
         open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal,
     ):
-        sync = MLflowSync(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id, journal.reference)
+        sync = MLflowSync(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id)
         mlflow_logger = BackgroundLogger(sync)
         searcher = JournalSearcher(
             journal, bounds, trials, on_evaluation=lambda: delete_unneeded(journal.folder, journal.snapshot())

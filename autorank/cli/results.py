@@ -114,7 +114,7 @@ def sync(
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} runs the search {name!r} and updates MLflow itself. Wait until it ends.")
     uri = tracking_uri or default_uri(runs, journal.options.get("tracking"))
-    mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, journal.reference, runs, journal.provenance)
+    mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, runs, journal.provenance)
     mlflow_sync.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(mlflow_sync.uri)}")
 

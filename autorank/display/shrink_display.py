@@ -81,13 +81,16 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
         title: The figure's title.
         file: .png, .svg or .pdf.
     """
-    full_size, slices = sizes[-1], []
-    for size in sizes[:-1]:
-        slices.append(Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.kept or {}))
+    full_size = sizes[-1]
+    slices = [
+        Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.kept or {})
+        for size in sizes[:-1]
+    ]
     params = full_size.adapter_params
     evaluation = Evaluation(
-        0, 0.0, float(full_size.score or 0.0), dict(full_size.metrics or {}), 0.0, params, params, params, 0, {}, 0.0,
-        0, tuple(slices),
+        step=0, epoch=0.0, score=float(full_size.score or 0.0), metrics=dict(full_size.metrics or {}), train_loss=0.0,
+        adapter_params=params, nonzero_params=params, trainable_params=params, head_params=0, ranks={}, seconds=0.0,
+        peak_memory=0, slices=tuple(slices),
     )  # fmt: skip
     snapshot = Snapshot([TrialRecord(0, "", {}, "complete", (evaluation,))], front_of(sizes), [])
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,14 @@ from autorank.trials.statistics.confirmation_stats import Confirmed
 from autorank.trials.statistics.front_statistics import front_statistics
 
 
-def interval(certainty: Certainty | Confirmed | None) -> str:
+def interval_text(certainty: Certainty | Confirmed | None) -> str:
     """The interval of a score, `0.841-0.902`; empty if it is unknown."""
     if certainty is None or certainty.low is None or certainty.high is None:
         return ""
     return f"{certainty.low:.3f}-{certainty.high:.3f}"
 
 
-def share(probability: float | None) -> str:
+def percent(probability: float | None) -> str:
     """A probability in percent; empty if it is unknown."""
     return "" if probability is None else f"{probability:.0%}"
 
@@ -49,7 +49,7 @@ def front_notes(snapshot: Snapshot) -> list[str]:
     knee = next(point for point in snapshot.points if point.knee)
     if knee.key in certainty.points:
         low, high = certainty.knee
-        probability = share(certainty.points[knee.key].knee)
+        probability = percent(certainty.points[knee.key].knee)
         sizes = f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
         notes.append(f"The knee is this point in {probability} of the resamples; in 90% it has {sizes}.")
     if certainty.optimism >= 0.00005:

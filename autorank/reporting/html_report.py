@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autorank import atomic_io
 from autorank.defaults import RUNS
 from autorank.errors import AutorankError
-from autorank.reporting.certainty_texts import front_notes, interval, share
+from autorank.reporting.certainty_texts import front_notes, interval_text, percent
 from autorank.reporting.html import search_figures, sections
 from autorank.reporting.html.document import Figure, render_page
 from autorank.reporting.html.figures import third_objective
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure
 
 DPI = 300  # of PNG files
+RESAMPLED = "of resamples"
 
 
 def render_report(snapshot: Snapshot, spec: SearchSpec, runs: Path | None = None) -> str:
@@ -157,18 +158,19 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
             name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
         stats, certainty = statistics.confirmed.get(point.key), statistics.known.get(point.key)
-        basis = "of resamples" if stats is None else "over seeds and examples"
+        basis = RESAMPLED if stats is None else "over seeds and examples"
         if stats is not None:
             facts["New seeds"] = str(stats)
-        if text := interval(certainty):
+        if text := interval_text(certainty):
             facts["90% interval"] = text
         if certainty is not None and certainty.on_front is not None:
-            facts["On the front"] = f"{share(certainty.on_front)} {basis}"
+            facts["On the front"] = f"{percent(certainty.on_front)} {basis}"
         if snapshot.baseline:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
             if (better := statistics.gain_probabilities.get(point.key)) is not None:
-                facts["Better than plain LoRA"] = f"{share(better)} {basis}"
+                of_seeds = stats is not None and stats.gain_over_baseline is not None
+                facts["Better than plain LoRA"] = f"{percent(better)} {basis if of_seeds else RESAMPLED}"
         if point.cut_from is not None:
             facts["Cut from"] = f"{point.cut_from:,} parameters"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}

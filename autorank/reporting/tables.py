@@ -12,7 +12,7 @@ from rich.text import Text
 
 from autorank.errors import counted
 from autorank.modeling import rank_map
-from autorank.reporting.certainty_texts import front_notes, interval, share
+from autorank.reporting.certainty_texts import front_notes, interval_text, percent
 from autorank.training.evaluation import best
 from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
@@ -85,13 +85,13 @@ def front_table(
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
     elif certain:
-        columns["90%>"] = lambda p: interval(certain.get(p.key))
+        columns["90%>"] = lambda p: interval_text(certain.get(p.key))
     if known:
-        columns["on\nfront>"] = lambda p: share(known[p.key].on_front) if p.key in known else ""
+        columns["on\nfront>"] = lambda p: percent(known[p.key].on_front) if p.key in known else ""
     if snapshot.baseline:
         columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get(p.key)))
     if better := statistics.gain_probabilities:
-        columns["better>"] = lambda p: share(better.get(p.key))
+        columns["better>"] = lambda p: percent(better.get(p.key))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
     if several and not known:

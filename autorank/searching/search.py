@@ -98,12 +98,14 @@ def search(
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     if data.labels:
         inform(data.labels)
+    for warning in data.warnings:
+        warn(warning)
     bounds = ParamBounds(spec.task, spec.model)
     max_params = parameter_range(spec, bounds)[1]
     check_length = bounds.length_check(run_length(spec, data).steps)
     for entry in spec.entries:
         fitting_settings(entry, bounds, check_length)
-    for warning in (*data.warnings, *_warnings(spec, bounds)):
+    for warning in _warnings(spec, bounds):
         warn(warning)
     if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
         spec = _with_catalogue(spec, data, bounds, inform)
@@ -182,7 +184,7 @@ def run_missing_trials(
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)
-        sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.provenance)
+        sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, runs, journal.provenance)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)
     output = storage_folder(storage, journal.search_id) if storage else journal.folder

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from autorank.errors import AutorankError
 from autorank.shrinking.cutting import Shrinking, Size
 from autorank.shrinking.scoring import ScoredShrinking
 from autorank.trials.front import mark_knee
@@ -32,7 +33,7 @@ def choose(
         The size; without a condition the knee of the front, or None if nothing is scored.
 
     Raises:
-        AutorankError: No size meets the condition.
+        AutorankError: No size meets the condition, or has a finite score.
     """
     if energy is not None:
         size = shrinking.at_energy(energy)
@@ -44,7 +45,10 @@ def choose(
         min_score = full_size.score - max_loss
     if max_params is not None and max_params < full_size.adapter_params and isinstance(shrinking, ScoredShrinking):
         sizes = [shrinking.score_size(shrinking.at_params(max_params)), *sizes]
-    point = pick(front_of(sizes), max_params=max_params, min_score=min_score)
+    front = front_of(sizes)
+    if not front:
+        raise AutorankError("No size has a finite score. Check the adapter and the metric, or use --energy.")
+    point = pick(front, max_params=max_params, min_score=min_score)
     return next(size for size in sizes if size.adapter_params == point.adapter_params)
 
 

@@ -10,7 +10,7 @@ import getpass
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from autorank.tracking.search_page import VIEW_TAG, view
 from autorank.tracking.tracking_uri import checked, sqlite_file
 from autorank.training.evaluation import best
 from autorank.trials.front import gain
-from autorank.trials.history import History
+from autorank.trials.history import History, HypervolumeStep
 from autorank.trials.point import points_of
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
@@ -46,7 +46,6 @@ class MLflowSync:
         uri: Address of the store.
         spec: The search.
         search_id: Id of the search, from its journal.
-        reference: Reference point of the hypervolume, from the journal.
         runs: The directory of all searches.
         provenance: Provenance of the search, from the journal.
 
@@ -55,13 +54,12 @@ class MLflowSync:
     """
 
     def __init__(
-        self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None,
+        self, uri: str, spec: SearchSpec, search_id: str, runs: Path | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.uri = checked(uri)
         self.spec = spec
         self._search_id = search_id
-        self._reference = reference
         self._folder = runs
         self._provenance = provenance or {}
         self._client: MlflowClient | None
@@ -102,7 +100,7 @@ class MLflowSync:
         self._parent = Run("")
         self._runs: dict[int, Run] = {}
         self._front = ""
-        self._history = History(self._reference, self.spec.objectives)
+        self._history: History | None = None
 
     def _connect(self, started: float) -> MlflowClient:
         """Return the client; on the first call, find or create experiment and parent run and read existing runs."""
@@ -199,6 +197,7 @@ class MLflowSync:
                 client.log_inputs(run.id, [dataset(self.spec, self._provenance["data"])])
             settings = {"sampler": self.spec.sampler, "seed": self.spec.seed}
             run.push_params(client, self.spec, self._methods, settings)
+        self._history = self._history or History(snapshot.reference, snapshot.objectives)
         history = self._history.update(snapshot.trials)
         metrics = []
         for finished, state in enumerate(history[max(0, run.sent) :], start=max(0, run.sent) + 1):
@@ -208,7 +207,7 @@ class MLflowSync:
                 values |= {"best_score": top.score, "best_adapter_params": top.adapter_params}
             metrics += metrics_at(values, state.at, finished)
         run.push_metrics(client, metrics, max(run.sent, len(history)))
-        self._push_front(client, snapshot, final)
+        self._push_front(client, snapshot, history, final)
         status = "FINISHED" if final else "RUNNING"
         if final:
             client.set_terminated(run.id, status, ms(history[-1].at) if history else None)
@@ -216,7 +215,9 @@ class MLflowSync:
             client.update_run(run.id, status)  # the search was resumed
         run.status = status
 
-    def _push_front(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
+    def _push_front(
+        self, client: MlflowClient, snapshot: Snapshot, history: Sequence[HypervolumeStep], final: bool
+    ) -> None:
         if not final:
             snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         text = front_json(snapshot)
@@ -231,7 +232,7 @@ class MLflowSync:
         if final or (changed and time.monotonic() - self._figures_at > _FIGURES_EVERY):
             front = front_figure(snapshot, self.spec.title)
             client.log_figure(self._parent.id, front, "front.png")
-            growth = hypervolume_figure(self._history.steps, self._reference)
+            growth = hypervolume_figure(history, snapshot.reference)
             client.log_figure(self._parent.id, growth, "hypervolume.png")
             self._figures_at = time.monotonic()
         if final:

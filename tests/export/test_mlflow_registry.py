@@ -70,7 +70,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
     with pytest.raises(AutorankError, match="has no search "):
         invoke("export", "ready", "--register", "small", "--tracking-uri", server)
     journal = Journal.open(folder)
-    MLflowSync(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+    MLflowSync(server, journal.spec, journal.search_id).push(journal.snapshot(), final=True)
 
     out = invoke("export", "ready", "--register", "small", "--tracking-uri", server)
     assert "models:/small/1, models:/small@knee" in out and "models:/small@best" in out
@@ -144,7 +144,7 @@ def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delenv(name)
     folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     journal = Journal.open(folder)
-    MLflowSync(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+    MLflowSync(uri, journal.spec, journal.search_id).push(journal.snapshot(), final=True)
     with pytest.raises(AutorankError, match="rejects 'a/b'"):
         invoke("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()

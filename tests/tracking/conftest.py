@@ -11,7 +11,6 @@ import pytest
 from autorank.tracking.mlflow_sync import MLflowSync
 from tests.tracking.projected import PROVENANCE
 from tests.trials.fixtures import spec, trials
-from tests.trials.journals import REFERENCE
 
 __all__ = ["spec", "trials"]
 
@@ -40,7 +39,7 @@ def own(spec):
 @pytest.fixture
 def new_sync(store, own):
     """Create an `MLflowSync` without state, as another process would for the same search."""
-    return lambda search_id="s1", uri=store: MLflowSync(uri, own, search_id, REFERENCE, provenance=PROVENANCE)
+    return lambda search_id="s1", uri=store: MLflowSync(uri, own, search_id, provenance=PROVENANCE)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 def test_the_server_listens_on_loopback_and_ends_on_a_signal(tmp_path, kind):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     if kind is signal.SIGINT:
-        MLflowSync(uri, search(), "s1", (1000.0, 0.5)).push(snapshot([trial(0, (100, 0.6))]), final=True)
+        MLflowSync(uri, search(), "s1").push(snapshot([trial(0, (100, 0.6))]), final=True)
     else:
         (tmp_path / "mlflow.db").touch()  # a server makes the tables itself
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}

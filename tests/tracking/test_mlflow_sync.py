@@ -6,6 +6,7 @@ import json
 import math
 import os
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ from autorank.tracking.mlflow_run import Run, as_text, metrics_at
 from autorank.tracking.mlflow_sync import MLflowSync, user_name
 from tests.tracking.projected import history, text
 from tests.trials.journals import REFERENCE
-from tests.trials.made_trials import START, base_ranks, evaluation, search, sliced, snapshot, trial
+from tests.trials.made_trials import START, base_ranks, evaluation, search, sliced, trial
+from tests.trials.made_trials import snapshot as made_snapshot
+
+snapshot = partial(made_snapshot, reference=REFERENCE)
 
 
 def test_a_search_as_runs(new_sync, trials, client, server_runs):
@@ -189,7 +193,7 @@ def test_several_methods_and_the_baseline(store, own, client, server_runs, front
         trial(1, (50, 0.9), method="adalora", settings={"target_rank": 4}),
         trial(2, (40, 0.95), method="lora", baseline=True),
     ]
-    MLflowSync(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
+    MLflowSync(store, spec, "s1").push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert parent.data.params["method"] == "lora-drop,adalora"
     assert [nested[number].data.params["method"] for number in range(3)] == ["lora-drop", "adalora", "lora"]

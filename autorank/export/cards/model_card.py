@@ -13,7 +13,7 @@ from autorank.export.cards.card_metadata import base_license, front_matter
 from autorank.export.cards.rendering import render
 from autorank.export.cards.usage_snippets import Form, usage_code
 from autorank.modeling.adapter_file import Origin
-from autorank.reporting.certainty_texts import interval, share
+from autorank.reporting.certainty_texts import interval_text, percent
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.spec import TrainSpec
@@ -70,15 +70,16 @@ def _scores(point: Point, search: SearchResults | None) -> list[tuple[str, str]]
         return scores
     statistics = front_statistics(search.snapshot)
     confirmed = statistics.confirmed.get(point.key)
-    if text := interval(statistics.certainties.get(point.key)):
+    if text := interval_text(statistics.certainties.get(point.key)):
         scores.append(("90% interval of the score, over resampled validation examples", text))
     if confirmed is not None:
         scores.append((f"score on validation data, {confirmed.seeds} runs with new seeds", str(confirmed)))
     if (gain := best_gain(point, search.snapshot, confirmed)) is not None:
-        seeds = "" if confirmed is None else ", both with new seeds"
+        of_seeds = confirmed is not None and confirmed.gain_over_baseline is not None
+        seeds = ", both with new seeds" if of_seeds else ""
         scores.append((f"gain over plain LoRA with at most as many parameters{seeds}", f"{gain:+.4f}"))
         if (better := statistics.gain_probabilities.get(point.key)) is not None:
-            scores.append(("probability that this gain is above 0", share(better)))
+            scores.append(("probability that this gain is above 0", percent(better)))
     return scores
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from autorank.reporting.certainty_texts import interval, share
+from autorank.reporting.certainty_texts import interval_text, percent
 from autorank.reporting.html.document import Cell, Column, Figure, HtmlTable
 from autorank.reporting.html.figures import third_objective
 from autorank.reporting.html.rank_maps import option, rank_maps
@@ -87,25 +87,25 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
         row.append(Cell(f"{p.score:.4f}", p.score))
         stats = confirmed.get(p.key)
         if certain:
-            row.append(Cell(interval(certain.get(p.key))))
+            row.append(Cell(interval_text(certain.get(p.key))))
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
         if known:
-            row.append(_share(known[p.key].on_front if p.key in known else None))
+            row.append(_percent(known[p.key].on_front if p.key in known else None))
         if snapshot.third:
             row.append(Cell(third_objective(snapshot.third, p)[1], float(getattr(p, snapshot.third))))
         if snapshot.baseline:
             gain = best_gain(p, snapshot, stats)
             row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
         if better:
-            row.append(_share(better.get(p.key)))
+            row.append(_percent(better.get(p.key)))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
         rows.append([*row, Cell(settings(p.settings))])
     return HtmlTable(columns, rows)
 
 
-def _share(probability: float | None) -> Cell:
-    return Cell(share(probability), "" if probability is None else probability)
+def _percent(probability: float | None) -> Cell:
+    return Cell(percent(probability), "" if probability is None else probability)
 
 
 def trials_table(snapshot: Snapshot) -> HtmlTable:

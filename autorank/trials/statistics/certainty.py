@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,17 +101,25 @@ def _describe(
     for index, point in enumerate(points):
         if point.key in keys:
             gains = gain_draws(point, front_scores[:, index], snapshot.baseline, baseline, baseline_scores)
-            certainties[point.key] = Certainty(
-                *bootstrap.interval(front_scores[:, index]),
-                float(front[:, index].mean()),
-                float((knees == index).mean()),
-                *(() if gains is None else (*bootstrap.interval(gains), float((gains > 0).mean()))),
-            )  # fmt: skip
+            certainties[point.key] = _certainty(front_scores[:, index], front[:, index], knees == index, gains)
     low, high = np.quantile(params[knees], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2], method="nearest")
     observed = np.array([point.score for point in points])
     return FrontCertainty(
-        certainties, examples, missing, bootstrap.optimism(front_scores, observed), (int(low), int(high))
+        points=certainties, examples=examples, missing=missing, knee=(int(low), int(high)),
+        optimism=bootstrap.optimism(front_scores, observed),
     )  # fmt: skip
+
+
+def _certainty(
+    scores: bootstrap.Array, on_front: np.ndarray, is_knee: np.ndarray, gains: bootstrap.Array | None
+) -> Certainty:
+    """The certainty of a point whose score, membership of the front, role of the knee and gain are known by draw."""
+    low, high = bootstrap.interval(scores)
+    certainty = Certainty(low=low, high=high, on_front=float(on_front.mean()), knee=float(is_knee.mean()))
+    if gains is None:
+        return certainty
+    gain_low, gain_high = bootstrap.interval(gains)
+    return replace(certainty, gain_low=gain_low, gain_high=gain_high, better=float((gains > 0).mean()))
 
 
 def gain_draws(

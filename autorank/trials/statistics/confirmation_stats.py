@@ -135,13 +135,13 @@ def _describe(
     smaller = [i for i, other in enumerate(baseline) if other.costs[0] <= sample.costs[0] < waiting]
     best = max(smaller, key=lambda i: baseline[i].mean, default=None)
     stats = Confirmed(
-        len(sample.scores),
-        sample.failed,
-        sample.mean,
-        float(sample.scores.std(ddof=1)) if len(sample.scores) > 1 else None,
-        None,
-        sample.costs[0],
-        None if best is None else sample.mean - baseline[best].mean,
+        seeds=len(sample.scores),
+        failed=sample.failed,
+        mean=sample.mean,
+        sd=float(sample.scores.std(ddof=1)) if len(sample.scores) > 1 else None,
+        on_front=None,
+        adapter_params=sample.costs[0],
+        gain_over_baseline=None if best is None else sample.mean - baseline[best].mean,
     )
     if drawn is None or front is None:
         return stats

@@ -35,13 +35,13 @@ class FrontStatistics:
 
     @property
     def gain_probabilities(self) -> dict[PointKey, float]:
-        """Probability that a point is better than plain LoRA with no more parameters, from new seeds where possible."""
-        return {
-            key: statistics.better
-            for source in (self.certainties, self.confirmed)
-            for key, statistics in source.items()
-            if statistics.better is not None
-        }
+        """Probability that a point is better than plain LoRA with no more parameters; of the gain by `best_gain`.
+
+        It is from new seeds where the gain is, otherwise from predictions.
+        """
+        of_seeds = {key: stats.better for key, stats in self.confirmed.items() if stats.gain_over_baseline is not None}
+        of_predictions = {key: certainty.better for key, certainty in self.certainties.items()}
+        return {key: better for key, better in (of_predictions | of_seeds).items() if better is not None}
 
 
 _last: list[tuple[Snapshot, FrontStatistics]] = []  # the tables and figures of a report ask for the same search

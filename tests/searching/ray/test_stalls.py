@@ -41,7 +41,8 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Pr
     command = ["/bin/sh", "-c", '"$@" & wait', "sh", str(tmp_path / "ray::Trial"), *arguments]
     started = subprocess.Popen(command, start_new_session=True)
     process = psutil.Process(started.pid)
-    while not trial_processes(process):
+    deadline = time.monotonic() + 60
+    while not trial_processes(process) and time.monotonic() < deadline:
         time.sleep(0.01)
     yield process
     os.killpg(started.pid, signal.SIGKILL)

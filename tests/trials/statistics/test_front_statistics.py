@@ -40,3 +40,12 @@ def test_new_seeds_come_before_predictions(tmp_path: Path) -> None:
     baseline = {(*point.key, seed): {"score": 0.6 + seed / 1000} for point in search.baseline for seed in (5, 6)}
     statistics = front_statistics(replace(search, confirmed=seeds | baseline))
     assert statistics.gain_probabilities == {POINT: pytest.approx(1.0, abs=0.05)}
+
+
+def test_a_gain_from_new_seeds_has_no_probability_from_predictions(tmp_path: Path) -> None:
+    """One new seed, without predictions, gives a gain but no probability."""
+    search = small_search(tmp_path)
+    confirmed = {(*point.key, 5): {"score": 0.7} for point in (*search.points, *search.baseline)}
+    statistics = front_statistics(replace(search, confirmed=confirmed))
+    assert statistics.confirmed[POINT].gain_over_baseline == 0
+    assert statistics.gain_probabilities == {}

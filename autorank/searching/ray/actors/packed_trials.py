@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -16,6 +16,8 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
 from autorank.trials.retention import checkpoint_path
+
+T = TypeVar("T")
 
 
 class PackedTrials:
@@ -50,7 +52,7 @@ class PackedTrials:
             self._leave(lane)
         results: dict[str, dict[str, Any]] = {}
         for lane, config in configs.items():
-            result = self._join(lane, config) if lane not in self._runs else self._runs[lane].unreported()
+            result = self._guarded(self._unreported, lane, config)
             if result is not None:
                 results[lane] = result
         if not results:
@@ -62,17 +64,24 @@ class PackedTrials:
                 self._leave(lane)
         return results
 
-    def _join(self, lane: str, config: dict[str, Any]) -> dict[str, Any] | None:
-        """Start or resume a trial; return its result if there is one already."""
+    def _unreported(self, lane: str, config: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the result of a trial that was not reported yet, if there is one; start or resume a new trial."""
+        if lane in self._runs:
+            return self._runs[lane].unreported()
+        state, evaluations = checkpoint.read(checkpoint_path(self._folder, config["number"]))
+        run = self._pack.join(config["train"], state)
+        self._runs[lane] = RecordedRun(self._folder, config, run, evaluations)
+        return self._runs[lane].unreported() or (ENDED if run.finished else None)
+
+    @staticmethod
+    def _guarded(function: Callable[..., T], *arguments: Any) -> T | dict[str, Any]:
+        """Call a function of one trial; its errors are results, but for those that make the GPU unusable."""
         try:
-            state, evaluations = checkpoint.read(checkpoint_path(self._folder, config["number"]))
-            run = self._pack.join(config["train"], state)
+            return function(*arguments)
         except torch.AcceleratorError:
             raise
         except Exception as error:
             return failed(error)
-        self._runs[lane] = RecordedRun(self._folder, config, run, evaluations)
-        return self._runs[lane].unreported() or (ENDED if run.finished else None)
 
     def _train(self) -> dict[str, dict[str, Any]]:
         """Train until at least one trial is evaluated or fails."""
@@ -91,14 +100,7 @@ class PackedTrials:
 
     def _result(self, lane: str, result: Evaluation | Exception) -> dict[str, Any]:
         """Write an evaluation."""
-        if isinstance(result, Exception):
-            return failed(result)
-        try:
-            return self._runs[lane].record(result)
-        except torch.AcceleratorError:
-            raise
-        except Exception as error:
-            return failed(error)
+        return failed(result) if isinstance(result, Exception) else self._guarded(self._runs[lane].record, result)
 
     def _leave(self, lane: str) -> None:
         if lane in self._runs:
