@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -30,6 +30,12 @@ def test_why_no_trial_runs(nodes: list[int], free: int, reason: str) -> None:
     assert f"Free on {len(nodes)} nodes: {free} CPUs, 0 GPUs; a trial needs 2 and 0." in text and reason in text
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Process]:
     """A process with one child, a program with the name of a trial's process.
@@ -41,9 +47,7 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Pr
     command = ["/bin/sh", "-c", '"$@" & wait', "sh", str(tmp_path / "ray::Trial"), *arguments]
     started = subprocess.Popen(command, start_new_session=True)
     process = psutil.Process(started.pid)
-    deadline = time.monotonic() + 60
-    while not trial_processes(process) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: bool(trial_processes(process)))
     yield process
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
@@ -57,6 +61,7 @@ def test_a_process_that_works_until_it_is_stopped(driver: psutil.Process) -> Non
     assert processes.stuck(0.5) is None
     (trial,) = driver.children()
     trial.suspend()
+    wait_until(lambda: trial.status() == psutil.STATUS_STOPPED)  # a busy machine delivers signals late
     processes.stuck(0.5)
     assert processes.stuck(0.5) == f"process {trial.pid} is stopped by a signal (kill -CONT {trial.pid} continues it)"
 
