@@ -26,7 +26,7 @@ NEEDS = Resources(concurrency=1, cpus=2, gpus=0.0)
 @pytest.fixture(autouse=True)
 def head(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A head node that listens, and short intervals between checks."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:  # of checks, none is accepted
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
