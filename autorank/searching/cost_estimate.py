@@ -137,7 +137,7 @@ def _evaluation_work(data: TaskData, prompts_at_once: int) -> int:
 def _measure(
     spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds, tokens: int
 ) -> _Timing:
-    """Time a method; prompts with their completions have so many tokens, 0: none are generated."""
+    """Measure the costs of a method. `tokens` is the length of a prompt and its completion; 0 if none is generated."""
     import torch
 
     from autorank.training.model_cache import ModelCache

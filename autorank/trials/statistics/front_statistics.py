@@ -35,9 +35,9 @@ class FrontStatistics:
 
     @property
     def gain_probabilities(self) -> dict[PointKey, float]:
-        """Probability that a point is better than plain LoRA with no more parameters; of the gain by `best_gain`.
+        """Probability that a point is better than plain LoRA with no more parameters.
 
-        It is from new seeds where the gain is, otherwise from predictions.
+        Like the gain of `best_gain`, it comes from new seeds if plain LoRA has them too, otherwise from predictions.
         """
         of_seeds = {key: stats.better for key, stats in self.confirmed.items() if stats.gain_over_baseline is not None}
         of_predictions = {key: certainty.better for key, certainty in self.certainties.items()}

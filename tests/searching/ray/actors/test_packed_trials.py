@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from autorank.searching.ray.actors.packed_trials import PackedTrials
+from autorank.searching.ray.actors.recorded_run import RecordedRun
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.training.packing.pack import Pack
 from tests.trainables import trained
@@ -186,3 +187,21 @@ def test_a_confirmation_ends_before_its_run(workspace: Path, tmp_path: Path) -> 
     assert files(tmp_path / "packed") >= {"trials/3/run.pt"} and not list(
         (tmp_path / "packed").rglob("3/*.safetensors")
     )
+
+
+def test_an_error_of_one_trial_that_joins_fails_this_trial_alone(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a repeated training that resumes at its last step runs out of memory while its slices are scored."""
+    unreported = RecordedRun.unreported
+
+    def exhausted(run: RecordedRun) -> dict[str, Any] | None:
+        if run.run.spec.settings["rank"] == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return unreported(run)
+
+    monkeypatch.setattr(RecordedRun, "unreported", exhausted)
+    trials = packed_trials(tmp_path)
+    results = finish(trials, {"a": config(workspace, 0), "b": config(workspace, 1)})
+    assert [result["out_of_memory"] for result in results["b"]] == [True]
+    assert len(results["a"]) == 3 and results["a"][-1]["finished"]
