@@ -89,7 +89,7 @@ class Curves:
             fixed = {name: value for name, value in builtin.fixed.items() if name not in ranges}
             entry = MethodSpec(method=lines[0]["method"], settings=fixed, space=ranges)
         self.entry = entry
-        self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
+        self.curves = [tuple(recorded_evaluation(*row) for row in line["curve"]) for line in lines]
         self.evaluations = max(map(len, self.curves))
         self.total_steps = max(curve[-1].step for curve in self.curves)
         self.evaluation_cost = float(lines[0].get("evaluation_cost", 0.0))
@@ -163,8 +163,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def _evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int, float]] = ()) -> Evaluation:
-    """A recorded evaluation with its slices; values that were not recorded are zero or empty."""
+def recorded_evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int, float]] = ()) -> Evaluation:
+    """Return a recorded evaluation with its (parameters, score) of slices; other values are zero or empty."""
     return Evaluation(
         step=step, epoch=0.0, score=score, metrics={}, train_loss=0.0, adapter_params=params, nonzero_params=params,
         trainable_params=params, head_params=0, ranks={}, seconds=float(step), peak_memory=0,
