@@ -36,12 +36,12 @@ MODULES = {
 }
 
 
-if Path(__file__).with_name("autorank.py").exists():  # of PyPI's statistics package `autorank`
+if Path(__file__).with_name("autorank.py").exists():  # PyPI's statistics package `autorank` is installed
     import warnings
 
     warnings.warn(
-        "The statistics package autorank of PyPI is installed in the same folder as autorank-lora; one of the two is "
-        "broken. `autorank doctor` shows how to repair it.",
+        "The statistics package autorank of PyPI is installed in the same directory as autorank-lora; one of the two "
+        "is broken. `autorank doctor` shows how to repair it.",
         RuntimeWarning,
         stacklevel=2,
     )

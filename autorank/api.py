@@ -16,7 +16,7 @@ from autorank.display.formatting import varied
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
-from autorank.options.parsing import expand
+from autorank.options.parsing import check_output, expand
 from autorank.options.shared import ExportOptions, PointOptions, RankOptions, read_search
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
@@ -79,7 +79,7 @@ def shrink(adapter: Path | str, call: ShrinkCall) -> ShrinkResult:
         All sizes, the chosen one, and the directory of the written adapter.
 
     Raises:
-        AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
+        AutorankError: An option is invalid, the adapter cannot be cut, or it does not fit the task.
     """
     return run_shrink(str(adapter), call)
 
@@ -113,7 +113,7 @@ class Search:
         name: The search's name.
         folder: Its directory.
         spec: Its `SearchSpec`.
-        front: The points of the methods' front, by rising adapter parameters.
+        front: The points of the methods' front, in ascending order of adapter parameters.
         baseline: The points of the baseline's front.
         trials: The records of all trials that were started, by number.
         hypervolume: Fraction, dominated by the front, of the box from 0 to the space's largest adapter and from score
@@ -200,10 +200,8 @@ class Search:
         """
         trial, step = options.trial, options.step
         file = None if options.to is None else expand(options.to)
-        if file is not None and file.suffix not in (".json", ".png"):
-            raise AutorankError(
-                f"--to {options.to} has no known format for ranks. Choose a name that ends in .json or .png."
-            )
+        if file is not None:
+            check_output("--to", file, (".json", ".png"))
         choice = options.choice()
         points = self._exportable(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
@@ -219,8 +217,12 @@ class Search:
         return ranks
 
     def _pick(self, points: Sequence[Point], choice: dict[str, Any]) -> Point:
-        asked = choice["min_gain_probability"] is not None
-        return pick(points, **choice, better=front_statistics(self._snapshot).gain_probabilities if asked else None)
+        by_gain_probability = choice["min_gain_probability"] is not None
+        return pick(
+            points,
+            **choice,
+            better=front_statistics(self._snapshot).gain_probabilities if by_gain_probability else None,
+        )
 
     def _exportable(self, trial: int | None) -> list[Point]:
         """The points with an adapter on disk; those of the baseline only if a trial is chosen."""
@@ -237,7 +239,7 @@ class Search:
             The file.
 
         Raises:
-            AutorankError: `to` does not end in .html or .htm.
+            AutorankError: `to` does not end in .html or .htm, or a file cannot be written.
         """
         from autorank.reporting import html_report
 
@@ -246,6 +248,8 @@ class Search:
             raise AutorankError(
                 f"--to {to} is not an HTML file. Choose a name that ends in .html. For PNG and SVG: --figures DIR."
             )
+        if figures is not None:
+            check_output("--figures", expand(figures))
         html_report.write_page(html_report.render_report(self._snapshot, self.spec, self._runs), file)
         if figures is not None:
             html_report.write_figures(self._snapshot, self.spec, expand(figures))

@@ -28,3 +28,6 @@ WEIGHT_DECAY = 0.1  # likewise
 MAX_GRAD_NORM = 1.0
 REDUCTION_FACTOR = 3  # ours
 MAX_RETRIES = 3
+
+MAX_INT, MAX_SEED = 2**63 - 1, 2**64 - 1  # torch and numpy take no larger ones
+MAX_BUDGET = 10**9  # trials, seeds, workers: more would only overflow

@@ -9,6 +9,6 @@ LARGEST = 1024  # bytes of a pointer, by Git LFS's specification
 
 
 def pointers(folder: Path) -> list[str]:
-    """Names of the files in a folder that are pointers."""
+    """Names of the files in a directory that are pointers."""
     files = [file for file in folder.iterdir() if file.is_file() and file.stat().st_size < LARGEST]
     return sorted(file.name for file in files if file.read_bytes().startswith(POINTER))

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Slurm warns with SIGUSR1 before its limit
-PATIENCE = 4.0  # seconds from a signal to the end by force
+FORCED_EXIT_DELAY_S = 4.0  # seconds from a signal to the end by force
 _closed_terminal: set[int] = set()  # file descriptors that belonged to it
 EXIT_CODE = 130  # after a signal, as shells report Ctrl-C
 
@@ -82,7 +82,7 @@ def as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_by_force(last_words: str) -> Iterator[None]:
-    """End the process `PATIENCE` seconds after a signal if this context is still open.
+    """End the process `FORCED_EXIT_DELAY_S` seconds after a signal if this context is still open.
 
     The processes that it started end too. For commands, not for notebooks.
 
@@ -100,8 +100,9 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     def wait() -> None:
         while received := os.read(reader, 64):  # empty when the writer is closed
             if set(received) & set(SIGNALS):
-                faulthandler.dump_traceback_later(2 * PATIENCE, exit=True, file=devnull)  # while no thread can run
-                if not closed.wait(PATIENCE):
+                # while no thread can run
+                faulthandler.dump_traceback_later(2 * FORCED_EXIT_DELAY_S, exit=True, file=devnull)
+                if not closed.wait(FORCED_EXIT_DELAY_S):
                     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
                     with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
                         os.write(sys.stderr.fileno(), f"{cursor}{last_words}\n".encode(errors="replace"))

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
+from autorank.defaults import MAX_INT
 from autorank.run_context import RunContext
 
 
@@ -35,6 +36,13 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: between published values)")
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > MAX_INT:
+            raise ValueError(f"Input should be less than or equal to {MAX_INT}")
+        return value
 
 
 class TargetedConfig(MethodConfig):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from autorank.display.console import terminal
 from autorank.errors import AutorankError, require_posix
 from autorank.options.calls import ResumeCall, TrainCall
-from autorank.options.parsing import expand
+from autorank.options.parsing import check_output, expand
 from autorank.options.shared import runs_option
 from autorank.options.shrink import ShrinkCall
 from autorank.training.evaluation import Evaluation
@@ -77,7 +77,7 @@ class ShrinkResult:
     """Sizes to which an adapter can be cut.
 
     Attributes:
-        sizes: The sizes, by rising adapter parameters, the whole adapter last.
+        sizes: The sizes in ascending order of adapter parameters, the chosen one among them, the whole adapter last.
         chosen: The chosen size, as it is written: after training if it was polished.
         adapter: Directory of the written adapter, or None if none was written.
         notes: What was done, one line each.
@@ -105,49 +105,53 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         AutorankError: An option is invalid, the adapter cannot be cut, or it does not fit the task.
     """
     from autorank.export import output_dir
-    from autorank.shrinking.cutting import Shrinking
-    from autorank.shrinking.scoring import ScoredShrinking
-    from autorank.shrinking.size_choice import choose
+    from autorank.shrinking.cutting import ShrinkableAdapter
+    from autorank.shrinking.scoring import ScoredAdapter
+    from autorank.shrinking.size_choice import choose, including
 
-    to = None if call.to is None else expand(call.to)
+    to, figure = (None if path is None else expand(path) for path in (call.to, call.figure))
+    if figure is not None:
+        check_output("--figure", figure, (".png", ".svg", ".pdf"))
     with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written
         source = _peft_source(adapter, scratch / "source")
-        shrinking: Shrinking
+        shrinkable: ShrinkableAdapter
         if call.has_data:
-            scored = ScoredShrinking(source, call.task_spec(), call.model_name(), call.training_spec())
-            shrinking, sizes, data_notes = scored, scored.scored(call.sizes), scored.data_notes
+            scored = ScoredAdapter(source, call.task_spec(), call.model_name(), call.training_spec())
+            shrinkable, sizes, data_notes = scored, scored.scored(call.sizes), scored.data_notes
         else:
-            shrinking = Shrinking(source)
-            sizes, data_notes = shrinking.sizes(), []
-        chosen = choose(shrinking, sizes, call.limit, call.min_score, call.max_loss, call.energy)
-        notes = []
-        if chosen is not None and call.polish and isinstance(shrinking, ScoredShrinking):
-            polished = shrinking.polish(chosen, call.polish, call.learning_rate)
+            shrinkable = ShrinkableAdapter(source)
+            sizes, data_notes = shrinkable.sizes(), []
+        chosen = choose(shrinkable, sizes, call.limit, call.min_score, call.max_loss, call.energy)
+        sizes, notes = including(sizes, chosen), []
+        if chosen is not None and call.polish and isinstance(shrinkable, ScoredAdapter):
+            polished = shrinkable.polish(chosen, call.polish, call.learning_rate)
             notes.append(
                 f"{call.polish} steps of training: score {chosen.score:.4f} before, {polished.score:.4f} after"
             )
             chosen = max(polished, chosen, key=lambda size: size.score or 0.0)
-        if call.figure is not None:
-            from autorank.display.shrink_display import draw
-
-            draw(sizes, Path(adapter).name, expand(call.figure))
-            notes.append(f"Figure written to {call.figure}")
         if to is not None:
             if chosen is None:
                 raise AutorankError("--to needs a size. Give --max-params or --energy, or data to choose by its score.")
             (scratch / "adapter").mkdir()
-            shrinking.write(chosen, scratch / "adapter", call.pad)
+            shrinkable.write(chosen, scratch / "adapter", call.pad)
             output_dir.move_into_place(scratch / "adapter", to)
             notes.append(f"PEFT adapter of {chosen.adapter_params:,} parameters written to {to}")
+        if figure is not None:
+            from autorank.display.shrink_display import draw
+
+            draw(sizes, Path(adapter).name, figure)
+            notes.append(f"Figure written to {figure}")
     return ShrinkResult(sizes, chosen, to, notes, data_notes)
 
 
 def _peft_source(adapter: str, scratch: Path) -> str:
     """The PEFT adapter to shrink; one in autorank's own format is converted to `scratch`."""
     from autorank.export.peft_export import check_low_rank, write_peft
-    from autorank.modeling import adapter_file
+    from autorank.modeling import adapter_file, peft_adapter
 
     path = expand(adapter)
+    if path.is_file() and path.name in peft_adapter.FILES:
+        raise AutorankError(f"{adapter} is a file of a PEFT adapter. Give its directory, {path.parent}.")
     file = path / adapter_file.FILE if path.is_dir() else path
     if not file.is_file():
         return str(path) if path.exists() else adapter
@@ -198,7 +202,7 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     if uri is None:
         earlier = Journal.open(folder).options if (folder / JOURNAL).exists() else {}
         uri = default_uri(runs, earlier.get("tracking"))
-    locations = _locations(folder, runs, call.tracking_uri)
+    locations = _locations(folder, runs, call.tracking_uri, call.resume_command(spec.name))
     display = choose(spec, locations, budget.seconds, commands, call.quiet, call.json)
     with display:
         from autorank.searching.search import search  # imports Ray, which prints in notebooks
@@ -208,8 +212,8 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     return outcome
 
 
-def _locations(folder: Path, runs: Path, tracking_uri: str | None) -> Locations:
-    """The search's directory, and the options with which a next command finds the same runs and store."""
+def _locations(folder: Path, runs: Path, tracking_uri: str | None, resume: str) -> Locations:
+    """The search's directory, the options with which a next command finds it, and the command that continues it."""
     from autorank.display.base import Locations
     from autorank.redaction import hide
 
@@ -217,4 +221,5 @@ def _locations(folder: Path, runs: Path, tracking_uri: str | None) -> Locations:
         folder,
         runs_option(runs),
         f" --tracking-uri {shlex.quote(hide(tracking_uri))}" if tracking_uri else "",
+        resume,
     )

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from autorank.defaults import (
     ACCUMULATE,
     MAX_GRAD_NORM,
+    MAX_INT,
+    MAX_SEED,
     PRECISION,
     REDUCTION_FACTOR,
     SAMPLER,
@@ -31,6 +33,8 @@ from autorank.defaults import (
     Sampler,
     SliceScore,
 )
+
+Count = Annotated[int, Field(gt=0, le=MAX_INT)]
 
 
 class Spec(BaseModel):
@@ -48,7 +52,7 @@ class TaskSpec(Spec):
     """The task and its data.
 
     `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, the named task is read from there. With `data` and
-    either `text` and `label`, `prompt` and `completion`, or `messages`, the data are the user's own, and `name` is only
+    either `text` and `label`, `prompt` and `completion`, or `messages`, the data is the user's own, and `name` is only
     a label. `data` is a file, a directory, a pattern, an address such as `s3://bucket/train.csv`, or a dataset on the
     Hub, `owner/name[:config]`.
     """
@@ -57,21 +61,21 @@ class TaskSpec(Spec):
     data: Annotated[str, BeforeValidator(lambda data: os.fspath(data) if isinstance(data, Path) else data)] | None = (
         None
     )
-    train_split: str | None = None  # of own data; None: `train`
-    eval_split: str | None = None  # of own data; None: `validation`, or a tenth of the training examples
+    train_split: str | None = None  # split of the user's own data; None: `train`
+    eval_split: str | None = None  # likewise; None: `validation`, or a tenth of the training examples
     text: tuple[str, ...] = ()
     label: str | None = None
     label_columns: tuple[str, ...] = ()  # several, of zeros and ones, one for each class; `label` names them together
     label_type: LabelType | None = None  # what labels are; None: what they look like
-    prompt: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()  # of own text-to-text data; several are joined
+    prompt: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()  # prompt columns of the user's own data, joined
     completion: str | None = None
-    messages: str | None = None  # of the user's own conversations, in place of prompt and completion
+    messages: str | None = None  # column of the user's own conversations, in place of prompt and completion
     metric: str | None = None  # the score; None: the task's first metric
-    metric_source: str | None = None  # of a metric of the user's own, see `tasks.own_metric`
+    metric_source: str | None = None  # source of the user's own metric, see `tasks.own_metric`
     chat: bool | None = None  # prompts in the tokenizer's chat template; None: where it has one
-    max_length: PositiveInt | None = None  # tokens; None: the task's own
-    max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
-    max_eval_examples: PositiveInt | None = None  # of each split that is evaluated
+    max_length: Count | None = None  # tokens; None: the task's own
+    max_train_examples: Count | None = None  # the first N after a shuffle with a fixed seed
+    max_eval_examples: Count | None = None  # examples of each evaluated split
     tune_split: float = Field(TUNE_SPLIT, ge=0, le=0.5)  # part of the training set held out to select on
     trust_remote_code: bool = False  # run code that comes with the model and its tokenizer
     final: bool = False  # evaluate on the untouched validation split; what is held out stays out of training
@@ -88,24 +92,39 @@ class TaskSpec(Spec):
         """Whether the user's own columns are read rather than a named task's."""
         return any(column is not None for column in (self.label, self.completion, self.messages))
 
+    def options(self, given_only: bool = False) -> dict[str, Any]:
+        """Return the options that choose this task.
+
+        Args:
+            given_only: Leave out options that have their default value.
+
+        Returns:
+            Option -> value; columns of texts, labels and prompts as lists.
+        """
+        fixed = {"name", "label_columns", "metric_source", "final"}
+        values = self.model_dump(exclude=fixed, exclude_defaults=given_only)
+        columns = {"text": self.text, "label": self.label_columns or (self.label,), "prompt": self.prompt}
+        values |= {name: list(columns[name]) for name in columns if values.get(name)}
+        return {"task": None if self.own_data else self.name, **values}
+
 
 class TrainingSpec(Spec):
     """Options of training, the same for all methods. None: the task's default."""
 
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None  # optimizer steps; overrides epochs
-    batch_size: PositiveInt | None = None  # examples an optimizer step
-    accumulate: PositiveInt | Literal["auto"] = ACCUMULATE  # micro-batches a step; auto: as few as fit on the GPU
-    eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
+    epochs: Count | None = None
+    steps: Count | None = None  # optimizer steps; overrides epochs
+    batch_size: Count | None = None  # examples an optimizer step
+    accumulate: Count | Literal["auto"] = ACCUMULATE  # micro-batches a step; auto: as few as fit on the GPU
+    eval_every: Count | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
     warmup_ratio: float = Field(WARMUP_RATIO, ge=0, lt=1)
     weight_decay: float = Field(WEIGHT_DECAY, ge=0)
     max_grad_norm: float = Field(MAX_GRAD_NORM, gt=0)
     precision: Precision = PRECISION  # auto: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on a CPU
-    quantize: Quantization | None = None  # of the frozen base (QLoRA)
+    quantize: Quantization | None = None  # quantization of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     slice_score: SliceScore = SLICE_SCORE  # by which slices keep components, see `training.slicing.component_scores`
-    slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
-    seed: int = Field(SEED, ge=0)
+    slices: Count | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
+    seed: int = Field(SEED, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> TrainingSpec:
@@ -125,11 +144,11 @@ class TrainSpec(Spec):
     """
 
     task: TaskSpec
-    model: str | None = None  # folder or Hub name; None: the task's own
+    model: str | None = None  # directory or Hub name; None: the task's own
     method: str
     settings: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
-    max_slice_params: PositiveInt | None = None  # of the largest slice that is scored; None: any
+    max_slice_params: Count | None = None  # size of the largest slice that is scored; None: any
 
     def changed(
         self,
@@ -167,17 +186,18 @@ class MethodSpec(Spec):
 class HalvingSpec(Spec):
     """Early stopping of trials, see `autorank.searching.early_stopping.mo_asha`. Defaults are ours."""
 
-    grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
+    grace: Count | None = None  # evaluations before the first rung; None: one in `factor` of a run's
     factor: int = Field(REDUCTION_FACTOR, ge=2)  # each rung keeps the best 1/factor, at factor times the evaluations
 
 
 class ObjectivesSpec(Spec):
     """A third objective besides adapter parameters and score, and limits of all three."""
 
-    third: Objective | None = None  # minimized
-    max_params: PositiveInt | None = None  # adapter parameters
+    # minimized; the second name is that of earlier journals
+    third_objective: Objective | None = Field(None, validation_alias=AliasChoices("third_objective", "third"))
+    max_params: Count | None = None  # adapter parameters
     min_score: float | None = None
-    max_memory: PositiveInt | None = None  # bytes, peak of GPU memory
+    max_memory: Count | None = None  # bytes, peak of GPU memory
 
 
 class EarlierTrial(Spec):
@@ -189,7 +209,7 @@ class EarlierTrial(Spec):
     search: str
     method: str
     settings: dict[str, Any]
-    ranks: tuple[float, ...] = ()  # of its values within its search, from 0 to 1
+    ranks: tuple[float, ...] = ()  # ranks of its values within its search, 0 to 1
     first: bool = False  # to be tried before all others
 
     @property
@@ -215,7 +235,7 @@ class SearchSpec(Spec):
     objectives: ObjectivesSpec = ObjectivesSpec()
     warm_start: tuple[EarlierTrial, ...] = ()
     catalogue: bool = True  # without `warm_start`, methods begin with settings of the catalogue
-    seed: int = Field(SEED, ge=0)
+    seed: int = Field(SEED, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _methods_differ(self) -> SearchSpec:

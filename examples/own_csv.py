@@ -35,7 +35,7 @@ def main() -> None:
         data=FILE,
         text="review",  # or ["premise", "hypothesis"]
         label="verdict",  # classes keep their names; fractions mean regression
-        model=TASKS["demo"].model,  # the small one that comes with autorank; name yours: a folder, or roberta-base
+        model=TASKS["demo"].model,  # the small one that comes with autorank; name yours: a directory, or roberta-base
         name="reviews",
         trials=3,
         epochs=2,

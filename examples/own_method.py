@@ -64,7 +64,7 @@ def main() -> None:
         method="upper-half", space=space, task="demo", trials=3, steps=40, eval_every=20, name="upper-half"
     )
     print(search.front)
-    print(search.ranks())  # of the knee
+    print(search.ranks())  # the knee's
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import transformers as t
 
 from autorank.modeling import heads, target_modules
 from autorank.modeling.loading.auto_model import auto_class
-from tests import families, tiny
+from tests import families, tiny_models
 
 TOKENS, SIZES, DECODER, ENCODER = families.TOKENS, families.SIZES, families.DECODER, families.ENCODER
 OFFSET = ENCODER | {"pad_token_id": 1, "bos_token_id": 0}  # positions start after the padding token
@@ -133,7 +133,7 @@ class Architecture:
         for parameter in network.parameters():  # weights drawn at 0.02 would be too close to zero
             parameter.data += 0.05 * torch.randn(parameter.shape)
         network.save_pretrained(folder)
-        tiny.tokenizer(folder)
+        tiny_models.tokenizer(folder)
         tokenizer = t.AutoTokenizer.from_pretrained(folder)
         tokenizer.eos_token = "[SEP]"
         tokenizer.save_pretrained(folder)

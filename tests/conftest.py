@@ -58,14 +58,14 @@ def own_directories(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with two models, `model` with dropout and `plain` without, the data, and a cache."""
-    from tests import tiny
-    from tests.caches import cached_in
-    from tests.trainables.trained import write_model
+    from tests import tiny_models
+    from tests.cache_dirs import cached_in
+    from tests.trainables.conformance_runs import write_model
 
     folder = tmp_path_factory.mktemp("workspace")
     write_model(folder / "model", dropout=0.1)
     write_model(folder / "plain", dropout=0.0)
-    tiny.pairs_folder(folder / "data", 60, 20)
+    tiny_models.pairs_folder(folder / "data", 60, 20)
     with cached_in(folder):
         yield folder
 

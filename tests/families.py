@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tests import tiny
+from tests import tiny_models
 
 HIDDEN, LAYERS = 32, 2
 TOKENS = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -84,5 +84,5 @@ def model(family: str, folder: Path) -> str:
     for parameter in network.parameters():  # nothing is nearly zero, as weights drawn at 0.02 are
         parameter.data += 0.1 * torch.randn(parameter.shape)
     network.save_pretrained(folder)
-    tiny.tokenizer(folder)
+    tiny_models.tokenizer(folder)
     return str(folder)

@@ -20,7 +20,7 @@ from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import grouped
 from autorank.trials.journal.journal import Journal
-from tests.trials.made_trials import evaluation, search
+from tests.trials.trial_factories import evaluation, search
 
 ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"}  # files, plans and papers' tables
 
@@ -106,6 +106,8 @@ def test_python_values_equal_command_line_texts(tmp_path):
         (lambda: autorank.search(confirm_seeds=-1, max_retries=-2), "confirm_seeds=-1(.|\n)*max_retries=-2"),
         (lambda: autorank.search(method=3, model=5), "method=3: expected a string or a list of strings(.|\n)*model=5"),
         (lambda: autorank.train(data=5, epochs=True), "data=5: expected a string or a path(.|\n)*epochs=True"),
+        (lambda: autorank.train(data=[{"text": "a"}] * 1000), r"data=\[{'text': 'a'}, .{,100}\.\.\.\]: expected"),
+        (lambda: autorank.search(method="lora", task="demo", scheduler="none", grace=2), "--grace has no effect with"),
         (lambda: autorank.search(space=5), "space=5: expected a path or a string or a dict"),
         (lambda: autorank.search(sampler="cma"), "sampler='cma': expected one of 'tpe', 'nsga2', 'gp', 'random'"),
         (lambda: autorank.train(precision="fp8"), "precision='fp8': expected one of 'auto', 'fp32', 'bf16', 'fp16'"),

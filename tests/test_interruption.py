@@ -32,7 +32,7 @@ with as_ctrl_c():
 STUCK = """
 import subprocess, sys, time
 from autorank import interruption
-interruption.PATIENCE = 0.3
+interruption.FORCED_EXIT_DELAY_S = 0.3
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 with interruption.as_ctrl_c(), interruption.ended_by_force("last words"):
     while True:
@@ -79,7 +79,7 @@ def test_process_that_does_not_exit_is_killed_with_its_children(number: signal.S
 BLOCKED = """
 import ctypes, time
 from autorank import interruption
-interruption.PATIENCE = 0.5
+interruption.FORCED_EXIT_DELAY_S = 0.5
 with interruption.as_ctrl_c(), interruption.ended_by_force("last words"):
     try:
         print("ready", flush=True)

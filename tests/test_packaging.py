@@ -38,7 +38,7 @@ def test_configurations_can_be_read() -> None:
 
 
 def run_beside_other(path: list[Path], code: str) -> subprocess.CompletedProcess[str]:
-    """Runs code with these folders first on the path."""
+    """Runs code with these directories first on the path."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
     return subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True)
 

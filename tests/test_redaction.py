@@ -34,7 +34,7 @@ for words in sys.argv[1].split(";"):
 
 @pytest.fixture
 def workspace():
-    """A folder whose path is short enough for Ray's sockets."""
+    """A directory whose path is short enough for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="secret") as folder:
         yield Path(folder)
 
@@ -163,7 +163,7 @@ def test_a_password_that_is_part_of_a_word(monkeypatch):
     monkeypatch.setenv("ODD_PASSWORD", "/pass!")
     assert hide("x/pass!y") == "x***y"
     monkeypatch.setenv("HF_TOKEN", "0123456789abcdef")
-    assert hide("a\\n0123456789abcdefb") == "a\\n***b"  # of repr
+    assert hide("a\\n0123456789abcdefb") == "a\\n***b"  # escapes of repr
 
 
 def test_a_path_in_a_credentials_variable_is_no_secret(monkeypatch, tmp_path):

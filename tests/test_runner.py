@@ -1,4 +1,4 @@
-"""Trainings that write their adapter to a folder."""
+"""Trainings that write their adapter to a directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import autorank
 from autorank import api
 from autorank.errors import AutorankError
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 SMALL_TRAINING: dict[str, Any] = {
     "task": "demo", "method": "lora", "set": {"rank": 2}, "steps": 1, "max_train_examples": 8, "max_eval_examples": 8,
@@ -24,7 +24,7 @@ SMALL_TRAINING: dict[str, Any] = {
 
 @pytest.fixture
 def model(tmp_path: Path, own_cache: Path) -> str:
-    return tiny.model("bert", tmp_path / "model")
+    return tiny_models.model("bert", tmp_path / "model")
 
 
 def test_into_an_empty_folder(model: str, tmp_path: Path) -> None:

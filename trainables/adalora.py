@@ -28,8 +28,8 @@ Differs from the published code, unless `published` is set:
 
 Differs from the published code always:
 
-  - The number of remaining triplets is exact; of equal scores the earlier triplet stays. The code masks all triplets
-    whose score equals the threshold.
+  - The number of remaining triplets is exact; if scores are equal, the earlier triplet stays. The code masks all
+    triplets whose score equals the threshold.
   - Masked triplets take no part in evaluations. In the code those whose e has changed since the masking do.
   - The phases are fractions of the run. The scripts give them in steps.
   - Weight decay is applied before the step, as in torch; in the code after it.
@@ -54,7 +54,7 @@ from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from trainables.configs import PhasedConfig
-from trainables.svd_updates import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, whole
+from trainables.svd_updates import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, total_rank
 
 
 class AdaLoRAConfig(PhasedConfig, TripletConfig):
@@ -80,7 +80,7 @@ class AdaLoRAConfig(PhasedConfig, TripletConfig):
 
 
 @dataclass(frozen=True)
-class Shrinking:
+class BudgetSchedule:
     """The schedule of the budget, fixed before the first step.
 
     Attributes:
@@ -96,7 +96,7 @@ class Shrinking:
     fixed: int
 
     @classmethod
-    def plan(cls, config: AdaLoRAConfig, layers: int, total_steps: int) -> Shrinking:
+    def plan(cls, config: AdaLoRAConfig, layers: int, total_steps: int) -> BudgetSchedule:
         """Plan the schedule of a run.
 
         Args:
@@ -122,7 +122,7 @@ class Shrinking:
                 f"adalora's interval {config.interval} is longer than the run of {total_steps} steps. Train longer, or "
                 "lower interval."
             )
-        return cls(config.start_rank * layers, whole(config.mean_rank, layers), initial, fixed)
+        return cls(config.start_rank * layers, total_rank(config.mean_rank, layers), initial, fixed)
 
     def budget(self, step: int) -> int:
         """Return the number of triplets that remain after a step (eq. 12)."""
@@ -143,7 +143,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     @override
     def check_length(self, layers: int, total_steps: int) -> None:
-        Shrinking.plan(self.config, layers, total_steps)
+        BudgetSchedule.plan(self.config, layers, total_steps)
 
     @override
     def prepare(self, run: RunContext) -> None:
@@ -160,8 +160,8 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         if self.config.published:
             run.optimizer.add_epsilon_before_correction()
         self._updates = [layer.update for layer in adapted(run.model).values()]
-        self._shrinking = Shrinking.plan(self.config, len(self._updates), run.total_steps)
-        self._due = max(0, run.step - 1) // self.config.interval  # intervals up to the last step
+        self._schedule = BudgetSchedule.plan(self.config, len(self._updates), run.total_steps)
+        self._due = 0  # number of the interval in which ranks were last reduced
         self._orthogonality = Orthogonality()
         self._sensitivity = None
 
@@ -173,7 +173,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     def after_step(self, run: RunContext) -> None:
         if self._sensitivity is None:
             return
-        plan = self._shrinking
+        plan = self._schedule
         if run.step < plan.fixed:
             self._sensitivity.observe()
         due = run.step // self.config.interval
@@ -221,7 +221,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if only triplets of the smallest layers remain, and if only those of the largest remain."""
         sizes = sorted(sum(shape) for shape in shapes(model, config.targets).values())
-        budget = whole(config.mean_rank, len(sizes))
+        budget = total_rank(config.mean_rank, len(sizes))
         return _fill(sizes, config.start_rank, budget), _fill(sizes[::-1], config.start_rank, budget)
 
 

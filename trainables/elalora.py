@@ -7,7 +7,7 @@ the scheduler are known from its abstract and summaries; all details below follo
 
   1. Every layer starts with the same rank of triplets (A, e, B), with e = 0. The total rank never changes.
   2. The score of a triplet is AdaLoRA's, updated after every step until the ranks are final.
-  3. The ranks do not change in the warm-up (`initial`) and are final in the stabilisation phase (`final`). Between the
+  3. The ranks do not change in the warm-up (`initial`) and are final in the stabilization phase (`final`). Between the
      two phases there are `rounds`.
   4. In a round, the `candidates` lowest triplets of every layer, but never its last one, are candidates. The lowest of
      all candidates are pruned. For each of as many highest candidates, the candidate's layer gains a triplet. A layer
@@ -21,7 +21,7 @@ Differs from the published code:
   - The phases are fractions of the run, and the number of rounds is a setting. The code counts steps; its scripts have
     9 to 22 rounds on GLUE.
   - If fp16 skips the step of a round, the round takes place after the next step.
-  - As many triplets are gained as are pruned, also if scores are equal or candidates are few.
+  - The number of triplets gained equals the number pruned, even if scores are equal or candidates are few.
   - The mean rank may be fractional; the remainder goes to the first layers.
   - Remaining triplets keep their optimizer state, and new ones start without one, at the run's learning rate. The code
     creates a new optimizer in every round.
@@ -51,7 +51,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from trainables.configs import PhasedConfig
-from trainables.svd_updates import Sensitivity, TripletConfig, new_triplet, whole
+from trainables.svd_updates import Sensitivity, TripletConfig, new_triplet, total_rank
 
 NEW = 1e-13  # e of a new triplet: the function stays the same
 
@@ -80,7 +80,7 @@ class ElaLoRAConfig(PhasedConfig, TripletConfig):
 
 
 @dataclass(frozen=True)
-class Rounds:
+class RoundSchedule:
     """The schedule of the rounds, fixed before the first step.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rounds:
     moves: dict[int, int]
 
     @classmethod
-    def plan(cls, config: ElaLoRAConfig, total_steps: int) -> Rounds:
+    def plan(cls, config: ElaLoRAConfig, total_steps: int) -> RoundSchedule:
         """Plan the rounds of a run.
 
         Args:
@@ -125,7 +125,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
 
     @override
     def check_length(self, layers: int, total_steps: int) -> None:
-        Rounds.plan(self.config, total_steps)
+        RoundSchedule.plan(self.config, total_steps)
 
     @override
     def prepare(self, run: RunContext) -> None:
@@ -141,7 +141,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         """Set up what the hooks need, once the updates are attached and `rounds` rounds have taken place."""
         self._done = rounds
         self._updates = [layer.update for layer in adapted(run.model).values()]
-        self._rounds = Rounds.plan(self.config, run.total_steps)
+        self._schedule = RoundSchedule.plan(self.config, run.total_steps)
         self._orthogonality = Orthogonality()
         self._sensitivity = None
 
@@ -157,11 +157,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         if self._sensitivity is None:
             return
         self._sensitivity.observe()
-        due, moved = list(self._rounds.moves.items())[self._done]
+        due, moved = list(self._schedule.moves.items())[self._done]
         if run.step >= due:  # later if fp16 has skipped the step
             self._move(run, self._sensitivity, moved)
             self._done += 1
-        if self._done == len(self._rounds.moves):
+        if self._done == len(self._schedule.moves):
             self._sensitivity = None
 
     def _move(self, run: RunContext, sensitivity: Sensitivity, moved: int) -> None:
@@ -201,14 +201,14 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
 
 def start_ranks(mean_rank: float, layers: int) -> list[int]:
     """Return equal ranks; the remainder goes to the first layers."""
-    rank, remainder = divmod(whole(mean_rank, layers), layers)
+    rank, remainder = divmod(total_rank(mean_rank, layers), layers)
     return [rank + (i < remainder) for i in range(layers)]
 
 
 def elastic(scores: Sequence[Sequence[float]], moved: int, candidates: int) -> tuple[list[list[int]], list[int]]:
     """Choose the triplets that move in a round.
 
-    Of equal scores the earlier triplet is pruned first, and the earlier triplet's layer gains first.
+    If scores are equal, the earlier triplet is pruned first, and the earlier triplet's layer gains first.
 
     Args:
         scores: Scores of each layer's triplets.

@@ -236,7 +236,7 @@ def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callab
         if name in waiting:
             waiting.remove(name)
             x = inputs[0].detach()
-            x = x[token_mask(passing, x).bool()] if x.ndim == 3 else x.flatten(0, -2)
+            x = x[token_mask(passing, x.shape[:-1]).bool()]
             if passed < len(examples):
                 parts[name].append(x.cpu())
             else:

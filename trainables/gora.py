@@ -176,7 +176,7 @@ class _Watched(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, x: Tensor, lift: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
         ctx.save_for_backward(x)
         ctx.add = add
-        return output.view_as(output)
+        return output.clone()  # no view, which some models change in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

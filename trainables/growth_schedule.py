@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from autorank.errors import AutorankError
-from trainables.svd_updates import TripletConfig, whole
+from trainables.svd_updates import TripletConfig, total_rank
 
 
 class GrowthConfig(TripletConfig):
@@ -27,7 +27,7 @@ class GrowthConfig(TripletConfig):
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowthSchedule:
     """The schedule of the allocations, fixed before the first step.
 
     Attributes:
@@ -47,7 +47,7 @@ class Growth:
     rounds: int
 
     @classmethod
-    def plan(cls, config: GrowthConfig, layers: int, total_steps: int) -> Growth:
+    def plan(cls, config: GrowthConfig, layers: int, total_steps: int) -> GrowthSchedule:
         """Plan the allocations of a run.
 
         Args:
@@ -61,7 +61,7 @@ class Growth:
         Raises:
             AutorankError: The run is too short to allocate the budget.
         """
-        budget, top_h = whole(config.mean_rank, layers), min(config.top_h, layers)
+        budget, top_h = total_rank(config.mean_rank, layers), min(config.top_h, layers)
         components = config.components or max(1, int(config.mean_rank) // 2)
         rounds = math.ceil((budget - layers) / (top_h * components))
         intervals = config.first + rounds - 1  # before the last allocation
@@ -81,7 +81,7 @@ class Growth:
         return (self.first + allocations) * self.interval
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
-        """Return the ranks of an allocation, which go to the highest scores; of equal scores, to the earlier layer.
+        """Return the ranks of an allocation, which go to the highest scores; on a tie, to the earlier layer.
 
         Args:
             scores: Score of each layer.
@@ -101,7 +101,7 @@ class Growth:
         """Count the parameters after the last allocation if the layers of largest `sign` · size always score highest.
 
         Args:
-            sizes: In + out of each layer.
+            sizes: Input plus output features of each layer.
             sign: 1 or -1.
 
         Returns:

@@ -21,7 +21,7 @@ Differs from the published code, unless `published` is set:
   - The importance of DeBERTa's key projections includes both calls in a forward pass. The published hook runs once for
     each call and keeps the value of the call with the tokens.
   - Importance is computed only in the steps before an allocation that still influence it (`score_window`). The other
-    steps change Ī by about 0.15 % and U by about 1 %. The code computes it in every step.
+    steps change Ī by about 0.15% and U by about 1%. The code computes it in every step.
   - Reserves are deleted once the budget is allocated, which does not change the function. In the code they stay in the
     penalty and in the norm for gradient clipping (the loss changes by about 1e-3).
   - The scale is alpha / rank; in the code it is alpha / (rank + 1e-5).
@@ -31,7 +31,8 @@ Differs from the published code always:
 
   - The total rank equals the budget. The code counts layers instead of ranks, can exceed the budget by up to top_h ·
     (components - 1), and in that case keeps the e of reserves at 1e-5 until the end.
-  - Of equal scores the earlier layer grows. In the code all layers whose score equals the lowest selected one grow.
+  - If scores are equal, the earlier layer grows. In the code all layers whose score equals the lowest selected one
+    grow.
   - Importance is computed from the sum over a step's micro-batches, averaged over workers, without the loss scale of
     fp16. The code uses the last micro-batch, on each worker separately, with the loss scale.
   - Reserves take no part in evaluations. In the code they do, with e = 1e-5.
@@ -64,7 +65,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import CONSTANT, FROZEN, RunContext
 from trainables.configs import RetrainConfig
-from trainables.growth_schedule import Growth, GrowthConfig
+from trainables.growth_schedule import GrowthConfig, GrowthSchedule
 from trainables.svd_updates import PUBLISHED_SCALE, draw, new_triplet
 
 RESERVE = 1e-5  # e of a reserve: too small to change the output, large enough for a gradient
@@ -106,7 +107,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
     @override
     def check_length(self, layers: int, total_steps: int) -> None:
         if not self.config.retrain:
-            Growth.plan(self.config, layers, total_steps)
+            GrowthSchedule.plan(self.config, layers, total_steps)
 
     @override
     def prepare(self, run: RunContext) -> None:
@@ -115,7 +116,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
                 self._attach(run, name, rank)
             self._begin(run)
             return
-        Growth.plan(self.config, len(run.layers), run.total_steps)  # refuses a run that is too short
+        GrowthSchedule.plan(self.config, len(run.layers), run.total_steps)  # refuses a run that is too short
         for name in run.layers:
             run.train_components(name, self._attach(run, name, 1))
         self._begin(run)
@@ -141,7 +142,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._importance: Importance | None = None  # None: the budget is allocated
         if self.config.retrain:
             return
-        self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
+        self._growth = GrowthSchedule.plan(self.config, len(self._updates), run.total_steps)
         if allocations < self._growth.rounds:
             self._importance = Importance(self._updates, first_call=self.config.published)
             run.undo.append(self._importance.close)
@@ -275,6 +276,6 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         if config.retrain:
             total = sum(rank * sizes[name] for name, rank in rank_map.read_for(config.retrain, sizes).items())
             return total, total
-        growth = Growth.plan(config, len(sizes), total_steps=sys.maxsize)
+        growth = GrowthSchedule.plan(config, len(sizes), total_steps=sys.maxsize)
         least, most = (growth.params(list(sizes.values()), sign) for sign in (-1, 1))
         return least, most

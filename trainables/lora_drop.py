@@ -7,8 +7,8 @@ COLING 2025). There is no published code. What the paper does not specify is mar
   2. The importance of layer i among the layers of its kind (query, value, ...) is I_i = g_i / Σ_j g_j with
      g_i = Σ ‖ΔW_i x‖² over the probe's examples (eq. 2 and 3), summed over all tokens except padding (ours), in
      evaluation mode after the last epoch (ours). Scale and batch size cancel in I.
-  3. Layers are selected in order of falling importance until their I sums to the threshold; the layer that reaches it
-     is included.
+  3. Layers are selected in descending order of importance until their I sums to the threshold; the layer that reaches
+     it is included.
   4. The model is trained with all data: selected layers have their own LoRA, the others of a kind share one. Head and
      updates are initialized again from the run's seed (ours; with `start: warm`, selected layers continue with the
      probe's values).
@@ -35,7 +35,7 @@ from autorank.modeling.devices import double
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, kind, shapes
 from autorank.run_context import RunContext
-from autorank.tasks.data.batches import token_mask
+from autorank.tasks.data.batches import TOKEN_MASKS, first_tokens, token_mask
 from autorank.tasks.splits.stratified import stratified
 from trainables.cached_tensors import save
 from trainables.lora import UniformConfig, new_update
@@ -169,7 +169,7 @@ def groups(layers: Mapping[str, tuple[int, int]]) -> dict[tuple[str, tuple[int, 
 
 
 def select(squares: Sequence[float], threshold: float, smallest: bool = False) -> list[int]:
-    """Select layers in order of falling importance until they reach a share of the total (item 3 of the method).
+    """Select layers in descending order of importance until they reach a share of the total (item 3 of the method).
 
     Args:
         squares: g of each layer.
@@ -177,7 +177,7 @@ def select(squares: Sequence[float], threshold: float, smallest: bool = False) -
         smallest: Select as many of the least important layers instead (the paper's ablation "inv").
 
     Returns:
-        The indices of the selected layers, rising.
+        The indices of the selected layers in ascending order.
     """
     order = sorted(range(len(squares)), key=lambda i: -squares[i])
     reached = np.cumsum([squares[i] for i in order])
@@ -205,15 +205,15 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
 
     def before(batch: dict[str, Tensor]) -> None:
         seen.update(batch)
+        if tokens == "first":
+            masks = {name: batch[name] for name in TOKEN_MASKS if name in batch}
+            seen.update({name: first_tokens(mask) for name, mask in masks.items()})
 
     def add(name: str) -> object:
         def hook(update: nn.Module, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             assert isinstance(update, LowRankUpdate)
-            squares = update.output(inputs[0]).float().square().sum(-1)  # batch x seq
-            mask = token_mask(seen, squares)
-            if tokens == "first":
-                mask = torch.zeros_like(mask).scatter_(1, mask.argmax(dim=1, keepdim=True), 1)
-            sums[name] += double(squares * mask).sum().cpu()
+            squares = update.output(inputs[0]).float().square().sum(-1)  # batch x seq, or tokens
+            sums[name] += double(squares * token_mask(seen, squares.shape)).sum().cpu()
 
         return hook
 

@@ -64,11 +64,11 @@ class LoRASqueezeConfig(PhasedConfig, AllLinearConfig):
 
 
 @dataclass(frozen=True)
-class Descent:
+class CutSchedule:
     """The schedule of the cuts, fixed before the first step.
 
     Attributes:
-        steps: Steps after which parameters are cut, rising.
+        steps: Steps after which parameters are cut, in ascending order.
         budgets: Maximum number of parameters after each cut.
     """
 
@@ -76,7 +76,7 @@ class Descent:
     budgets: list[int]
 
     @classmethod
-    def plan(cls, config: LoRASqueezeConfig, sizes: Sequence[int], total_steps: int) -> Descent:
+    def plan(cls, config: LoRASqueezeConfig, sizes: Sequence[int], total_steps: int) -> CutSchedule:
         """Plan the cuts of a run.
 
         Args:
@@ -117,14 +117,14 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
     def _begin(self, run: RunContext, cuts: int = 0) -> None:
         """Set up what the hooks need, after `cuts` cuts."""
         sizes = [sum(features(layer)) for layer in run.layers.values()]
-        self._descent = Descent.plan(self.config, sizes, run.total_steps)
+        self._schedule = CutSchedule.plan(self.config, sizes, run.total_steps)
         self._cuts = cuts
 
     @override
     def after_step(self, run: RunContext) -> None:
-        due = bisect_right(self._descent.steps, run.step)
+        due = bisect_right(self._schedule.steps, run.step)
         if due > self._cuts:  # fp16 may have skipped the step itself
-            self._cut(run, self._descent.budgets[due - 1])
+            self._cut(run, self._schedule.budgets[due - 1])
             self._cuts = due
 
     def _cut(self, run: RunContext, budget: int) -> None:
@@ -140,11 +140,11 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
         """Return A' and B' of every layer, by name."""
         root = math.sqrt(self.config.alpha / self.config.source_rank)
         factors: dict[str, Tensor] = {}
-        with factorized(run.model) as parts:
-            parts.order_by(run.component_scores(self.config.score, parts))
-            parts.cut(parts.keep(bisect_right(parts.params, budget) - 1))
-            for name, index in parts.layers.items():
-                A, B, _ = parts.updates[index].active_parts()
+        with factorized(run.model) as spectrum:
+            spectrum.order_by(run.component_scores(self.config.score, spectrum))
+            spectrum.cut(spectrum.keep(bisect_right(spectrum.params, budget) - 1))
+            for name, index in spectrum.layers.items():
+                A, B, _ = spectrum.updates[index].active_parts()
                 factors |= {f"{name}.A": A.detach() / root, f"{name}.B": B.detach() / root}
         return factors
 

@@ -29,7 +29,7 @@ from autorank.run_context import RunContext
 from trainables.cached_tensors import cached
 
 EXACT = 1024  # features on the smaller side of a layer up to which the SVD is exact
-OVERSAMPLED, ITERATIONS = 32, 8  # of the randomized SVD; 8 iterations: between the paper's 4 and 16
+OVERSAMPLED, ITERATIONS = 32, 8  # settings of the randomized SVD; 8 iterations: between the paper's 4 and 16
 STORED = 32  # the number of directions in the cache is a multiple of this
 
 

@@ -37,6 +37,7 @@ from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.target_modules import block, features, shapes
 from autorank.run_context import RunContext
+from autorank.tasks.data.batches import token_mask
 from trainables.configs import AllLinearConfig
 from trainables.lora import new_update
 
@@ -78,9 +79,9 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
 
     @override
     def check_length(self, layers: int, total_steps: int) -> None:
-        if self.config.pruning and self.config.interval >= total_steps:
+        if self.config.pruning and self.config.interval > total_steps:
             raise AutorankError(
-                f"prilora would never prune: its interval of {self.config.interval} steps is not shorter than the run, "
+                f"prilora would never prune: its interval of {self.config.interval} steps is longer than the run, "
                 f"{total_steps} steps. Train longer, or lower interval."
             )
 
@@ -118,22 +119,23 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             return
         if run.micro_batch == 0:
             self._sums.zero_()
-        # completions of encoder-decoders have their own mask; within a layer the number of tokens cancels
-        names = [name for name in ("attention_mask", "decoder_attention_mask") if name in run.batch]
-        self._masks = [run.batch[name] * (run.micro_batches > 0) for name in names]
-        self._sums[-1] += self._masks[0].sum()
+        if run.micro_batches == 0:  # this worker repeats an example, which does not count
+            self._waiting = set()
+            return
+        self._batch = run.batch
+        # within a layer the number of tokens cancels, also where it has tokens of its own (encoder-decoders)
+        self._sums[-1] += token_mask(run.batch, run.batch["input_ids"].shape).sum()
         self._waiting = set(adapted(run.model).values())
 
     @torch.no_grad()
     def _watch(self, squares: dict[str, Tensor], layer: AdaptedLinear, inputs: tuple[Tensor]) -> None:
-        """Add the squared inputs of A (batch x seq x in) and B; only a layer's first input counts (DeBERTa)."""
+        """Add the squared inputs of A (... x in) and B; only a layer's first input counts (DeBERTa)."""
         x = inputs[0]
-        mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
-        if layer not in self._waiting or mask is None:
+        if layer not in self._waiting:
             return
         self._waiting.remove(layer)
         with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
-            tokens = mask.flatten().float()
+            tokens = token_mask(self._batch, x.shape[:-1]).flatten().float()
             if "A" in squares:
                 if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
                     self._seen = x, x.flatten(0, -2).float().square().t() @ tokens

@@ -111,7 +111,7 @@ def sample(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
         seed: Random seed.
 
     Returns:
-        Indices of the examples, rising.
+        Indices of the examples in ascending order.
     """
     classes = 1 if np.issubdtype(labels.dtype, np.floating) else len(np.unique(labels))
     count = min(len(labels), per_class * classes)
@@ -123,7 +123,7 @@ def masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
 
     Args:
         scores: Scores of the entries of each factor.
-        sparsity: Fraction of entries to mask; of equal scores the earlier entry is masked first.
+        sparsity: Fraction of entries to mask; if scores are equal, the earlier entry is masked first.
 
     Returns:
         Bool masks of the same shapes: False for the ⌈sparsity · n⌉ lowest of all n entries.

@@ -28,7 +28,7 @@ class TripletConfig(AllLinearConfig):
     beta2: float = Field(0.85, ge=0, lt=1, description="decay of the moving average of its uncertainty")
 
 
-def whole(mean_rank: float, layers: int) -> int:
+def total_rank(mean_rank: float, layers: int) -> int:
     """Return the total rank of a budget, rounded to the nearest integer, halves up.
 
     Raises:

@@ -13,6 +13,7 @@ import typer
 
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
+from autorank.options.parsing import metric_file
 from autorank.redaction import has_password, hide, secret_values
 
 COMMANDS = ("search", "resume", "train")
@@ -135,6 +136,10 @@ def _refuse_absent(options: dict[str, Any], working_dir: Path | None) -> None:
     inputs = {f"--{name}": Path(options[name]) for name in files if isinstance(options.get(name), str | Path)}
     if "data" in options and not is_path(options["data"]):
         del inputs["--data"]
+    if (file := metric_file(options.get("metric", ""))) is not None:
+        inputs["--metric"] = file
+    if isinstance(spaces := options.get("space"), dict):
+        inputs |= {f"--space {name}": Path(part) for name, part in spaces.items() if isinstance(part, str)}
     inputs |= {option: path for option, path in candidates.items() if path.exists()}
     recipe = inputs.get("--recipe")
     if recipe and not recipe.exists() and (file := shipped().get(recipe.name)):
@@ -167,7 +172,7 @@ def _is_available(path: Path, working_dir: Path | None) -> bool:
 
 
 def _entrypoint(command: list[str], absent: set[str]) -> str:
-    """What the head node's shell runs. -P: the folder it starts in may hold another autorank."""
+    """What the head node's shell runs. -P: the directory it starts in may hold another autorank."""
     words = shlex.join(["python", "-P", "-m", "autorank", *command])
     if "address" in absent:
         words += " --address auto"

@@ -24,11 +24,11 @@ def methods() -> None:
     console = terminal()
     for name in names():
         method = find(name)
-        about = Text.assemble((name, "bold"), f"  {method.summary}\n    ", (method.source, "dim"))
+        header = Text.assemble((name, "bold"), f"  {method.summary}\n    ", (method.source, "dim"))
         settings = Table.grid(padding=(0, 2, 0, 0))
         for setting, field in method.Config.model_fields.items():
             settings.add_row(f"{setting} = {field.default}", Text(field.description or "", "dim"))
-        console.print(about, Padding(settings, (0, 0, 0, 4)), soft_wrap=False)
+        console.print(header, Padding(settings, (0, 0, 0, 4)), soft_wrap=False)
 
 
 def tasks() -> None:

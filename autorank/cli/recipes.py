@@ -19,7 +19,7 @@ from autorank.options.shared import Runs, runs_option
 
 if TYPE_CHECKING:
     from autorank.recipes.recipe_searcher import Training
-    from autorank.recipes.results import Run
+    from autorank.recipes.results import RecipeRun
 
 papers = CommandLine()
 
@@ -71,8 +71,8 @@ def compare(
         recipe, outcomes = read(Path(name)), {}
     else:
         results = Results.read(runs, name)
-        recipe, outcomes, scale = results.recipe, results.runs, results.about["scale"]
-        precision = results.about.get("precision")
+        recipe, outcomes, scale = results.recipe, results.runs, results.identity["scale"]
+        precision = results.identity.get("precision")
     entries = tables.compared(recipe, outcomes)
     if format is Format.json:
         print(tables.as_json(entries))
@@ -116,14 +116,14 @@ def run_recipe(
         _show(trainings)
         return
     name = name or (recipe.name if options.scale == 1 else f"{recipe.name}-try")
-    about = recipes.about(recipe, options.scale, model, data, training.get("precision"))
+    identity = recipes.run_identity(recipe, options.scale, model, data, training.get("precision"))
     runs = expand(budget.runs)
-    with Results.open(runs, name, about) as results:
+    with Results.open(runs, name, identity) as results:
         remaining = [entry for entry in trainings if not results.done(entry.run)]
         console.print(Text.assemble((name, "bold"), f"  {len(remaining)} of {len(trainings)} trainings to run"))
         ended = len(trainings) - len(remaining)
 
-        def report(run: Run, outcome: dict[str, Any]) -> None:
+        def report(run: RecipeRun, outcome: dict[str, Any]) -> None:
             nonlocal ended
             ended += 1
             scores = [evaluation["score"] for evaluation in outcome.get("evaluations", ())]

@@ -12,7 +12,7 @@ from autorank.defaults import RUNS
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options import completion
-from autorank.options.parsing import expand
+from autorank.options.parsing import check_output, expand
 from autorank.options.shared import Name, Runs, read_search
 
 
@@ -62,14 +62,15 @@ def compare(
     from autorank.reporting import compare as comparing
     from autorank.reporting.search_results import SearchResults
 
-    if to is not None and to.suffix not in (".png", ".svg", *HTML_SUFFIXES):
-        raise AutorankError(
-            f"--to {to} has no known format for figures. Choose a name that ends in .png, .svg or .html."
-        )
+    if to is not None:
+        check_output("--to", to, (".png", ".svg", *HTML_SUFFIXES))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"The search {twice[0]!r} is listed twice. Name each search once.")
-    opened = [read_search(name, runs) for name in names]
-    searches = [SearchResults(journal.spec, snapshot, journal.provenance.get("data")) for journal, snapshot in opened]
+    searches = []
+    for name in names:
+        journal, snapshot = read_search(name, runs)
+        spec = journal.spec.model_copy(update={"name": name})  # a copy of a directory has the name of its original
+        searches.append(SearchResults(spec, snapshot, journal.provenance.get("data")))
     rows = comparing.compare(searches)
     if format is Format.json:
         print(comparing.as_json(rows))

@@ -123,7 +123,7 @@ def ui(
     name: Annotated[
         str | None, typer.Argument(help="Search to open. Default: the latest.", autocompletion=completion.searches)
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the server. 0: any free port.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server. 0: any free port.")] = 0,
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
@@ -134,12 +134,12 @@ def ui(
     import os
 
     from autorank.redaction import hide
-    from autorank.tracking.mlflow_server import HOST, free, serve
+    from autorank.tracking.mlflow_server import HOST, check_port, serve
     from autorank.tracking.search_page import page
-    from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
+    from autorank.tracking.tracking_uri import default_uri, sqlite_file, validated_uri
 
     last = None if name is None else read_search(name, runs)[0].options.get("tracking")
-    uri = checked(tracking_uri or default_uri(runs, last))
+    uri = validated_uri(tracking_uri or default_uri(runs, last))
     if (file := sqlite_file(uri)) is not None and not file.exists():
         raise AutorankError(
             f"No search in {runs} is tracked yet. Run `autorank search`, or choose another directory with --runs."
@@ -148,7 +148,7 @@ def ui(
     if uri.startswith("http"):  # runs already
         console.print(hide(uri).rstrip("/") + page(uri, name), soft_wrap=True)
         return
-    port = free(port)
+    port = check_port(port)
     status = console.status("Starting the MLflow UI")
     with status:
         path = page(uri, name)

@@ -15,7 +15,7 @@ from autorank.options.calls import ResumeCall, SearchCall
 from autorank.options.config_file import FileOptions
 from autorank.options.groups import with_options
 from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
-from autorank.options.shared import Name, read_search, runs_option
+from autorank.options.shared import Name, read_search
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
@@ -85,7 +85,7 @@ def _run(spec: SearchSpec, call: ResumeCall) -> None:
     """Run and display a search. Exit code 130 after Ctrl-C or another signal."""
     from autorank.runner import run_search
 
-    resume = f"autorank resume {spec.name}{runs_option(call.runs)}"
+    resume = call.resume_command(spec.name)
     with ended_by_force(f"autorank: Stopped. Finished trials are kept. Continue with: {resume}"):
         outcome = run_search(spec, call, commands=True)
     if outcome.ending == "interrupted":

@@ -25,11 +25,13 @@ class Locations:
         folder: The search's directory.
         runs: ` --runs DIR` for suggested commands, or empty if it is the default.
         store: ` --tracking-uri URI`, or empty if it is the default.
+        resume: The command that continues the search as in this session.
     """
 
     folder: Path
     runs: str = ""
     store: str = ""
+    resume: str = ""
 
 
 class Display:
@@ -50,7 +52,7 @@ class Display:
         """Display the search as it is now; called twice a second."""
 
     def inform(self, message: str) -> None:
-        """Print a line that is no warning, where the display is not quiet."""
+        """Print an informational line, unless the display is quiet."""
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""

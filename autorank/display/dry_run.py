@@ -13,7 +13,7 @@ from rich.text import Text
 from autorank import tasks
 from autorank.display.formatting import title
 from autorank.errors import counted
-from autorank.reporting.tables import duration
+from autorank.reporting.tables import duration, plain_table
 from autorank.searching.budget import Budget
 from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
@@ -84,7 +84,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
 
 
 def _space_table(entry: MethodSpec) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     for column in ("setting", "values"):
         table.add_column(column)
     for name, values in entry.space.items():

@@ -111,4 +111,4 @@ def _name(trial: TrialRecord) -> dict[str, Any]:
 def _values(evaluation: Evaluation) -> dict[str, Any]:
     """The fields of an evaluation and of its slices, without ranks: there may be hundreds of layers."""
     values = {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
-    return values | {"slices": [{name: piece[name] for name in SLICE_FIELDS} for piece in values["slices"]]}
+    return values | {"slices": [{name: slice_[name] for name in SLICE_FIELDS} for slice_ in values["slices"]]}

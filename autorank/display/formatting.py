@@ -13,7 +13,7 @@ from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import ConfirmationKey, Confirmations
 
-MAX_POINTS = 6  # of the front in the live table
+MAX_POINTS = 6  # points of the front in the live table
 
 
 def title(spec: SearchSpec, note: str = "") -> Text:

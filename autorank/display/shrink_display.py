@@ -10,7 +10,7 @@ from rich.table import Table
 
 from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.plots import front_figure
-from autorank.reporting.tables import count
+from autorank.reporting.tables import count, plain_table
 from autorank.shrinking.cutting import Size
 from autorank.shrinking.size_choice import as_dict, front_of
 from autorank.training.evaluation import Evaluation, Slice
@@ -22,14 +22,14 @@ def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
     """The sizes as a table, one row each.
 
     Args:
-        sizes: By rising parameters, the whole adapter last.
+        sizes: The sizes in ascending order of parameters, the whole adapter last.
         chosen: The size to mark.
 
     Returns:
         The table.
     """
     full_size, scored = sizes[-1], sizes[-1].score is not None
-    sizes_table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    sizes_table = plain_table()
     for header in ("parameters", "of whole", "energy", *(["score"] if scored else [])):
         sizes_table.add_column(header, justify="right")
     sizes_table.add_column("")
@@ -51,7 +51,7 @@ def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
     """The sizes as a JSON list of objects.
 
     Args:
-        sizes: By rising parameters.
+        sizes: The sizes in ascending order of parameters.
         chosen: The size that gets `"chosen": true`.
 
     Returns:
@@ -81,9 +81,11 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
         title: The figure's title.
         file: .png, .svg or .pdf.
     """
+    from autorank.reporting.html_report import save_figure
+
     full_size = sizes[-1]
     slices = [
-        Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.kept or {})
+        Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.component_masks or {})
         for size in sizes[:-1]
     ]
     params = full_size.adapter_params
@@ -93,5 +95,4 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
         peak_memory=0, slices=tuple(slices),
     )  # fmt: skip
     snapshot = Snapshot([TrialRecord(0, "", {}, "complete", (evaluation,))], front_of(sizes), [])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    front_figure(snapshot, title).savefig(file)
+    save_figure(front_figure(snapshot, title), file)

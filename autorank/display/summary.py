@@ -50,12 +50,13 @@ def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
         The notes.
     """
     options = f"{locations.runs}{locations.store}"
-    resume = f"To continue: autorank resume {name}{options}"
+    resume = f"To continue: {locations.resume}"
     endings = {
         "interrupted": f"Interrupted; all results are kept. {resume}",
         "time budget": f"The time budget is used up. {resume}",
         "exhausted": "The space is exhausted: all its settings have been tried.",
-        "flat": f"Stopped: more trials are not expected to add to the front. {resume}",
+        "flat": "Stopped: more trials are not expected to add to the front. "
+        + resume.replace(" --stop-when-flat", ""),  # with it, the search would stop at once
     }
     texts = [endings[outcome.ending]] if outcome.ending in endings else []
     if outcome.unconfirmed:

@@ -55,8 +55,8 @@ def follow(
     scores = ", ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
     console.print(f"best: step {best.step}, {scores}; {best.adapter_params:,} adapter parameters "
                   f"and {best.head_params:,} parameters of the head")  # fmt: skip
-    for piece in best.slices:
-        console.print(f"cut to {piece.adapter_params:,} adapter parameters: score {piece.score:.4f}")
+    for slice_ in best.slices:
+        console.print(f"cut to {slice_.adapter_params:,} adapter parameters: score {slice_.score:.4f}")
     point = Point(
         0, best.step, best.adapter_params, best.score, dict(run.settings), best.nonzero_params, best.metrics,
         run.spec.method,

@@ -55,10 +55,10 @@ def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     Yields:
         The result of the check.
     """
-    from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
+    from autorank.tracking.tracking_uri import default_uri, sqlite_file, validated_uri
 
     try:
-        uri = checked(tracking_uri or default_uri(runs))
+        uri = validated_uri(tracking_uri or default_uri(runs))
     except AutorankError as error:
         yield Finding("MLflow", "problem", str(error), "Correct --tracking-uri or MLFLOW_TRACKING_URI.")
         return

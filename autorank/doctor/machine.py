@@ -16,21 +16,21 @@ from autorank.errors import AutorankError
 from autorank.searching.ray.resources import cpu_count
 
 MIN_FREE, LOW_FREE = 1 * GB, 5 * GB  # bytes of free disk space: a problem below the first, a note below the second
-MEMORY = 4 * GB  # bytes: two trials of RoBERTa-base and the driver
-SHARED = 128 * 2**20  # bytes of /dev/shm that Ray's object store uses, see searching/ray/cluster/connection.py
+MIN_MEMORY_BYTES = 4 * GB  # bytes: two trials of RoBERTa-base and the driver
+MIN_SHM_BYTES = 128 * 2**20  # bytes of /dev/shm that Ray's object store uses, see searching/ray/cluster/connection.py
 
 
 def cores() -> Iterator[Finding]:
     """Report CPU cores, memory, and the shared memory for Ray's objects."""
     yield Finding("cores", "ok", str(cpu_count()))
     memory = _memory()
-    is_small = memory < MEMORY
+    is_small = memory < MIN_MEMORY_BYTES
     remedy = "Run one trial at a time (--concurrency 1) with a small --model." if is_small else ""
     yield Finding("memory", "note" if is_small else "ok", size(memory), remedy)
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
-        if free < SHARED:
+        if free < MIN_SHM_BYTES:
             remedy = "Enlarge it; in a container: docker run --shm-size=1g."
             yield Finding("/dev/shm", "note", f"{size(free)} free; Ray will use the slower /tmp", remedy)
         else:

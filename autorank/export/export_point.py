@@ -62,9 +62,9 @@ class PointExport:
 
     def _point_adapter(self, scratch: Path) -> Path:
         """The file of the point's adapter: the trained one, or a slice of it in a temporary directory."""
-        if self.point.kept is None:
+        if self.point.component_masks is None:
             return self.adapter
-        write_slice(self.adapter, self.point.kept, scratch / adapter_file.FILE)
+        write_slice(self.adapter, self.point.component_masks, scratch / adapter_file.FILE)
         return scratch / adapter_file.FILE
 
     def _write_weights(self, adapter: Path, folder: Path) -> None:
@@ -102,7 +102,9 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
             f"The adapter of trial {point.trial}, step {point.step} does not exist at {adapter}. To train it again:\n"
             f"  {train_command(train, point.settings)} --to DIR"
         )
-    has_updates = adapter_file.low_rank(adapter) and (point.kept is None or any(point.kept.values()))
+    has_updates = adapter_file.low_rank(adapter) and (
+        point.component_masks is None or any(point.component_masks.values())
+    )
     with trusting(train.task.trust_remote_code):
         for_peft = has_updates and not merge and peft_adapts(adapter)
     form: Form

@@ -55,8 +55,9 @@ def remove_local_paths(folder: Path, train: TrainSpec, origin: Origin) -> None:
         origin: The base model.
     """
     files = [Path(value) for value in train.settings.values() if isinstance(value, str) and Path(value).is_absolute()]
-    data = train.task.data
-    names = {str(file): file.name for file in [*files, *([Path(data)] if data and Path(data).is_absolute() else [])]}
+    metric_file = (train.task.metric or "").rpartition(":")[0]
+    files += [Path(file) for file in (train.task.data, metric_file) if file and Path(file).is_absolute()]
+    names = {str(file): file.name for file in files}
     if Path(origin.model).is_dir():
         names[origin.model] = public_name(origin.model) or Path(origin.model).name
         if (adapter := folder / FILE).exists():

@@ -23,7 +23,7 @@ from autorank.export.mlflow_model import save_model
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly
 from autorank.tracking.mlflow_sync import SEARCH, TRIAL
-from autorank.tracking.tracking_uri import checked, sqlite_file
+from autorank.tracking.tracking_uri import sqlite_file, validated_uri
 from autorank.trials.point import Point
 from autorank.trials.selection import pick
 
@@ -59,7 +59,7 @@ class Registry:
     """
 
     def __init__(self, uri: str, name: str, spec: SearchSpec, folder: Path, search_id: str) -> None:
-        self.uri, self.name = checked(uri), name
+        self.uri, self.name = validated_uri(uri), name
         self._spec, self._folder, self._search_id = spec, folder, search_id
         self._client: MlflowClient
 
@@ -123,7 +123,9 @@ class Registry:
         tags, point = self._tags(export), export.point
         with self._store_errors():
             run = self._trial_run(point.trial)
-            name = f"trial-{point.trial}-step-{point.step}" + (f"-{point.adapter_params}" if point.kept else "")
+            name = f"trial-{point.trial}-step-{point.step}" + (
+                f"-{point.adapter_params}" if point.component_masks else ""
+            )
             model = self._client.create_logged_model(self._experiment, name, run, tags, model_type="transformers")
         with tempfile.TemporaryDirectory() as scratch:
             model_folder = Path(scratch) / "model"

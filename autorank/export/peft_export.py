@@ -151,7 +151,9 @@ def _modules_to_save(trained: BaseModel, adapted: set[str]) -> list[str]:
     Raises:
         AutorankError: One of them has an update too; PEFT cannot store both.
     """
-    trained_modules = {base_model.owner(name) for name, p in trained.model.named_parameters() if p.requires_grad} - {""}
+    trained_modules = {
+        base_model.module_of(name) for name, p in trained.model.named_parameters() if p.requires_grad
+    } - {""}
     if conflicts := trained_modules & adapted:
         raise AutorankError(
             f"Both {min(conflicts)} and its update were trained, which a PEFT adapter cannot represent; use --merge."
@@ -169,7 +171,7 @@ def _layer_ranks(updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], 
     factors = {name: update.folded() for name, update in updates.items()}
     ranks = {name: len(down) for name, (down, _) in factors.items()}
     # The scale is not multiplied in: plain LoRA's values stay equal bit for bit. Rounded, for 16 and not 15.999…
-    alphas = {name: round(update.scale * ranks[name], 6) for name, update in updates.items()}
+    alphas = {name: float(f"{update.scale * ranks[name]:.12g}") for name, update in updates.items()}
     rank, alpha = _most_common(ranks.values()), _most_common(alphas.values())
     return {
         "r": rank,

@@ -8,14 +8,14 @@ from pathlib import Path
 from autorank.modeling import adapter_file, spectrum
 
 
-def write_slice(adapter: Path, kept: Mapping[str, int], to: Path) -> None:
+def write_slice(adapter: Path, component_masks: Mapping[str, int], to: Path) -> None:
     """Write a slice of an adapter as an adapter file of its own.
 
     Args:
         adapter: The file of the whole adapter.
-        kept: The components to keep, as in `Slice.kept`.
+        component_masks: The components to keep, as in `Slice.component_masks`.
         to: The file to write.
     """
     trained, origin = adapter_file.load(adapter)
-    spectrum.cut(trained.model, kept)
+    spectrum.cut(trained.model, component_masks)
     adapter_file.save(to, trained, origin)

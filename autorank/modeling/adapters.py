@@ -14,7 +14,11 @@ from autorank.modeling.layers.adapted_linear import AdaptedLinear, InputConversi
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from autorank.modeling.layers.position_queries import have_update, leave_off, put_back
+from autorank.modeling.layers.position_queries import (
+    exclude_position_queries,
+    has_update_on_position_queries,
+    restore_position_queries,
+)
 
 FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
 
@@ -37,9 +41,9 @@ def attach(
     siblings = (layer.convert for layer in owner.children() if isinstance(layer, AdaptedLinear))
     layer = kind(getattr(owner, child), update, dropout, next(siblings, None))
     setattr(owner, child, layer)
-    if not position_queries and have_update(owner, child):
+    if not position_queries and has_update_on_position_queries(owner, child):
         layer.position_queries = False
-        leave_off(owner)
+        exclude_position_queries(owner)
 
 
 def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice: bool = False) -> None:
@@ -84,7 +88,7 @@ def detach_all(model: nn.Module) -> None:
         parent, _, child = name.rpartition(".")
         owner = model.get_submodule(parent)
         setattr(owner, child, layer.base)
-        put_back(owner)
+        restore_position_queries(owner)
 
 
 def adapted(model: nn.Module) -> dict[str, AdaptedLinear]:

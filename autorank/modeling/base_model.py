@@ -56,7 +56,7 @@ class BaseModel:
     @property
     def head_modules(self) -> list[str]:
         """Names of the modules of the head: PEFT's `modules_to_save`."""
-        return sorted({owner(name) for name in self.head})
+        return sorted({module_of(name) for name in self.head})
 
     def reset(self, seed: int) -> None:
         """Restore the loaded model with a head initialized from `seed`; equal to loading it in a new process."""
@@ -159,6 +159,7 @@ def load(
         )  # fmt: skip
     names = dict(loaded.named_parameters())
     new = {name for name in info["missing_keys"] if name in names}
+    pretrained_checks.refuse_other_sizes(model, loaded.base_model_prefix, info["mismatched_keys"])
     new |= {key[0] for key in info["mismatched_keys"]}
     trained = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
     pretrained_checks.refuse_missing_layers(model, new)
@@ -201,7 +202,7 @@ def widen_norms(model: nn.Module) -> None:
             module.float()
 
 
-def owner(name: str) -> str:
+def module_of(name: str) -> str:
     """The module of a parameter; in a head the whole head: `bert.pooler` for `bert.pooler.dense.weight`."""
     path = name.split(".")[:-1]
     heads = [i for i, part in enumerate(path) if part in (*HEADS, "pooler")]

@@ -25,7 +25,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.loading.hub_access import hub_access
 from autorank.modeling.target_modules import features
 
-PREFIX = "base_model.model."  # of all names in PEFT's files
+PREFIX = "base_model.model."  # prefix of all names in PEFT's files
 TYPES = ("LORA", "ADALORA")
 FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
 INITIALIZATIONS = (True, False, "gaussian", "orthogonal", "eva", "mica")  # those that keep the base's weights
@@ -77,7 +77,7 @@ def read(folder: str) -> PeftAdapter:
         The adapter. Its updates are trainable parameters on the CPU.
 
     Raises:
-        AutorankError: There is no adapter, it is no LoRA adapter, or it has parts that cannot be cut.
+        AutorankError: There is no adapter, it is not a LoRA adapter, or it has parts that cannot be cut.
     """
     from peft import PeftConfig
     from peft.utils import load_peft_weights

@@ -25,8 +25,11 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 ROUNDING = 1e-6  # singular values below this share of an update's largest are rounding errors
 
-Kept = dict[str, int]
-"""Layer name -> the components that a slice keeps, as a bit mask: bit i is component i, by falling singular value."""
+ComponentMasks = dict[str, int]
+"""Layer name -> the components that a slice keeps, as a bit mask.
+
+Bit i is component i, in descending order of singular values.
+"""
 
 
 def sliceable(model: nn.Module) -> bool:
@@ -49,7 +52,7 @@ class Spectrum:
 
     Attributes:
         updates: The distinct updates in factorized form (A', B', scale 1), in the model's order.
-        values: Singular values of each update, falling: one tensor of shape rank for each update.
+        values: Singular values of each update in descending order: one tensor of shape rank for each update.
         sizes: Parameters of one component of each update: in + out.
         layers: Layer name -> index of its update.
     """
@@ -103,25 +106,25 @@ class Spectrum:
         total = sum(squares) or 1.0
         return [0.0, *(energy / total for energy in accumulate(squares))]
 
-    def energy_of(self, kept: Mapping[str, int]) -> float:
+    def energy_of(self, component_masks: Mapping[str, int]) -> float:
         """Return the share of the energy in these components."""
         total = sum(float(self.values[index].square().sum()) for index in self.layers.values()) or 1.0
         masks = {name: [bool(mask >> i & 1) for i in range(len(self.values[self.layers[name]]))]
-                 for name, mask in kept.items()}  # fmt: skip
+                 for name, mask in component_masks.items()}  # fmt: skip
         energy = sum(float(self.values[self.layers[name]][mask].square().sum()) for name, mask in masks.items())
         return energy / total
 
-    def keep(self, count: int) -> Kept:
+    def keep(self, count: int) -> ComponentMasks:
         """Return the best `count` components of all updates."""
         masks = [0] * len(self.updates)
         for index, component in self._order[:count]:
             masks[index] |= 1 << component
         return {name: masks[index] for name, index in self.layers.items()}
 
-    def cut(self, kept: Mapping[str, int]) -> None:
+    def cut(self, component_masks: Mapping[str, int]) -> None:
         """Cut the model's adapter to these components; all others are inactive."""
         for name, index in self.layers.items():
-            mask = kept.get(name, 0)
+            mask = component_masks.get(name, 0)
             active = [bool(mask >> component & 1) for component in range(self.updates[index].components)]
             self.updates[index].active = torch.tensor(active, dtype=torch.bool, device=self.updates[index].A.device)
 
@@ -131,7 +134,7 @@ class Spectrum:
             layer.update = self._originals[name]
 
     def _sorted(self, scores: Sequence[Tensor]) -> list[tuple[int, int]]:
-        """Return (update, component) by falling score.
+        """Return (update, component) in descending order of score.
 
         The first component of a DoRA update comes before all others: its m changes the layer whatever the rank, and
         PEFT's DoRA has no rank 0.
@@ -161,15 +164,15 @@ def factorized(model: nn.Module) -> Iterator[Spectrum]:
         spectrum.restore()
 
 
-def cut(model: nn.Module, kept: Mapping[str, int]) -> None:
+def cut(model: nn.Module, component_masks: Mapping[str, int]) -> None:
     """Replace the adapter of a model permanently by a slice of it.
 
     Args:
         model: A model whose adapter is `sliceable`.
-        kept: The components to keep, as in `Slice.kept`.
+        component_masks: The components to keep, as in `Slice.component_masks`.
     """
     spectrum = Spectrum(model)
-    spectrum.cut(kept)
+    spectrum.cut(component_masks)
     for update in spectrum.updates:
         assert update.active is not None
         update.keep(update.active.nonzero().flatten())

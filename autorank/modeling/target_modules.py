@@ -110,7 +110,7 @@ def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _passed(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """The modules through which text passes, see `dry_pass.reached`; empty if unknown. Found once for each model."""
+    """The modules through which text passes, empty if unknown; see `dry_pass.modules_on_text_path`. Cached by model."""
     from transformers import PreTrainedModel
 
     from autorank.modeling.forward import dry_pass
@@ -119,7 +119,7 @@ def _passed(model: nn.Module) -> dict[str, tuple[int, int]]:
         return {}
     if model not in _PASSED:
         create = partial(type(model), model.config)  # without adapters, and not quantized
-        _PASSED[model] = dry_pass.reached(dry_pass.build(create)) or {}
+        _PASSED[model] = dry_pass.modules_on_text_path(dry_pass.build(create)) or {}
     return _PASSED[model]
 
 

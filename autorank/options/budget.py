@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autorank.defaults import LANES, MAX_RETRIES, RUNS, WORKERS
+from autorank.defaults import LANES, MAX_BUDGET, MAX_RETRIES, RUNS, WORKERS
 from autorank.errors import AutorankError
 from autorank.options.parsing import int_or_auto, parse_seconds
 from autorank.options.shared import FRONT, MACHINES, RUNS_OPTION, TrackingURI
@@ -43,7 +44,7 @@ class BudgetOptions:
         bool,
         typer.Option(
             "--stop-when-flat",
-            help="Stop when the next ten trials are not expected to add 0.2 % to the hypervolume of the front.",
+            help="Stop when the next ten trials are not expected to add 0.2% to the hypervolume of the front.",
             rich_help_panel=MACHINES,
         ),
     ] = False
@@ -72,8 +73,8 @@ class BudgetOptions:
     lanes: Annotated[
         int | str,
         typer.Option(
-            help="Trials that train in one process, in the passes of one base model. auto: as many as pay off on the "
-            "GPU, measured once; 1 on a CPU.",
+            help="Trials that train together in one process and share the base model's forward and backward passes. "
+            "auto: measure the throughput once on the GPU and choose; 1 on a CPU.",
             parser=int_or_auto,
             metavar="N|auto",
             rich_help_panel=MACHINES,
@@ -121,8 +122,16 @@ class BudgetOptions:
 
         text = "" if self.trials is None else str(self.trials)
         number = text.removeprefix("+")
-        if self.trials is not None and (not number.isdecimal() or int(number) < 1):
-            raise AutorankError(f"--trials {text!r} is not a number of trials. Write 30, or +20 for 20 more.")
+        if self.trials is not None and (not number.isdecimal() or len(number) > 12 or int(number) < 1):
+            raise AutorankError(
+                f"--trials {reprlib.repr(text)} is not a number of trials. Write 30, or +20 for 20 more."
+            )
+        counts = {"--concurrency": self.concurrency, "--workers-per-trial": self.workers_per_trial,
+                  "--lanes": self.lanes, "--max-retries": self.max_retries, "--confirm-seeds": self.confirm_seeds,
+                  "--trials": int(number or 0)}  # fmt: skip
+        for option, value in counts.items():
+            if isinstance(value, int) and value > MAX_BUDGET:
+                raise AutorankError(f"{option} {value}: expected at most {MAX_BUDGET:,}.")
         return Budget(
             lanes=self._lanes(),
             trials=int(number) if number else None, more=text.startswith("+"),

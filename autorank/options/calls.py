@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,14 @@ from autorank.options.budget import BudgetOptions
 from autorank.options.parsing import expand
 from autorank.options.run import RunOptions
 from autorank.options.search import SearchOptions
+from autorank.options.shared import runs_option
+from autorank.redaction import hide
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec, TrainSpec
 
 OUTPUT = "Output"
+STORED = ("trials", "confirm_seeds")  # options that the next session has from the journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,33 @@ class ResumeCall(BudgetOptions):
         if self.quiet and self.json:
             raise AutorankError("--json and --quiet cannot be combined. Use only one.")
 
+    def resume_command(self, name: str) -> str:
+        """Return the command that continues a search as in this session, without passwords and tokens.
+
+        Args:
+            name: The search's name.
+
+        Returns:
+            `autorank resume NAME` with the options that are not at their default, except for those that the journal
+            stores (`STORED`).
+        """
+        words = f"autorank resume {name}"
+        for option in fields(ResumeCall):
+            value, flag = getattr(self, option.name), f" --{option.name.replace('_', '-')}"
+            if option.name == "runs":
+                words += runs_option(value)
+            elif option.name not in STORED and value != option.default:
+                words += flag if value is True else f"{flag} {shlex.quote(hide(str(value)))}"
+        return words
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCall(ResumeCall, SearchOptions, RunOptions):
     """Options of `search`."""
+
+    def ignored(self) -> dict[str, str]:
+        """Options that have no effect -> with which others."""
+        return SearchOptions.ignored(self) | RunOptions.ignored(self)
 
     def spec(self) -> SearchSpec:
         """Return the search.

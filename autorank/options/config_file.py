@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import typer
 import yaml
 
 from autorank.errors import AutorankError, similar
-from autorank.options.parsing import expand, parse_count, parse_seconds
+from autorank.options.parsing import expand, metric_file, parse_count, parse_seconds
 
 if TYPE_CHECKING:
     from autorank.searching.space.yaml_values import Yaml
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FILES = ("data", "figure", "recipe", "runs", "space", "to")  # options that are paths
 BLOCKS = ("space", "set")  # options that may be a mapping
-LISTS = ("method", "rows", "text")  # options that may be a list
+COLUMNS = ("label", "prompt", "text")  # options that name columns
+LISTS = (*COLUMNS, "method", "rows")  # options that may be a list
 NULL = "tag:yaml.org,2002:null"
 CHECKS: dict[str, Callable[[Any], object]] = {
     "max_memory": partial(parse_count, option="--max-memory"), "max_params": parse_count, "time_budget": parse_seconds,
@@ -150,21 +152,16 @@ def _options(spec: SearchSpec, budget: Mapping[str, int]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "method": ",".join(entry.method for entry in spec.methods),
         "name": spec.name,
-        "task": task.name,
-        "data": task.data,
-        "text": ",".join(task.text) or None,
-        "prompt": ",".join(task.prompt) or None,
         "model": spec.model,
         "trials": budget.get("trials"),
         "confirm_seeds": budget.get("confirm"),
     }
-    values |= task.model_dump(exclude={"name", "data", "text", "label_columns", "prompt", "metric_source", "final"})
-    values |= spec.training.model_dump()
+    values |= task.options() | spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
     earlier = dict.fromkeys(trial.search for trial in spec.warm_start if not trial.from_catalogue)
     values["warm_start"] = ",".join(earlier) or None
     values["catalogue"] = spec.catalogue
-    values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}
+    values |= objectives.model_dump(exclude={"third_objective"}) | {"objective": objectives.third_objective}
     if halving is None:
         values["scheduler"] = "none"
     else:
@@ -172,7 +169,12 @@ def _options(spec: SearchSpec, budget: Mapping[str, int]) -> dict[str, Any]:
     if (rate := spec.methods[0].settings.get("learning_rate")) is not None:
         values["set"] = {"learning_rate": rate}  # the one setting that no space may fix
     values["space"] = {entry.method: _space(entry) for entry in spec.entries}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: _names(value) for name, value in values.items() if value not in (None, ())}
+
+
+def _names(value: Any) -> Any:
+    """Names of columns as a text `A,B`; as a list if a name has a comma."""
+    return ",".join(value) if isinstance(value, list) and "," not in "".join(value) else value
 
 
 def _space(entry: MethodSpec) -> dict[str, Any]:
@@ -181,19 +183,19 @@ def _space(entry: MethodSpec) -> dict[str, Any]:
 
 def _load(file: Path) -> dict[str, Any]:
     """Option -> its value: texts as written in the file, `trials: +20` and `seed: 010` included; blocks as dicts."""
-    from autorank.searching.space.yaml_values import Yaml
+    from autorank.searching.space.yaml_values import Yaml, yaml_errors
 
     try:
-        loader = Yaml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AutorankError(f"--config {file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    with yaml_errors(f"--config {file}"):
+        loader = Yaml(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise AutorankError(f"--config {file} must map options to values, as in `task: mrpc`.")
         loader.flatten_mapping(node)
         return {str(key.value): _value(loader, str(key.value), value) for key, value in node.value}
-    except (OSError, UnicodeDecodeError) as error:
-        raise AutorankError(f"--config {file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    except yaml.YAMLError as error:
-        raise AutorankError(f"--config {file} is not YAML: {error}") from error
 
 
 def _value(loader: Yaml, name: str, node: yaml.Node) -> Any:
@@ -212,11 +214,15 @@ def _as_text(name: str, value: Any, directory: Path) -> Any:
         return value
     if name == "set":
         raise ValueError("write set: {KEY: VALUE}")
+    if name == "space" and not isinstance(value, str):
+        raise ValueError("expected a file, or ranges as in {rank: {type: int, low: 1, high: 16}} "
+                         f"(got {reprlib.repr(value)})")  # fmt: skip
     if name in LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = ",".join(value)
+        value = ",".join(item.replace(",", r"\,") if name in COLUMNS else item for item in value)
     if isinstance(value, dict | list):
         raise ValueError("expected one value")
     is_file = name in FILES and (name != "data" or os.path.exists(directory / expand(value)) or is_path(str(value)))
+    is_file |= name == "metric" and metric_file(value) is not None
     if is_file or (name == "model" and os.path.isdir(directory / expand(value))):
         return str(directory / expand(value))
     return str(value)
@@ -230,7 +236,10 @@ def _with_paths(block: Any, method: str, directory: Path) -> Any:
         return block
     available = names()
     if any(name in available for name in block):
-        return {name: _with_paths(settings, name, directory) for name, settings in block.items()}
+        return {
+            name: str(directory / expand(part)) if isinstance(part, str) else _with_paths(part, name, directory)
+            for name, part in block.items()
+        }
     for name in (name.strip() for name in method.split(",")):
         if name in available:
             block = absolute_paths(name, block, directory)

@@ -21,6 +21,8 @@ from autorank.options.shared import DATA
 if TYPE_CHECKING:
     from autorank.spec import TaskSpec
 
+COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")  # that name columns of the user's own data
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
@@ -157,24 +159,21 @@ class DataOptions:
             AutorankError: The options are incomplete or contradict each other.
         """
         from autorank.spec import TaskSpec
-        from autorank.tasks import own_metric
+        from autorank.tasks import own_metric, registry
         from autorank.tasks.reading.location import short_name
 
-        labeled = (self.text is not None, self.label is not None)
-        if any(labeled) and not (all(labeled) and self.data is not None):
-            raise AutorankError("Your own data need all of --data FILE, --text COL[,COL] and --label COL.")
-        text_to_text = (self.prompt is not None, self.completion is not None)
-        if any(text_to_text) and (any(labeled) or not (all(text_to_text) and self.data is not None)):
+        columns_given = [f"--{name}" for name in COLUMN_OPTIONS if getattr(self, name) is not None]
+        if self.task is not None and columns_given:
             raise AutorankError(
-                "Your own text-to-text data need all of --data FILE, --prompt COL and --completion COL, and neither "
-                "--text nor --label."
+                f"--task {self.task} cannot be combined with {', '.join(columns_given)}: a named task has columns of "
+                "its own. Omit --task to train on your own columns, or omit the columns."
             )
         data = self.data_path()
         columns = {"prompt": tuple(split_names(self.prompt)), "completion": self.completion, "messages": self.messages}
-        if self.task is None and not any((*labeled, *text_to_text, self.messages)):
+        if self.task is None and not columns_given:
             columns |= self._usual_columns(data)
         labels = tuple(split_names(self.label))
-        return build_spec(
+        spec = build_spec(
             TaskSpec, name=self.task or (short_name(data) if data else ""), data=data, label=",".join(labels) or None,
             label_columns=labels if len(labels) > 1 else (),
             train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
@@ -184,6 +183,8 @@ class DataOptions:
             max_eval_examples=self.max_eval_examples, tune_split=tune_split,
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
+        registry.check(spec)
+        return spec
 
     def _usual_columns(self, data: str | None) -> dict[str, Any]:
         """The columns of text-to-text data in a widespread form, if no columns are named."""

@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import re
+import reprlib
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -28,6 +29,7 @@ from typing import (
     overload,
 )
 
+import typer
 from typer.models import ArgumentInfo
 
 from autorank.errors import AutorankError, unknown
@@ -69,19 +71,41 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         for option in _parameters(group)
     ]
 
+    own_context = any(arg.annotation is typer.Context for arg in arguments)
+
     @wraps(command)
-    def wrapper(**values: Any) -> None:
+    def wrapper(ctx: typer.Context, **values: Any) -> None:
+        given = [name for name in values if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
         built = {
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        command(**built, **values)
+        for group in built.values():
+            refuse_ignored(group, given)
+        command(**built, **values, **({"ctx": ctx} if own_context else {}))
 
+    if not own_context:
+        options.append(inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     ungrouped = [arg.replace(kind=inspect.Parameter.KEYWORD_ONLY) for arg in arguments if arg.name not in groups]
     parameters = sorted([*options, *ungrouped], key=lambda parameter: not _is_argument(parameter))
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def refuse_ignored(group: Any, given: Collection[str]) -> None:
+    """Check that no option is given that has no effect.
+
+    Args:
+        group: Options; its class may have a method `ignored`: option -> when it has no effect.
+        given: Names of the options that the user gave in this call, not in a file of options.
+
+    Raises:
+        AutorankError: Lists the options that would be ignored.
+    """
+    ignored = group.ignored() if hasattr(group, "ignored") else {}
+    if texts := [f"--{name.replace('_', '-')} has no effect {ignored[name]}." for name in ignored if name in given]:
+        raise AutorankError(f"{' '.join(texts)} Leave it out.")
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:
@@ -150,9 +174,11 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
         if name not in annotations:
             raise unknown(f"option of {function}()", name, annotations)
     expected = {name: _expected(annotations[name], value) for name, value in values.items()}
-    if wrong := [f"{name}={values[name]!r}: expected {text}" for name, text in expected.items() if text]:
+    if wrong := [f"{name}={reprlib.repr(values[name])}: expected {text}" for name, text in expected.items() if text]:
         raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
-    return group(**values)
+    options = group(**values)
+    refuse_ignored(options, values)
+    return options
 
 
 def _expected(annotation: Any, value: Any) -> str | None:

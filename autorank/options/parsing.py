@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 import time
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from autorank.defaults import MAX_INT
 from autorank.errors import AutorankError, explain
 
 if TYPE_CHECKING:
@@ -25,10 +28,43 @@ def expand(path: Path | str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def check_output(option: str, path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Check that an output can be written, before the work whose result it is.
+
+    Args:
+        option: The option that names the output.
+        path: A file; without suffixes a directory. Missing directories are created.
+        suffixes: The suffixes of known formats.
+
+    Raises:
+        AutorankError: The suffix is not known, or the output cannot be written.
+    """
+    if suffixes and path.suffix not in suffixes:
+        names = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise AutorankError(f"{option} {path} has no known format. Choose a name that ends in {names}.")
+    folder = path.absolute().parent if suffixes else path.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if suffixes and path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise AutorankError(f"{option} {path} cannot be written: {reason}. Choose another {option}.") from error
+
+
+def metric_file(metric: str) -> Path | None:
+    """Return the file of a metric `FILE.py:FUNCTION`; None for a name."""
+    file, _, _ = metric.rpartition(":")
+    return expand(file) if file.endswith(".py") else None
+
+
 def split_names(names: str | Sequence[str] | None) -> list[str]:
-    """Return `A,B` as a list; a list, as Python may pass, is stripped of blanks."""
-    parts = names.split(",") if isinstance(names, str) else names or ()
-    return [part.strip() for part in parts if part.strip()]
+    r"""Return `A,B` as a list; a comma in a name is written `\,`. A list, as Python may pass, is stripped of blanks."""
+    if isinstance(names, str):
+        names = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", names)]
+    return [part.strip() for part in names or () if part.strip()]
 
 
 def parse_seconds(duration: str | float) -> float:
@@ -73,6 +109,8 @@ def parse_count(count: str | float, option: str = "--max-params") -> int:
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
     value = _positive(number, f"{option} {text!r} is not a count. Write it as 150000, 150k or 1.2M.")
     value *= units.get(unit, 1)
+    if value > MAX_INT:
+        raise AutorankError(f"{option} {text!r} is too large. Give at most {MAX_INT:,}, or leave the option out.")
     if value != value.to_integral_value():
         raise AutorankError(f"{option} {text!r} is {value.normalize():f}, which is not a whole number. Round it.")
     return int(value)
@@ -136,6 +174,6 @@ def _positive(text: str, message: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         raise AutorankError(message) from None
-    if not value.is_finite() or value <= 0:
+    if not value.is_finite() or not 0 < value < MAX_INT:
         raise AutorankError(message)
     return value

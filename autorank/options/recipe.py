@@ -53,7 +53,9 @@ class RecipeOptions:
     ] = 1.0
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of trainings per row. Default: the recipe's.", rich_help_panel=RECIPE),
+        typer.Option(
+            min=1, max=10**6, help="Number of trainings per row. Default: the recipe's.", rich_help_panel=RECIPE
+        ),
     ] = None
 
 

@@ -125,7 +125,7 @@ class RunOptions(DataOptions):
         int | str,
         typer.Option(
             help="Smaller adapters cut from the trained one and scored after each evaluation: at most N, as many as "
-            "cost 20 % of training (auto), or none (off).",
+            "cost 20% of training (auto), or none (off).",
             parser=slice_count,
             metavar="auto|N|off",
             rich_help_panel=TRAINING,
@@ -142,6 +142,11 @@ class RunOptions(DataOptions):
     seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = (
         SEED
     )
+
+    def ignored(self) -> dict[str, str]:
+        """Options that have no effect -> with which others."""
+        is_ignored = self.batch_size == "auto" and self.accumulate != "auto"
+        return {"accumulate": "with --batch-size auto"} if is_ignored else {}
 
     @property
     def methods(self) -> list[str]:

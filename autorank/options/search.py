@@ -102,6 +102,10 @@ class SearchOptions:
         ),
     ] = REDUCTION_FACTOR
 
+    def ignored(self) -> dict[str, str]:
+        """Options that have no effect -> with which others."""
+        return dict.fromkeys(("grace", "reduction_factor"), "with --scheduler none") if self.scheduler == "none" else {}
+
     def space_source(self) -> Path | Mapping[str, Any] | None:
         """Return the search space as `autorank.searching.space.space` takes it: a file, a dict, or None."""
         return expand(self.space) if isinstance(self.space, str | Path) else self.space
@@ -122,7 +126,7 @@ class SearchOptions:
                 HalvingSpec, grace=self.grace, factor=self.reduction_factor
             ),
             "objectives": build_spec(
-                ObjectivesSpec, third=self.objective, min_score=self.min_score,
+                ObjectivesSpec, third_objective=self.objective, min_score=self.min_score,
                 max_params=None if self.max_params is None else parse_count(self.max_params),
                 max_memory=None if self.max_memory is None else parse_count(self.max_memory, "--max-memory"),
             ),

@@ -38,7 +38,8 @@ FORM, DESTINATION = "Form", "Destination"  # panels of the help
 MinGainProbability = Annotated[
     float | None,
     typer.Option(
-        help="Choose the smallest point that is better than plain LoRA of the same size with this probability: 0.9.",
+        help="Choose the smallest point whose probability of beating plain LoRA with at most as many parameters is at "
+        "least P, for example 0.9.",
         metavar="P",
     ),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorank.defaults import PRECISION, SEED, Precision
+from autorank.defaults import MAX_BUDGET, PRECISION, SEED, Precision
 from autorank.errors import AutorankError
 from autorank.options.data import DataOptions
 from autorank.options.parsing import build_spec, parse_count
@@ -104,14 +104,25 @@ class ShrinkCall(DataOptions):
             raise AutorankError(f"--energy {self.energy:g}: expected a number above 0, at most 1.")
         if self.max_loss is not None and self.max_loss < 0:
             raise AutorankError(f"--max-loss {self.max_loss:g} is negative.")
-        if self.sizes < 1 or self.polish < 0:
-            raise AutorankError("--sizes must be at least 1 and --polish at least 0.")
+        if not (1 <= self.sizes <= MAX_BUDGET and 0 <= self.polish <= MAX_BUDGET):
+            raise AutorankError(f"--sizes must be at least 1, --polish at least 0, and both at most {MAX_BUDGET:,}.")
         needing = {"--min-score": self.min_score, "--max-loss": self.max_loss, "--figure": self.figure,
                    "--polish": self.polish or None, "--knee": self.knee or None}  # fmt: skip
         if not self.has_data and (missing := [option for option, value in needing.items() if value is not None]):
             raise AutorankError(
                 f"{missing[0]} needs data to score sizes on. Give --task NAME, or --data FILE with its columns."
             )
+
+    def ignored(self) -> dict[str, str]:
+        """Options that have no effect -> without which others."""
+        names: dict[str, tuple[str, ...]] = {}
+        if self.to is None:
+            names["without --to"] = ("pad",)
+        if not self.polish:
+            names["without --polish"] = ("learning_rate", "batch_size", "seed")
+        if not self.has_data:
+            names["without data (--task or --data)"] = ("sizes", "precision")
+        return {name: reason for reason, options in names.items() for name in options}
 
     @property
     def has_data(self) -> bool:

@@ -12,13 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from autorank.recipes.results import Run
+from autorank.recipes.results import RecipeRun
 from autorank.recipes.rows import Row, rows
 from autorank.recipes.schema import Recipe, figure
 from autorank.reporting.front_csv_json import csv_text
-from autorank.reporting.tables import count
+from autorank.reporting.tables import count, plain_table
 
-Runs = Mapping[Run, Mapping[str, Any]]
+Runs = Mapping[RecipeRun, Mapping[str, Any]]
 COLUMNS = (
     "line", "method", "task", "metric", "reported", "reported_sd", "measured", "measured_sd", "last", "seeds",
     "reported_params", "measured_params", "measured_nonzero", "failed", "note", "assumed",
@@ -28,7 +28,7 @@ COLUMNS = (
 class _Measured(NamedTuple):
     """Figures of a training, or their means over tasks. Scores are in percent."""
 
-    score: float  # of the best evaluation
+    score: float  # score of the best evaluation
     last: float  # score of the last evaluation
     params: float  # adapter parameters of the best evaluation
     nonzero: float  # those of them that are not zero
@@ -39,7 +39,7 @@ def compared(recipe: Recipe, runs: Runs) -> list[dict[str, Any]]:
 
     Args:
         recipe: The recipe.
-        runs: Run -> result of a training.
+        runs: RecipeRun -> result of a training.
 
     Returns:
         Dicts with the keys `COLUMNS`. `measured` is the mean over seeds of each run's best evaluation, as in the
@@ -79,7 +79,7 @@ def as_table(entries: Sequence[Mapping[str, Any]]) -> Group:
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table = plain_table(gap=1)
     for column in ("line", "task", "metric"):
         table.add_column(column, overflow="fold")
     for column in ("reported", "measured", "seeds", "params:\nreported", "\nmeasured"):
@@ -119,7 +119,7 @@ def _average(recipe: Recipe, line_rows: Sequence[Row], runs: Runs) -> dict[str, 
     """The average over the tasks, of the seeds that all tasks have."""
     averages = []
     for seed in sorted({run.seed for run in runs}):
-        outcomes = [(runs.get(Run(row.name, seed), {}), row.metric) for row in line_rows]
+        outcomes = [(runs.get(RecipeRun(row.name, seed), {}), row.metric) for row in line_rows]
         measured = [figures for outcome, metric in outcomes if (figures := _measured(outcome, metric))]
         if len(measured) == len(line_rows):
             averages.append(_Measured(*map(statistics.fmean, zip(*measured, strict=True))))

@@ -12,7 +12,7 @@ from autorank.recipes.schema import Assumed, LineSpec, Recipe, Reported
 from autorank.recipes.validation import mistakes
 
 PACKAGE = Path(__file__).parents[1]
-FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # of an installation; of a checkout
+FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # in an installation; in a checkout
 KEYS = {name for schema in (Recipe, LineSpec, Assumed, Reported) for name in schema.model_fields}
 
 
@@ -51,17 +51,19 @@ def parse(file: Path) -> Recipe:
     Raises:
         AutorankError: The file cannot be read, or does not have the form of a recipe.
     """
-    from autorank.searching.space.yaml_values import Yaml
+    from autorank.searching.space.yaml_values import Yaml, yaml_errors
 
     try:
-        return Recipe.model_validate(yaml.load(file.read_text(encoding="utf-8"), Yaml))
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AutorankError(
             f"The recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}. "
             "`autorank papers` lists those that come with autorank."
         ) from error
-    except yaml.YAMLError as error:
-        raise AutorankError(f"The recipe {file} is not YAML: {error}") from error
+    with yaml_errors(f"The recipe {file}"):
+        values = yaml.load(text, Yaml)
+    try:
+        return Recipe.model_validate(values)
     except ValidationError as error:
         raise explain(error, f"The recipe {file}", KEYS) from None
 

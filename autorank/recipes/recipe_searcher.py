@@ -15,7 +15,7 @@ from typing_extensions import override
 from autorank.defaults import MAX_RETRIES
 from autorank.errors import raise_if_disk_full
 from autorank.modeling import rank_map
-from autorank.recipes.results import Results, Run
+from autorank.recipes.results import RecipeRun, Results
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
@@ -34,9 +34,9 @@ class Training:
         ranks_of: The training whose final ranks this one uses.
     """
 
-    run: Run
+    run: RecipeRun
     train: TrainSpec
-    ranks_of: Run | None = None
+    ranks_of: RecipeRun | None = None
 
     @property
     def name(self) -> str:
@@ -59,14 +59,14 @@ class RecipeSearcher(BaseSearcher):
 
     def __init__(
         self, trainings: Sequence[Training], results: Results, deadline: float = math.inf, retries: int = MAX_RETRIES,
-        on_result: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
+        on_result: Callable[[RecipeRun, dict[str, Any]], object] = lambda run, outcome: None,
     ) -> None:  # fmt: skip
         super().__init__(deadline, retries)
         self._results, self._on_result = results, on_result
         self._trainings = {training.run: training for training in trainings}
         self._remaining = [training for training in trainings if not results.done(training.run)]
-        self._running: dict[str, Run] = {}
-        self._evaluations: dict[Run, dict[int, Evaluation]] = {}  # by step
+        self._running: dict[str, RecipeRun] = {}
+        self._evaluations: dict[RecipeRun, dict[int, Evaluation]] = {}  # by step
 
     def has_work(self) -> bool:
         """Return whether trainings are left to start before the deadline."""
@@ -94,7 +94,7 @@ class RecipeSearcher(BaseSearcher):
             self.on_progress()
 
     @override
-    def _ended(self, run: Run, result: dict[str, Any], death: Death | None) -> None:
+    def _ended(self, run: RecipeRun, result: dict[str, Any], death: Death | None) -> None:
         training, evaluations = self._trainings[run], self._evaluations.pop(run)
         step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
         if self._retry.retry(run, step, training.train, death, memory):

@@ -17,7 +17,7 @@ from autorank.trials.retention import run_folder
 FILE = "recipe.jsonl"
 
 
-class Run(NamedTuple):
+class RecipeRun(NamedTuple):
     """One training of a recipe: the name of its row, and its seed."""
 
     row: str
@@ -29,23 +29,23 @@ class Results:
 
     Args:
         folder: The run's directory.
-        about: The first line.
+        identity: The first line.
         runs: The other lines.
 
     Attributes:
         folder: The run's directory.
-        about: The first line: recipe, scale, model, data and precision.
-        runs: Run -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: the reason.
+        identity: The first line: recipe, scale, model, data and precision.
+        runs: RecipeRun -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: the reason.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], runs: dict[Run, dict[str, Any]]) -> None:
-        self.folder, self.about, self.runs = folder, about, runs
+    def __init__(self, folder: Path, identity: Mapping[str, Any], runs: dict[RecipeRun, dict[str, Any]]) -> None:
+        self.folder, self.identity, self.runs = folder, identity, runs
         self._lock: DriverLock | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The recipe."""
-        return Recipe.model_validate(self.about["recipe"])
+        return Recipe.model_validate(self.identity["recipe"])
 
     @classmethod
     def read(cls, runs: Path, name: str) -> Results:
@@ -67,27 +67,27 @@ class Results:
         number = 1
         try:
             lines = (folder / FILE).read_text(encoding="utf-8").split("\n")[:-1]  # the last is empty or incomplete
-            about = json.loads(lines[0])
-            Recipe.model_validate(about["recipe"])
+            identity = json.loads(lines[0])
+            Recipe.model_validate(identity["recipe"])
             outcomes = {}
             for number, line in enumerate(lines[1:], start=2):  # noqa: B007
                 outcome = json.loads(line)
-                outcomes[Run(outcome.pop("row"), outcome.pop("seed"))] = outcome
+                outcomes[RecipeRun(outcome.pop("row"), outcome.pop("seed"))] = outcome
         except (ValueError, LookupError, TypeError, AttributeError) as error:  # JSON, UTF-8 and validation errors
             remedy = "Delete that line" if number > 1 else "Move the file away and run the recipe again"
             raise AutorankError(
                 f"{folder / FILE} is damaged in line {number} ({type(error).__name__}). {remedy}."
             ) from error
-        return cls(folder, about, outcomes)
+        return cls(folder, identity, outcomes)
 
     @classmethod
-    def open(cls, runs: Path, name: str, about: Mapping[str, Any]) -> Results:
+    def open(cls, runs: Path, name: str, identity: Mapping[str, Any]) -> Results:
         """Start or continue a run; only one process may run it at a time.
 
         Args:
             runs: The directory of all searches and runs.
             name: The run's name.
-            about: The first line, see `autorank.recipes.run.about`.
+            identity: The first line, see `autorank.recipes.run.run_identity`.
 
         Returns:
             The results, which can be extended.
@@ -102,9 +102,9 @@ class Results:
         try:
             lock.mend()
             if not (folder / FILE).exists() or not (folder / FILE).stat().st_size:
-                atomic_io.append(json.dumps(about), folder / FILE)
+                atomic_io.append(json.dumps(identity), folder / FILE)
             results = cls.read(runs, name)
-            if differ := [key for key in about if results.about.get(key) != about[key]]:
+            if differ := [key for key in identity if results.identity.get(key) != identity[key]]:
                 raise AutorankError(
                     f"{runs} already contains a run {name!r}: its {' and '.join(differ)} "
                     f"{'differs' if len(differ) == 1 else 'differ'}. Give the same options to continue it, "
@@ -116,7 +116,7 @@ class Results:
         results._lock = lock
         return results
 
-    def add(self, run: Run, outcome: dict[str, Any]) -> None:
+    def add(self, run: RecipeRun, outcome: dict[str, Any]) -> None:
         """Append the result of a training.
 
         Args:
@@ -128,7 +128,7 @@ class Results:
         atomic_io.append(json.dumps({**run._asdict(), **outcome}), self.folder / FILE)
         self.runs[run] = outcome
 
-    def done(self, run: Run) -> bool:
+    def done(self, run: RecipeRun) -> bool:
         """Whether a training has ended; a failed one is repeated."""
         return "evaluations" in self.runs.get(run, {})
 

@@ -14,7 +14,7 @@ from autorank.recipes.schema import Assumed, Recipe
 from autorank.spec import TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
 
-SOURCE = ("max_length", "max_eval_examples")  # of `TaskSpec`
+SOURCE = ("max_length", "max_eval_examples")  # fields of `TaskSpec`
 TRAINING = (*SOURCE, *(name for name in TrainingSpec.model_fields if name != "seed"))
 
 

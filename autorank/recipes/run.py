@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from autorank import tasks
 from autorank.errors import AutorankError, explain
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training
-from autorank.recipes.results import Results, Run
+from autorank.recipes.results import RecipeRun, Results
 from autorank.recipes.rows import Row, chosen, rows
 from autorank.recipes.scale import scaled
 from autorank.recipes.schema import Recipe
@@ -51,7 +51,7 @@ def plan(
         The trainings.
 
     Raises:
-        AutorankError: No row is to be run, or the data are not available.
+        AutorankError: No row is to be run, or the data is not available.
     """
     by_name = {row.name: row for row in rows(recipe, model, data)}
     names = set(chosen(list(by_name), pattern))
@@ -64,16 +64,16 @@ def plan(
     specs = {row.name: _changed(row, training or {}, scale) for row in selected}
     return [
         Training(
-            Run(row.name, seed),
+            RecipeRun(row.name, seed),
             specs[row.name].changed(training={"seed": seed}),
-            Run(row.ranks_of, seed) if row.ranks_of else None,
+            RecipeRun(row.ranks_of, seed) if row.ranks_of else None,
         )
         for row in selected
         for seed in recipe.seed_list(seeds)
     ]
 
 
-def about(
+def run_identity(
     recipe: Recipe, scale: float, model: str | None, data: Path | None, precision: str | None = None
 ) -> dict[str, Any]:
     """Return the first line of the results, which identifies a run of a recipe.
@@ -83,7 +83,7 @@ def about(
         scale: Fraction of examples and epochs.
         model: Base model in place of the recipe's.
         data: Directory of the data. None: the Hub.
-        precision: In place of the recipe's.
+        precision: Precision in place of the recipe's.
 
     Returns:
         The values of the line.
@@ -120,7 +120,7 @@ def check(trainings: Sequence[Training]) -> None:
 
 def run(
     trainings: Sequence[Training], results: Results, budget: Budget,
-    on_result: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
+    on_result: Callable[[RecipeRun, dict[str, Any]], object] = lambda run, outcome: None,
 ) -> Ending:  # fmt: skip
     """Run the trainings that have not ended. After Ctrl-C the same call continues each from its last evaluation.
 
@@ -134,7 +134,7 @@ def run(
         How the run ended.
 
     Raises:
-        AutorankError: The data are not available, or the resources do not suffice.
+        AutorankError: The data is not available, or the resources do not suffice.
     """
     remaining = [training for training in trainings if not results.done(training.run)]
     if not remaining:
@@ -142,9 +142,9 @@ def run(
     if not budget.on_cluster:
         budget.share(resources.this_machine())
     check(remaining)
-    ended: set[Run] = set()
+    ended: set[RecipeRun] = set()
 
-    def record(run: Run, outcome: dict[str, Any]) -> None:
+    def record(run: RecipeRun, outcome: dict[str, Any]) -> None:
         ended.add(run)
         on_result(run, outcome)
 

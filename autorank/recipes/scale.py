@@ -23,7 +23,7 @@ def scaled(train: TrainSpec, scale: float) -> TrainSpec:
         The scaled training.
 
     Raises:
-        AutorankError: The data are not available.
+        AutorankError: The data is not available.
     """
     if scale >= 1:
         return train

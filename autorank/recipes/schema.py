@@ -1,7 +1,8 @@
 """The schema of a recipe: the rows of a paper's table with their settings and reported scores.
 
 A value holds for all tasks, or is a mapping task -> value, a column of the paper's table. A setting may be given in
-several places. In rising precedence: the recipe's `assumed`, `training` and `settings`, then those of the line.
+several places. In ascending order of precedence: the recipe's `assumed`, `training` and `settings`, then those of the
+line.
 """
 
 from __future__ import annotations

@@ -52,10 +52,11 @@ def front_notes(snapshot: Snapshot) -> list[str]:
         probability = percent(certainty.points[knee.key].knee)
         sizes = f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
         notes.append(f"The knee is this point in {probability} of the resamples; in 90% it has {sizes}.")
-    if certainty.optimism >= 0.00005:
-        seeds = "" if snapshot.confirmed else " With other seeds it may fall further (--confirm-seeds)."
+    if certainty.expected_drop >= 0.00005:
+        seeds = "" if snapshot.confirmed else " With other seeds it may drop further (--confirm-seeds)."
         notes.append(
-            f"Selection: the best score is expected to fall by {certainty.optimism:.4f} on fresh examples.{seeds}"
+            f"Selection bias: the best score is expected to drop by {certainty.expected_drop:.4f} on new examples."
+            f"{seeds}"
         )
     if certainty.missing:
         notes.append(f"{counted(certainty.missing, 'point')} of the front without predictions: no interval.")

@@ -13,8 +13,8 @@ from rich.table import Table
 from autorank.errors import AutorankError
 from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.search_results import SearchResults
-from autorank.reporting.tables import count
-from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.reporting.tables import count, plain_table
+from autorank.tasks.metrics.resampling import bootstrap_scores
 from autorank.trials.front import hypervolume
 from autorank.trials.point import Point
 from autorank.trials.statistics import bootstrap, predictions
@@ -48,7 +48,7 @@ class ComparisonRow:
         points: Number of points on the front.
         smallest: Adapter parameters of the smallest point.
         best: The best score.
-        hypervolume: With the reference point that all searches share.
+        hypervolume: Hypervolume with the reference point that all searches share.
         ratio: Hypervolume relative to the first search's.
         low: Lower end of the ratio's interval.
         high: Upper end of the ratio's interval.
@@ -184,8 +184,8 @@ def bootstrap_hypervolumes(
 def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
     """How much higher one front is than another at equal parameters.
 
-    Both are step functions, so the largest gain is at a step of one of them; of equal gains, the one with the fewest
-    parameters is reported.
+    Both are step functions, so the largest gain is at a step of one of them; if gains are equal, the one with the
+    fewest parameters is reported.
 
     Args:
         points: A front.
@@ -208,7 +208,7 @@ def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
 
 def as_table(rows: Sequence[ComparisonRow]) -> Table:
     """The rows as a table for a terminal of 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("search", overflow="fold")
     for column in COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
@@ -256,7 +256,7 @@ def _certainty(search: SearchResults, first: SearchResults, max_params: int) -> 
         models += [model for point, model in predictions.candidates(results.snapshot) if point.key == best.key]
     if len(models) != 2 or sample_of(models[0]) != sample_of(models[1]):
         return {}
-    scores = resampled(models, weights(models[0].splits, RESAMPLES, np.random.default_rng(SEED)))
+    scores = bootstrap_scores(models, RESAMPLES, np.random.default_rng(SEED))
     difference = scores[:, 0] - scores[:, 1]
     low, high = bootstrap.interval(difference)
     return {"better": float((difference > 0).mean()), "gain_low": low, "gain_high": high}

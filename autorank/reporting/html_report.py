@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.reporting.certainty_texts import front_notes, interval_text, percent
 from autorank.reporting.html import search_figures, sections
 from autorank.reporting.html.document import Figure, render_page
-from autorank.reporting.html.figures import third_objective
+from autorank.reporting.html.figures import third_objective_text
 from autorank.reporting.tables import count, setting
 from autorank.spec import SearchSpec
 from autorank.trials.history import History
@@ -24,7 +24,7 @@ from autorank.trials.statistics.front_statistics import front_statistics
 if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure
 
-DPI = 300  # of PNG files
+DPI = 300  # resolution of PNG files
 RESAMPLED = "of resamples"
 
 
@@ -128,20 +128,21 @@ def write_page(text: str, to: Path) -> None:
         raise AutorankError(f"Cannot write {to}: {error.strerror}. Choose another --to.") from error
 
 
-def export_command(name: str, point: Point, runs: Path | None, third: str | None = None) -> str:
+def export_command(name: str, point: Point, runs: Path | None, third_objective: str | None = None) -> str:
     """The command that exports a point of the front.
 
     Args:
         name: The search.
         point: The point.
         runs: The directory of runs; None: the default.
-        third: The search's third objective; without one, the point is the best with at most as many parameters.
+        third_objective: The search's third objective; without one, the point is the best with at most as many
+            parameters.
 
     Returns:
         A shell command, quoted where needed.
     """
     which = ["--max-params", str(max(point.adapter_params, 1))]
-    if third is not None:
+    if third_objective is not None:
         which = ["--trial", str(point.trial), "--step", str(point.step), *which]
     words = ["autorank", "export", name, *which, "--to", f"{name}-adapter"]
     other_runs = runs is not None and runs.resolve() != RUNS.resolve()
@@ -149,13 +150,13 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
 
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
-    """The points between which the slider selects, by increasing parameters, and what the page shows of each."""
+    """The points of the slider, in ascending order of parameters, and what the page shows of each."""
     statistics = front_statistics(snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
-        if snapshot.third:
-            name, text = third_objective(snapshot.third, point)
+        if snapshot.third_objective:
+            name, text = third_objective_text(snapshot.third_objective, point)
             facts[name.capitalize()] = text
         stats, certainty = statistics.confirmed.get(point.key), statistics.known.get(point.key)
         basis = RESAMPLED if stats is None else "over seeds and examples"
@@ -176,7 +177,8 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}
         rows.append({
             "trial": point.trial, "step": point.step, "params": point.adapter_params, "score": point.score,
-            "knee": point.knee, "facts": facts, "command": export_command(spec.name, point, runs, snapshot.third),
+            "knee": point.knee, "facts": facts,
+            "command": export_command(spec.name, point, runs, snapshot.third_objective),
             "settings": {name: setting(value) for name, value in point.settings.items()},
         })  # fmt: skip
     return rows

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, QUIET, LINE, KNEE, BASELINE = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
-HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
+HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # one for each front
 
 
 def png(figure: Figure) -> bytes:
@@ -32,7 +32,7 @@ def png(figure: Figure) -> bytes:
 
 
 def front_figure(snapshot: Snapshot, title: str, chosen: Point | None = None) -> Figure:
-    """All evaluations and slices in grey, the front as a step function over logarithmic parameters.
+    """All evaluations and slices in gray, the front as a step function over logarithmic parameters.
 
     Plain LoRA's front is dashed. A thin line joins the sizes of an evaluation that has a point on a front.
 
@@ -53,7 +53,7 @@ def front_figure(snapshot: Snapshot, title: str, chosen: Point | None = None) ->
         color=QUIET,
         alpha=0.35,
         linewidths=0,
-        label="evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations",
+        label="evaluations and slices" if any(p.component_masks is not None for p in evaluations) else "evaluations",
     )
     for curve in size_curves(evaluations, [*points, *snapshot.baseline]):
         axes.plot(
@@ -77,7 +77,7 @@ def front_figure(snapshot: Snapshot, title: str, chosen: Point | None = None) ->
     _params_axis(axes, [p.adapter_params for p in evaluations])
     axes.set_ylabel("score")
     if evaluations:
-        axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+        _legend(axes)
     return figure
 
 
@@ -104,12 +104,12 @@ def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
         _stair(axes, points, right, color, name)
     _params_axis(axes, [p.adapter_params for points in fronts.values() for p in points])
     axes.set_ylabel("score")
-    axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+    _legend(axes)
     return figure
 
 
 def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False) -> None:
-    """A front as a step function: the best score with at most so many parameters."""
+    """A front as a step function: the best score with at most x parameters."""
     params, scores = [log_params(p.adapter_params) for p in points], [p.score for p in points]
     best_scores = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
     style = "--" if dashed else "-"
@@ -160,7 +160,7 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(QUIET)
     axes.tick_params(which="both", colors=QUIET, labelcolor=INK, labelsize=9)
@@ -170,6 +170,12 @@ def _axes(title: str) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.margins(y=0.1)
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """A legend whose texts are drawn as they are: a name may contain `$`, which begins a formula."""
+    for text in axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9).get_texts():
+        text.set_parse_math(False)
 
 
 def _ring(axes: Axes, point: Point, name: str) -> None:

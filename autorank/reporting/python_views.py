@@ -25,7 +25,7 @@ WIDTH = 120  # columns
 
 
 class Front(list[Point]):
-    """The points of a front by increasing parameters.
+    """The points of a front, in ascending order of parameters.
 
     Args:
         points: The points.

@@ -51,10 +51,10 @@ def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
             if rank is not None:
                 color = QUIET if rank == 0 else "white" if rank > 0.55 * highest else INK
                 axes.text(x + 0.5, y + 0.48, str(rank), ha="center", va="center", color=color, fontsize=9)
-    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=24)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=24, parse_math=False)
     axes.annotate(summary, (0, 1), (0, 9), "axes fraction", "offset points", color=INK, fontsize=10)
-    axes.set_xticks([x + 0.5 for x in range(len(columns))], kinds)
-    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
+    axes.set_xticks([x + 0.5 for x in range(len(columns))], kinds, parse_math=False)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows, parse_math=False)
     axes.set_ylabel("layer", color=INK)
     axes.tick_params(length=0, labelcolor=INK, labelsize=9)
     axes.spines[:].set_visible(False)

@@ -24,7 +24,7 @@ NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
 
 
-THIRD: dict[str, tuple[str, Callable[[Point], str]]] = {  # objective -> column, cell
+THIRD_OBJECTIVE_COLUMNS: dict[str, tuple[str, Callable[[Point], str]]] = {  # objective -> column, cell
     "nonzero_params": ("non-zero", lambda p: count(p.nonzero_params)),
     "seconds": ("time", lambda p: duration(p.seconds)),
     "memory": ("memory", lambda p: f"{count(p.memory)}B"),
@@ -55,6 +55,11 @@ def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in values.items())
 
 
+def plain_table(gap: int = 2) -> Table:
+    """A table without borders and columns, whose header is dim; `gap` blanks follow each column."""
+    return Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+
+
 def front_table(
     points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None, wrap: bool = True
 ) -> Table:
@@ -80,8 +85,9 @@ def front_table(
     if any(point.cut_from is not None for point in points):
         columns["cut\nfrom>"] = lambda p: "" if p.cut_from is None else count(p.cut_from)
     columns["score>"] = lambda p: f"{p.score:.4f}"
-    if snapshot.third is not None:
-        columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
+    if snapshot.third_objective is not None:
+        column, cell = THIRD_OBJECTIVE_COLUMNS[snapshot.third_objective]
+        columns[f"{column}>"] = cell
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
     elif certain:
@@ -209,7 +215,7 @@ def origins(points: Sequence[Point]) -> str:
 def rank_table(ranks: Mapping[str, int]) -> Table:
     """The rank of each layer and kind of weight, the first layer at the bottom as in the figure."""
     rows, columns, cells = rank_map.grid(ranks)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("layer", justify="right", vertical="bottom", no_wrap=True)
     for column in columns:
         table.add_column(column.replace(".", ".\n"), justify="right", vertical="bottom", overflow="fold")
@@ -224,7 +230,7 @@ def _gain(gain: float | None) -> str:
 
 def _table(*headers: str, gap: int = 2) -> Table:
     """A table without borders; a header that ends in `>` is right-aligned. Only the last column wraps."""
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+    table = plain_table(gap)
     for header in headers[:-1]:
         right = header.endswith(">")
         table.add_column(header.removesuffix(">"), justify="right" if right else "left", no_wrap=True)

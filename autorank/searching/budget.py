@@ -30,7 +30,7 @@ class Budget:
         concurrency: Number of concurrent trials; by default chosen by `resources.share`.
         gpus_per_trial: GPUs per trial, possibly a fraction; by default 1 per worker if there are GPUs.
         workers: Workers per trial; with several, a trial is a Ray Train TorchTrainer.
-        lanes: Trials that share a process and the passes of its base model; "auto": as many as pay off.
+        lanes: Trials that share a process and the passes of its base model; "auto": chosen by measured throughput.
         retries: How often a trial whose process died is retried.
         confirm: Number of new seeds with which the points of the front are retrained after the last trial; by default
             that of the last session.
@@ -91,7 +91,7 @@ class Budget:
         Raises:
             AutorankError: Memory is an objective, but trials share a process.
         """
-        if self.lanes != 1 and (objectives.max_memory is not None or objectives.third == "memory"):
+        if self.lanes != 1 and (objectives.max_memory is not None or objectives.third_objective == "memory"):
             raise AutorankError(
                 f"--lanes {self.lanes} cannot be combined with --objective memory or --max-memory, because the trials "
                 "of a pack share their memory. Use --lanes 1."

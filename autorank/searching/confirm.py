@@ -108,7 +108,7 @@ class ConfirmSearcher(BaseSearcher):
             "train": self._retry.reduced(repeat, self._train(repeat)),
             "recorded": 0,
             "until": repeat.step,
-            "sizes": [point.adapter_params for point in self._points[repeat] if point.kept is not None],
+            "sizes": [point.adapter_params for point in self._points[repeat] if point.component_masks is not None],
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ class ConfirmSearcher(BaseSearcher):
             packed = [pack([model]) for model in unpack(evaluation.predictions)] if evaluation.predictions else []
             cut = count(1)
             for point in self._points[repeat]:
-                index = 0 if point.kept is None else next(cut)
+                index = 0 if point.component_masks is None else next(cut)
                 predictions = packed[index] if packed else b""
                 self._journal.confirm(*point.key, repeat.seed, _outcome(models[index]), predictions)
         remove(self._folder / "trials" / str(repeat))

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from autorank.tasks.data.pairs import Pairs
     from autorank.training.run import TrainingRun
 
-TIMED = 512  # training examples of the timed run: enough to measure a method's preparation
-EVALUATED = 32  # examples of its evaluations: a full batch of generated texts takes as long as a single text
-CHUNK = 4  # steps between its evaluations
+TIMED_TRAIN_EXAMPLES = 512  # training examples of the timed run: enough to measure a method's preparation
+TIMED_EVAL_EXAMPLES = 32  # examples of its evaluations: a full batch of generated texts takes as long as a single text
+TIMED_EVAL_INTERVAL = 4  # steps between its evaluations
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     Raises:
         AutorankError: Data or model cannot be loaded, or a method needs longer runs.
     """
-    from autorank.training.slicing.slice_scorer import SHARE
+    from autorank.training.slicing.slice_scorer import AUTO_BUDGET_FRACTION
 
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(spec.task.model_copy(update=_few_examples(spec.task)), tasks.base_model(spec.task, spec.model))
@@ -101,7 +101,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     )
     preparation = statistics.fmean(timing.preparation for timing in timed)
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
-    trial += SHARE * steps * step if spec.training.slices == "auto" else 0
+    trial += AUTO_BUDGET_FRACTION * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
     seconds = math.ceil(trials / trial_resources.packs) * trial
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
@@ -157,28 +157,30 @@ def _measure(
     finally:
         torch.set_num_threads(threads_before)
     first, later = times[0][0], min(training for training, _ in times[1:])
-    return _Timing(later / CHUNK, min(scoring for _, scoring in times[1:]), max(0.0, first - later), prompts)
+    return _Timing(
+        later / TIMED_EVAL_INTERVAL, min(scoring for _, scoring in times[1:]), max(0.0, first - later), prompts
+    )
 
 
 def _timed_run(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:
     """A run with the largest adapter for which trials are long enough, on few examples."""
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial, because schedules depend on them, although few are run
-    training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK, "slices": "off"}
+    training = {"steps": max(steps, 3 * TIMED_EVAL_INTERVAL), "eval_every": TIMED_EVAL_INTERVAL, "slices": "off"}
     return spec.train(entry.method, settings).changed(task=_few_examples(spec.task), training=training)
 
 
 def _few_examples(task: TaskSpec) -> dict[str, Any]:
     """Fields of the task with few examples."""
     return {
-        "max_train_examples": min(task.max_train_examples or TIMED, TIMED),
-        "max_eval_examples": min(task.max_eval_examples or EVALUATED, EVALUATED),
+        "max_train_examples": min(task.max_train_examples or TIMED_TRAIN_EXAMPLES, TIMED_TRAIN_EXAMPLES),
+        "max_eval_examples": min(task.max_eval_examples or TIMED_EVAL_EXAMPLES, TIMED_EVAL_EXAMPLES),
         "tune_split": 0.0,  # a part of so few examples may lack a class
     }
 
 
 def _seconds(run: TrainingRun) -> tuple[float, float]:
-    """Seconds of `CHUNK` steps, including the preparation before the first, and of the evaluation after them."""
+    """Seconds of `TIMED_EVAL_INTERVAL` steps, including the preparation, and of the evaluation after them."""
     started = time.perf_counter()
     next(run)
     return time.perf_counter() - started - run.evaluating, run.evaluating

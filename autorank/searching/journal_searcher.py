@@ -21,13 +21,13 @@ from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord, ended_trials
-from autorank.trials.statistics.forecast import HORIZON, fixed_trials, forecast
+from autorank.trials.statistics.forecast import FLAT_HORIZON_TRIALS, fixed_trials, forecast
 
 logger = logging.getLogger(__name__)
 
 OUT_OF_TIME = "time budget"
-LENGTH = 3  # number of evaluations of a run of unknown length
-HOPELESS = 3  # trials that all fail for the same reason before a search ends with an error
+DEFAULT_EVALUATIONS = 3  # number of evaluations of a run of unknown length
+MAX_EQUAL_FAILURES = 3  # trials that all fail for the same reason before a search ends with an error
 
 
 class JournalSearcher(BaseSearcher):
@@ -60,7 +60,7 @@ class JournalSearcher(BaseSearcher):
         trials: int,
         deadline: float = math.inf,
         retries: int = MAX_RETRIES,
-        evaluations: int = LENGTH,
+        evaluations: int = DEFAULT_EVALUATIONS,
         on_evaluation: Callable[[], object] = lambda: None,
         check_length: LengthCheck = any_length,
         stop_when_flat: bool = False,
@@ -116,7 +116,7 @@ class JournalSearcher(BaseSearcher):
         if self._stop_when_flat and not self.flat and (count := len(ended_trials(trials))) != self._forecast_at:
             self._forecast_at = count
             spec, reference = self._journal.spec, self._journal.reference
-            prediction = forecast(trials, reference, HORIZON, spec.objectives, fixed_trials(spec))
+            prediction = forecast(trials, reference, FLAT_HORIZON_TRIALS, spec.objectives, fixed_trials(spec))
             self.flat = prediction is not None and prediction.flat
         return self.flat
 
@@ -159,7 +159,7 @@ class JournalSearcher(BaseSearcher):
     def _ended(self, run: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(run)
         train = self._journal.spec.train(trial.method, trial.settings)
-        if trial.finished:  # also if its process died afterwards
+        if trial.finished:  # even if its process died afterwards
             self._end(run, "complete")
         elif self._retry.retry(run, trial.step, train, death, bool(result.get("out_of_memory"))):
             self._requeue(run, death.reason if death else result["failed"])
@@ -195,7 +195,8 @@ class JournalSearcher(BaseSearcher):
     def _fail(self, number: int, reason: str) -> None:
         """Record a failure; it ends the search if all trials have failed in this way.
 
-        A full disk ends the search too, but is no failure of the trial, which continues when the search is resumed.
+        A full disk also ends the search, but does not count as a failure of the trial, which continues when the search
+        is resumed.
         """
         raise_if_disk_full(reason)
         self._end(number, "failed", reason)
@@ -203,5 +204,6 @@ class JournalSearcher(BaseSearcher):
 
     def _check_hopeless(self, reason: str) -> None:
         trials = ended_trials(self._journal.trials())
-        if len(trials) >= HOPELESS and {(trial.state, trial.reason) for trial in trials} == {("failed", reason)}:
+        outcomes = {(trial.state, trial.reason) for trial in trials}
+        if len(trials) >= MAX_EQUAL_FAILURES and outcomes == {("failed", reason)}:
             raise AutorankError(f"All {len(trials)} trials failed for the same reason: {reason}")

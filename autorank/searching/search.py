@@ -35,7 +35,7 @@ from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
 from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_sync import MLflowSync
-from autorank.tracking.tracking_uri import checked, remembered
+from autorank.tracking.tracking_uri import uri_for_journal, validated_uri
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.provenance import data_description
@@ -117,7 +117,7 @@ def search(
 def _check_budget(spec: SearchSpec, budget: Budget, tracking_uri: str | None) -> None:
     """Check what needs neither data nor model."""
     if tracking_uri is not None:
-        checked(tracking_uri)
+        validated_uri(tracking_uri)
     budget.check(spec.objectives)
     if budget.storage is not None:
         storage_folder(budget.storage, spec.name)
@@ -128,7 +128,7 @@ def _check_budget(spec: SearchSpec, budget: Budget, tracking_uri: str | None) ->
 def _warnings(spec: SearchSpec, bounds: ParamBounds) -> list[str]:
     """Warnings about what is adapted and measured."""
     warnings = sorted(set(filter(None, map(bounds.unadapted, spec.entries))))
-    if spec.objectives.max_memory or spec.objectives.third == "memory":
+    if spec.objectives.max_memory or spec.objectives.third_objective == "memory":
         warnings.append("Memory is measured on GPUs; on a CPU it is 0.")
     return warnings
 
@@ -174,7 +174,7 @@ def run_missing_trials(
     if data is not None:
         journal.store_data_description(description := data_description(data))
         if not journal.has_same_data(description):
-            warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
+            warn("The data or the tokenizer has changed since this search began, so its scores cannot be compared.")
     ended, options = len(ended_trials(journal.trials())), journal.options
     storage, tracking = budget.storage or options.get("storage"), options.get("tracking")
     untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
@@ -183,7 +183,7 @@ def run_missing_trials(
     mlflow_logger = None
     if tracking_uri is not None:
         runs = journal.folder.parent
-        tracking = remembered(tracking_uri, runs)
+        tracking = uri_for_journal(tracking_uri, runs)
         sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, runs, journal.provenance)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)

@@ -11,7 +11,7 @@ from typing import Literal
 from autorank.searching.budget import Budget
 from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
-from autorank.searching.journal_searcher import LENGTH, JournalSearcher
+from autorank.searching.journal_searcher import DEFAULT_EVALUATIONS, JournalSearcher
 from autorank.searching.ray import shared_storage_check
 from autorank.searching.ray.actors.lane_count import on_gpu
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
@@ -72,7 +72,7 @@ class Session:
         self.delete_unneeded_files()
         self.notify()
         journal, budget = self.journal, self.budget
-        evaluations = LENGTH if self.data is None else run_length(journal.spec, self.data).evaluations
+        evaluations = DEFAULT_EVALUATIONS if self.data is None else run_length(journal.spec, self.data).evaluations
         trials_searcher = JournalSearcher(
             journal, self.bounds, trials, budget.deadline, budget.retries, evaluations=evaluations,
             on_evaluation=self.delete_unneeded_files, check_length=self.check_length,
@@ -104,7 +104,7 @@ class Session:
         return self.budget.on_cluster or self.output is not self.journal.folder
 
     def lanes(self, resources: Resources) -> int:
-        """Return the number of lanes of each pack; for `auto`, that which pays off for the first method.
+        """Return the number of lanes of each pack; for `auto`, chosen by measured throughput of the first method.
 
         Args:
             resources: Resources of each pack.

@@ -20,19 +20,19 @@ class Size:
     Attributes:
         adapter_params: Parameters of the adapter, its head not counted.
         energy: Share of the adapter's energy, the sum of squared singular values, that is kept.
-        kept: Layer name -> components, as a bit mask; None: the whole adapter.
+        component_masks: Layer name -> components, as a bit mask; None: the whole adapter.
         score: The task's main metric; None without data.
         metrics: All metrics of the task.
     """
 
     adapter_params: int
     energy: float
-    kept: Mapping[str, int] | None
+    component_masks: Mapping[str, int] | None
     score: float | None = None
     metrics: dict[str, float] | None = None
 
 
-class Shrinking:
+class ShrinkableAdapter:
     """An adapter that is cut to smaller sizes without data.
 
     Args:
@@ -51,7 +51,7 @@ class Shrinking:
         self._energies = self._spectrum.kept_energy()
 
     def sizes(self) -> list[Size]:
-        """Return the whole adapter and its halves, quarters, ..., by rising parameters."""
+        """Return the whole adapter and its halves, quarters, ..., in ascending order of parameters."""
         counts = {len(self._energies) - 1}
         for halving in range(1, HALVINGS + 1):
             limit = self.params / 2**halving - self._fixed
@@ -71,7 +71,7 @@ class Shrinking:
         return self._size(max(self._spectrum.fewest, next(reached)))
 
     def at_params(self, max_params: int) -> Size:
-        """Return the largest size with at most so many parameters.
+        """Return the largest size with at most `max_params` parameters.
 
         Raises:
             AutorankError: All sizes are larger.
@@ -91,14 +91,14 @@ class Shrinking:
             pad: Give all layers one rank, padded with zeros, for servers that require it.
         """
         module = peft_adapter.skeleton(self.adapter)
-        if size.kept is not None:
-            spectrum.cut(module, size.kept)
+        if size.component_masks is not None:
+            spectrum.cut(module, size.component_masks)
         updates = {name: layer.update for name, layer in adapters.adapted(module).items()}
         peft_adapter.write(self.adapter, updates, self.adapter.others, to, pad)
 
-    def energy_of(self, kept: Mapping[str, int]) -> float:
+    def energy_of(self, component_masks: Mapping[str, int]) -> float:
         """Return the share of the energy of these components."""
-        return self._spectrum.energy_of(kept)
+        return self._spectrum.energy_of(component_masks)
 
     def _size(self, count: int) -> Size:
         return Size(self._spectrum.params[count] + self._fixed, self._energies[count], self._spectrum.keep(count))

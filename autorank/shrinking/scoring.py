@@ -13,7 +13,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters, heads, peft_adapter, spectrum
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.loading.remote_code import trusting
-from autorank.shrinking.cutting import Shrinking, Size
+from autorank.shrinking.cutting import ShrinkableAdapter, Size
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
@@ -28,11 +28,11 @@ from autorank.training.slicing.slice_scorer import SliceScorer
 SCORED_TASK_TYPES = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
 
 
-class ScoredShrinking(Shrinking):
+class ScoredAdapter(ShrinkableAdapter):
     """An adapter whose sizes are scored on a task's validation data.
 
     Args:
-        folder: As for `Shrinking`.
+        folder: As for `ShrinkableAdapter`.
         task: The task.
         model: The base model; None: the one that the adapter's configuration names.
         training: Batch size, precision and seed.
@@ -78,7 +78,7 @@ class ScoredShrinking(Shrinking):
             count: Number of smaller sizes.
 
         Returns:
-            The sizes, by rising parameters.
+            The sizes in ascending order of parameters.
 
         Raises:
             AutorankError: The whole adapter has no finite score.
@@ -93,10 +93,16 @@ class ScoredShrinking(Shrinking):
             )
         full_size = Size(self.params, 1.0, None, score, metrics)
         scorer = SliceScorer(self._base, loop, self._objective, self._data, count, self._training.slice_score)
-        pieces = scorer.score(1, True, self.params, score)
+        scored_slices = scorer.score(1, True, self.params, score)
         sizes = [
-            Size(piece.adapter_params, self.energy_of(piece.kept), piece.kept, piece.score, piece.metrics)
-            for piece, _ in pieces
+            Size(
+                slice_.adapter_params,
+                self.energy_of(slice_.component_masks),
+                slice_.component_masks,
+                slice_.score,
+                slice_.metrics,
+            )
+            for slice_, _ in scored_slices
         ]
         return [*sizes, full_size]
 
@@ -110,9 +116,13 @@ class ScoredShrinking(Shrinking):
             The size with its score.
         """
         scorer = SliceScorer(self._base, self._loop(0.0, 1), self._objective, self._data, 1, self._training.slice_score)
-        piece, _ = scorer.at(size.adapter_params)
+        slice_, _ = scorer.at(size.adapter_params)
         return replace(
-            size, energy=self.energy_of(piece.kept), kept=piece.kept, score=piece.score, metrics=piece.metrics
+            size,
+            energy=self.energy_of(slice_.component_masks),
+            component_masks=slice_.component_masks,
+            score=slice_.score,
+            metrics=slice_.metrics,
         )
 
     def polish(self, size: Size, steps: int, learning_rate: float) -> Size:
@@ -126,8 +136,8 @@ class ScoredShrinking(Shrinking):
         Returns:
             The size with its new score; `write` writes the trained adapter from now on if it is not worse.
         """
-        if size.kept is not None:
-            spectrum.cut(self._base.model, size.kept)
+        if size.component_masks is not None:
+            spectrum.cut(self._base.model, size.component_masks)
         loop = self._loop(learning_rate, steps)
         loop.train_rest()
         with stream(self._cache.device, self._training.seed, 0, "polish"):

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.shrinking.cutting import Shrinking, Size
-from autorank.shrinking.scoring import ScoredShrinking
+from autorank.shrinking.cutting import ShrinkableAdapter, Size
+from autorank.shrinking.scoring import ScoredAdapter
 from autorank.trials.front import mark_knee
 from autorank.trials.point import Point
 from autorank.trials.selection import pick
 
 
 def choose(
-    shrinking: Shrinking, sizes: Sequence[Size], max_params: int | None = None, min_score: float | None = None,
+    adapter: ShrinkableAdapter, sizes: Sequence[Size], max_params: int | None = None, min_score: float | None = None,
     max_loss: float | None = None, energy: float | None = None,
 ) -> Size | None:  # fmt: skip
     """Choose a size.
 
     Args:
-        shrinking: The adapter.
+        adapter: The adapter.
         sizes: Its sizes, the whole adapter last.
-        max_params: The best size with at most so many parameters, of `sizes` and the largest such size, which is
+        max_params: The best size with at most `max_params` parameters, of `sizes` and the largest such size, which is
             scored for it; without scores the largest.
         min_score: The smallest size with at least this score.
         max_loss: The smallest size that loses at most this much of the whole adapter's score.
@@ -36,15 +36,15 @@ def choose(
         AutorankError: No size meets the condition, or has a finite score.
     """
     if energy is not None:
-        size = shrinking.at_energy(energy)
-        return shrinking.score_size(size) if isinstance(shrinking, ScoredShrinking) else size
+        size = adapter.at_energy(energy)
+        return adapter.score_size(size) if isinstance(adapter, ScoredAdapter) else size
     full_size = sizes[-1]
     if full_size.score is None:
-        return None if max_params is None else shrinking.at_params(max_params)
+        return None if max_params is None else adapter.at_params(max_params)
     if max_loss is not None:
         min_score = full_size.score - max_loss
-    if max_params is not None and max_params < full_size.adapter_params and isinstance(shrinking, ScoredShrinking):
-        sizes = [shrinking.score_size(shrinking.at_params(max_params)), *sizes]
+    if max_params is not None and max_params < full_size.adapter_params and isinstance(adapter, ScoredAdapter):
+        sizes = [adapter.score_size(adapter.at_params(max_params)), *sizes]
     front = front_of(sizes)
     if not front:
         raise AutorankError("No size has a finite score. Check the adapter and the metric, or use --energy.")
@@ -59,7 +59,7 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
         sizes: Scored sizes of one adapter.
 
     Returns:
-        The points, by rising parameters.
+        The points in ascending order of parameters.
     """
     points = [
         Point(0, 0, size.adapter_params, size.score, {}, size.adapter_params, size.metrics or {})
@@ -73,11 +73,18 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
     return mark_knee(best)
 
 
+def including(sizes: Sequence[Size], chosen: Size | None) -> list[Size]:
+    """The sizes in ascending order of parameters, with the chosen one if none of them has as many parameters."""
+    listed = {size.adapter_params for size in sizes}
+    added = [] if chosen is None or chosen.adapter_params in listed else [chosen]
+    return sorted([*added, *sizes], key=lambda size: size.adapter_params)
+
+
 def as_dict(size: Size) -> dict[str, Any]:
     """A size as plain values, ranks instead of components."""
     values: dict[str, Any] = {"adapter_params": size.adapter_params, "energy": size.energy}
     if size.score is not None:
         values |= {"score": size.score, "metrics": size.metrics}
-    if size.kept is not None:
-        values["ranks"] = {name: mask.bit_count() for name, mask in size.kept.items()}
+    if size.component_masks is not None:
+        values["ranks"] = {name: mask.bit_count() for name, mask in size.component_masks.items()}
     return values

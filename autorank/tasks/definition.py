@@ -29,7 +29,7 @@ class TaskKind(ABC):
         problem_type: Meaning of a sequence classifier's outputs; None: one of several classes.
         metrics: Metrics that the user can choose as the score.
         column_type: MLflow's type of the labels of named tasks.
-        objective: Module and class of loss and metrics, `autorank.training.objectives.labels:Regression`.
+        objective: Module and class of loss and metrics, `autorank.training.objectives.labels:RegressionObjective`.
     """
 
     name: ClassVar[str]
@@ -102,7 +102,7 @@ class TaskKind(ABC):
         """Choose the training examples that are held out where there is no validation split; a tenth of all by default.
 
         Args:
-            labels: `examples`.
+            labels: Label of each example, `examples`.
 
         Returns:
             Indices in ascending order, the same ones every time; none if there are too few examples.
@@ -114,7 +114,7 @@ class TaskKind(ABC):
 
         Args:
             task: The task.
-            labels: `examples`.
+            labels: Label of each example, `examples`.
             ratio: Fraction of the examples, above 0 and at most 1/2.
 
         Returns:
@@ -185,14 +185,14 @@ class TaskData:
         task: The task.
         train: The training split.
         validation: The evaluated splits by name: the task's validation splits, or `tune`, a part held out of train.
-        digest: Digest of the content. Equal digests mean equal training examples, also if one evaluates on `tune` and
+        digest: Digest of the content. Equal digests mean equal training examples, even if one evaluates on `tune` and
             the other on the validation splits.
         pad_id: Padding token.
         tokenizer: The tokenizer, if predictions are text.
-        length: Number of tokens at which texts are cut.
+        length: Number of tokens to which texts are truncated.
         ends: Tokens that end a generated text.
         labels: How the labels or references of the training split were interpreted; may be empty.
-        notes: What the user should know about how the data were read.
+        notes: What the user should know about how the data was read.
     """
 
     task: Task
@@ -208,18 +208,18 @@ class TaskData:
 
     @property
     def warnings(self) -> list[str]:
-        """The notes, and a sentence about the number of texts that were cut."""
-        return [*self.notes, *filter(None, [self._shortened])]
+        """The notes, and a sentence about the number of texts that were truncated."""
+        return [*self.notes, *filter(None, [self._truncation_note])]
 
     @property
-    def _shortened(self) -> str | None:
-        """The number of texts that were cut; None if there are none or the number is unknown."""
+    def _truncation_note(self) -> str | None:
+        """The number of texts that were truncated; None if there are none or the number is unknown."""
         splits = {"train": self.train, **self.validation}
-        counts = [f"{split.cut.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
-                if split.cut is not None and split.cut.any()]  # fmt: skip
+        counts = [f"{split.truncated.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
+                if split.truncated is not None and split.truncated.any()]  # fmt: skip
         if not counts:
             return None
         return (
-            f"Texts are cut at {self.length} tokens; longer are {', '.join(counts)}. --max-length N sets another "
-            "length, up to the model's maximum."
+            f"Texts are truncated to {self.length} tokens: {', '.join(counts)}. Change the limit with --max-length N, "
+            "up to the model's maximum."
         )

@@ -38,7 +38,7 @@ def infer_task(
         The task.
 
     Raises:
-        AutorankError: A label is missing, or is no text or number.
+        AutorankError: A label is missing, or is neither text nor a number.
     """
     if label_type is None and multi_label.are_lists(table, label):
         return multi_label.own_task(name, text, table, label, classes)

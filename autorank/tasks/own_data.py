@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +37,9 @@ class Dataset(Protocol):
     def splits(self) -> list[str]:
         """Names of the splits."""
 
+    def columns(self, split: str) -> list[str]:
+        """Return the names of the columns of a split."""
+
     def read(self, split: str, names: tuple[str, ...]) -> Table:
         """Read columns of a split."""
 
@@ -46,7 +48,7 @@ def open_dataset(data: str) -> Dataset:
     """Find data that `--data` names.
 
     Args:
-        data: A file, a folder, a pattern, an address, or a dataset on the Hub.
+        data: A file, a directory, a pattern, an address, or a dataset on the Hub.
 
     Returns:
         The data, from which splits can be read.
@@ -118,12 +120,11 @@ def _read(dataset: Dataset, split: str, spec: TaskSpec) -> Table:
 
 def _columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:
     """The user's columns; of conversations also the columns of tools and of system messages, if the data has them."""
-    names = list(spec.columns)
-    for optional in (conversation.TOOLS, conversation.SYSTEM) if spec.messages is not None else ():
-        with contextlib.suppress(AutorankError):
-            dataset.read(split, (optional,))
-            names.append(optional)
-    return tuple(dict.fromkeys(names))
+    if spec.messages is None:
+        return spec.columns
+    available = dataset.columns(split)
+    optional = [name for name in (conversation.TOOLS, conversation.SYSTEM) if name in available]
+    return tuple(dict.fromkeys((*spec.columns, *optional)))
 
 
 def detect_columns(data: str, split: str | None) -> dict[str, Any]:
@@ -137,15 +138,15 @@ def detect_columns(data: str, split: str | None) -> dict[str, Any]:
         Fields of `TaskSpec`; empty if there are no such columns.
 
     Raises:
-        AutorankError: There is no such data.
+        AutorankError: There is no such data, or a file is empty or invalid.
     """
     dataset = open_dataset(data)
     train, _ = _choose_splits(dataset, TaskSpec(name="", data=data, train_split=split))
-    for fields in USUAL:
-        with contextlib.suppress(AutorankError):
-            dataset.read(train, TaskSpec(name="", **fields).columns)
-            return fields
-    return {}
+    available = dataset.columns(train)
+    if not available:
+        raise AutorankError(f"{data} is empty. Use data with at least two labeled rows.")
+    usual = (fields for fields in USUAL if set(TaskSpec(name="", **fields).columns) <= set(available))
+    return next(usual, {})
 
 
 def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
@@ -176,8 +177,8 @@ def _named(splits: list[str], meaning: str) -> str | None:
 def with_validation(task: Task, train: Examples, source: str) -> Splits:
     """Hold out a tenth of the training examples as validation, the same ones every time.
 
-    The tenth is of each class, and at least one example of each class with two or more. Of a text-to-text task it is a
-    tenth of the prompts, with all of their completions.
+    A tenth of each class is held out, at least one example of each class with two or more. For text to text, a tenth
+    of the prompts is held out with all their completions.
 
     Args:
         task: The task.
@@ -194,7 +195,7 @@ def with_validation(task: Task, train: Examples, source: str) -> Splits:
     if not len(validation):
         raise AutorankError(
             f"{source} has too few rows of each class to hold any out for validation. Add rows, or use "
-            "a folder with train and validation files."
+            "a directory with train and validation files."
         )
     remaining = np.setdiff1d(np.arange(len(train)), validation)
     return task, train.take(remaining), {"validation": train.take(validation)}

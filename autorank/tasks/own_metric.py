@@ -64,11 +64,11 @@ class OwnMetric:
             The score, and if lower values are better also the value itself.
 
         Raises:
-            AutorankError: The function fails, or does not return a finite number.
+            AutorankError: The function fails, or does not return a finite number, or the score would be negative.
         """
         try:
             value = self._function(list(predictions), list(references))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             raise AutorankError(
                 f"Metric {self.target!r} failed: {type(error).__name__}: {error} ({frame.filename}, line "
@@ -76,11 +76,21 @@ class OwnMetric:
             ) from error
         try:
             number = float(value)
+        except OverflowError:
+            raise AutorankError(
+                f"Metric {self.target!r} returned a number that is too large for a float. Return a finite number."
+            ) from None
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
             raise AutorankError(f"Metric {self.target!r} returned {value!r}. Return a finite number.")
         if self._function.higher_is_better:
+            if number < 0:
+                raise AutorankError(
+                    f"Metric {self.target!r} returned {number:g}, but scores must not be negative: searches compare "
+                    "fronts with a score of 0. Add a constant or return max(0, value); for a negated error return the "
+                    f"error itself and set {self.name}.higher_is_better = False."
+                )
             return {self.name: number}
         return {f"{self.name}_score": 1 / (1 + number) if number >= 0 else 1 - number, self.name: number}
 
@@ -149,7 +159,7 @@ def _load(target: str, source: str) -> Any:
         (point,) = importlib.metadata.entry_points(group=GROUP, name=target)
         try:
             function = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AutorankError(f"Metric {target!r} ({point.value}) cannot be loaded: {error}.") from error
     try:
         inspect.signature(function).bind(None, None)
@@ -178,7 +188,7 @@ def _from_file(target: str, source: str) -> Any:
     sys.path.insert(0, str(Path(path).parent))  # for modules beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AutorankError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
     finally:
         sys.path.pop(0)
@@ -218,7 +228,7 @@ def _unpickled(target: str, content: str) -> Any:
     cloudpickle = _cloudpickle()
     try:
         return cloudpickle.loads(base64.b64decode(content))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AutorankError(f"Metric {target!r} cannot be loaded: {error}. Install what it uses here too.") from error
 
 

@@ -33,7 +33,7 @@ def resolve(spec: TaskSpec) -> Task:
     Raises:
         AutorankError: The task is unknown, or as `read`.
     """
-    _check(spec)
+    check(spec)
     return read(spec)[0] if spec.own_data else _with_metric(TASKS[spec.name], spec)
 
 
@@ -50,7 +50,7 @@ def base_model(spec: TaskSpec, model: str | None = None) -> str:
     Raises:
         AutorankError: The options do not choose a task.
     """
-    _check(spec)
+    check(spec)
     if model:
         return model
     if not spec.own_data:
@@ -70,7 +70,7 @@ def read(spec: TaskSpec) -> own_data.Splits:
     Raises:
         AutorankError: The examples are missing, cannot be reached or are invalid.
     """
-    _check(spec)
+    check(spec)
     task, train, validation = _read(spec)
     return _with_metric(task, spec), train, validation
 
@@ -86,8 +86,8 @@ def _read(spec: TaskSpec) -> own_data.Splits:
     if task.name != demo.DEMO.name:
         splits = ", ".join(("train", *task.validation))
         raise AutorankError(
-            f"Task {task.name!r} cannot be loaded from the Hub. Use --data DIR with a folder that has {splits} (csv, "
-            f"jsonl or parquet; columns {task.text[0]} and {task.label})."
+            f"Task {task.name!r} cannot be loaded from the Hub. Use --data DIR with a directory that has {splits} "
+            f"(csv, jsonl or parquet; columns {task.text[0]} and {task.label})."
         )
     train, validation = (
         to_examples(task, Table(demo.pairs(split), f"{task.name}'s {split} split")) for split in ("train", "validation")
@@ -105,8 +105,18 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
     return replace(task, eval_examples=FORWARD_EXAMPLES if task.metrics[0] in FORWARD else EVAL_EXAMPLES)
 
 
-def _check(spec: TaskSpec) -> None:
-    """Check that the options are complete and do not contradict each other."""
+def check(spec: TaskSpec) -> None:
+    """Check that the options are complete and do not contradict each other; the data is not read.
+
+    Args:
+        spec: The options that choose the task.
+
+    Raises:
+        AutorankError: They do not.
+    """
+    for option, names in (("--text", spec.text), ("--label", spec.label_columns), ("--prompt", spec.prompt)):
+        if len(set(names)) < len(names):
+            raise AutorankError(f"{option} {','.join(names)} names a column twice. Name each column once.")
     if not spec.own_data and (spec.train_split, spec.eval_split, spec.label_type) != (None, None, None):
         raise AutorankError(
             "--train-split, --eval-split and --label-type apply to your own data: --data with --text and --label, with "
@@ -121,7 +131,7 @@ def _check(spec: TaskSpec) -> None:
         _check_pairs(spec)
         return
     if spec.label is None and spec.text:
-        raise AutorankError(f"--text {','.join(spec.text)} needs --label COLUMN, the column to be predicted.")
+        raise AutorankError(f"--text {','.join(spec.text)} needs --label COL, the column to be predicted.")
     if spec.label is None and spec.name not in TASKS:
         raise unknown("task", spec.name, TASKS)
     if spec.label is None:
@@ -142,7 +152,7 @@ def _check_pairs(spec: TaskSpec) -> None:
     """Check the options of the user's own text-to-text data."""
     if not spec.prompt or spec.completion is None:
         missing = "--completion" if spec.prompt else "--prompt"
-        raise AutorankError(f"Text-to-text data needs --prompt COLUMN and --completion COLUMN; {missing} is missing.")
+        raise AutorankError(f"Text-to-text data needs --prompt COL and --completion COL; {missing} is missing.")
     if spec.text or spec.label is not None:
         raise AutorankError(
             "--prompt and --completion (text to text) cannot be combined with --text and --label (classes or numbers). "

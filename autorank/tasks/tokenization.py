@@ -21,7 +21,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks import registry
 from autorank.tasks.data import arrow
 from autorank.tasks.data.pairs import Pairs
-from autorank.tasks.data.texts import CHUNK
+from autorank.tasks.data.texts import TOKENIZER_BATCH
 from autorank.tasks.definition import Task, TaskData
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.tokenized import Split, Tokenization
@@ -34,7 +34,7 @@ SUBSET_SEED = 0
 def load(spec: TaskSpec, model: str) -> TaskData:
     """Load the splits of a task, tokenized for a model.
 
-    Texts are cut at the task's length or that of the tokenizer or of the model, whichever is least. Splits are
+    Texts are truncated to the task's length or that of the tokenizer or of the model, whichever is least. Splits are
     cached in the directory `tokens` of the cache, if pyarrow is installed. `max_train_examples` and
     `max_eval_examples` (of each evaluated split; by default the task's `eval_examples`, unless the spec is `final`)
     select examples after a shuffle with a fixed seed. `tune_split` of the remaining training examples is held out
@@ -81,7 +81,7 @@ def load(spec: TaskSpec, model: str) -> TaskData:
 
 
 def _limited_tokenizer(task: Task, spec: TaskSpec, model: str) -> tuple[Any, int, int | None]:
-    """The tokenizer, which cuts at the lowest limit; the padding token; the size of the embedding table, if known."""
+    """The tokenizer, limited to the lowest length; the padding token; the size of the embedding table, if known."""
     from autorank.modeling.text_limits import text_limits
 
     tokenizer = load_tokenizer(model)
@@ -201,7 +201,7 @@ def _cached(key: str, examples: Examples, tokenization: Tokenization) -> Split:
     path = _cache_file(key)
     split = arrow.read(path, tokenization.split) if _caches() else None
     if split is None:
-        if len(examples) > CHUNK:
+        if len(examples) > TOKENIZER_BATCH:
             logger.info("tokenizing %s examples; the result is cached", f"{len(examples):,}")
         split = tokenization.of(examples)
         if not _caches():

@@ -17,8 +17,8 @@ from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 1.0  # seconds between updates; only the latest snapshot is sent
-LONGEST_PAUSE = 60.0  # seconds; after failures the pause doubles up to this
+UPDATE_INTERVAL_S = 1.0  # seconds between updates; only the latest snapshot is sent
+MAX_UPDATE_INTERVAL_S = 60.0  # seconds; after failures the pause doubles up to this
 
 
 class BackgroundLogger:
@@ -65,16 +65,16 @@ class BackgroundLogger:
         return self._sent
 
     def _work(self) -> None:
-        pause = PAUSE
+        pause = UPDATE_INTERVAL_S
         while True:
             self._updated.wait()
             if self._closing.is_set():
                 break
             self._updated.clear()
             if self._push(final=False):
-                pause = PAUSE
+                pause = UPDATE_INTERVAL_S
             else:
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, MAX_UPDATE_INTERVAL_S)
                 self._updated.set()
             self._closing.wait(pause)
         self._sent = self._push(final=True)

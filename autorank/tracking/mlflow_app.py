@@ -19,7 +19,7 @@ ASSISTANT = "/ajax-api/3.0/mlflow/assistant/{path:path}"
 SETTINGS = {  # keys and values in the browser's local storage
     "mlflow.workflowType_v1": "machine_learning",
     "mlflow.settings.telemetry.enabled_v1": False,
-    "mlflow.telemetry.info.alert.dismissed_v1": True,  # the notice that usage data are collected
+    "mlflow.telemetry.info.alert.dismissed_v1": True,  # the notice that usage data is collected
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # else the assistant opens on the first visit
 }
 HEAD = f"""<script>

@@ -18,7 +18,7 @@ COMMIT = "mlflow.source.git.commit"  # the tag that MLflow's UI reads
 
 def shown_model(task: TaskSpec, model: str | None) -> str:
     """Displayed name of the base model; independent of the machine where possible."""
-    if model is None and task.name == "demo":
+    if model is None and task.name == "demo" and not task.own_data:
         return "shipped with autorank"
     return tasks.base_model(task, model)
 

@@ -36,16 +36,16 @@ _LONGEST_PARAM = 500  # characters; longer settings are written to an artifact, 
 
 
 @dataclass
-class Run:
+class MLflowRun:
     """What the server has of a run.
 
     Attributes:
         id: The run's id; empty if it does not exist yet.
         status: MLflow's status.
-        sent: Of a trial the last step sent, of a search the number of finished trials sent; -1: none.
+        sent: Last step sent (trial run) or number of finished trials sent (search run); -1: none.
         has_params: Whether its parameters were sent.
         closed: Whether everything of a finished trial was sent.
-        gain: Of a trial, the gain over the baseline that was sent.
+        gain: Gain over the baseline that was sent (trial run).
     """
 
     id: str
@@ -56,7 +56,7 @@ class Run:
     gain: float | None = None
 
     @classmethod
-    def existing(cls, run: ServerRun) -> Run:
+    def existing(cls, run: ServerRun) -> MLflowRun:
         """Describe a run of the server."""
         sent = int(run.data.tags.get(_SENT_TAG, -1))
         gain = run.data.metrics.get(GAIN)
@@ -178,13 +178,13 @@ class Run:
 def _slices(trial: TrialRecord) -> list[dict[str, Any]]:
     """All slices of a trial, as rows of a table; metrics that are not finite become None."""
     return [
-        {"step": evaluation.step, "adapter_params": piece.adapter_params, "total_rank": sum(piece.ranks.values())}
+        {"step": evaluation.step, "adapter_params": slice_.adapter_params, "total_rank": sum(slice_.ranks.values())}
         | {
             name: value if math.isfinite(value) else None
-            for name, value in ({"score": piece.score} | piece.metrics).items()
+            for name, value in ({"score": slice_.score} | slice_.metrics).items()
         }
         for evaluation in trial.evaluations
-        for piece in evaluation.slices
+        for slice_ in evaluation.slices
     ]
 
 

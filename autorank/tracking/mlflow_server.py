@@ -25,10 +25,10 @@ ENVIRONMENT = {  # unless the user has set them
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start processes for evaluations of language models
 }
 LINES = 20  # lines of the server's output in an error message
-PATIENCE = 10.0  # seconds for the server to shut down
+SHUTDOWN_TIMEOUT_S = 10.0  # seconds for the server to shut down
 
 
-def free(port: int) -> int:
+def check_port(port: int) -> int:
     """Check that a port is free.
 
     Args:
@@ -101,7 +101,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, kind)
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            server.wait(PATIENCE)
+            server.wait(SHUTDOWN_TIMEOUT_S)
 
 
 @contextlib.contextmanager

@@ -22,9 +22,9 @@ from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly, root_cause
 from autorank.tracking.mlflow_provenance import dataset, tags
-from autorank.tracking.mlflow_run import Run, metrics_at, ms
+from autorank.tracking.mlflow_run import MLflowRun, metrics_at, ms
 from autorank.tracking.search_page import VIEW_TAG, view
-from autorank.tracking.tracking_uri import checked, sqlite_file
+from autorank.tracking.tracking_uri import sqlite_file, validated_uri
 from autorank.training.evaluation import best
 from autorank.trials.front import gain
 from autorank.trials.history import History, HypervolumeStep
@@ -57,7 +57,7 @@ class MLflowSync:
         self, uri: str, spec: SearchSpec, search_id: str, runs: Path | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.uri = checked(uri)
+        self.uri = validated_uri(uri)
         self.spec = spec
         self._search_id = search_id
         self._folder = runs
@@ -97,8 +97,8 @@ class MLflowSync:
         """Forget what the server has, because a call that failed here may have succeeded there."""
         self._client = None
         self._experiment = ""
-        self._parent = Run("")
-        self._runs: dict[int, Run] = {}
+        self._parent = MLflowRun("")
+        self._runs: dict[int, MLflowRun] = {}
         self._front = ""
         self._history: History | None = None
 
@@ -142,7 +142,7 @@ class MLflowSync:
             page = client.search_runs([self._experiment], f"tags.`{SEARCH}` = '{self._search_id}'", page_token=token)
             for server_run in page:
                 tags = server_run.data.tags
-                run = Run.existing(server_run)
+                run = MLflowRun.existing(server_run)
                 if TRIAL in tags:
                     number = int(tags[TRIAL])
                     self._runs[number] = self._deduplicate(client, run, self._runs.get(number))
@@ -152,7 +152,7 @@ class MLflowSync:
             if not token:
                 return
 
-    def _deduplicate(self, client: MlflowClient, run: Run, known_run: Run | None) -> Run:
+    def _deduplicate(self, client: MlflowClient, run: MLflowRun, known_run: MLflowRun | None) -> MLflowRun:
         """Keep the run with more data and delete the other; a slow server can create two runs of one trial."""
         if known_run is None:
             return run
@@ -160,10 +160,10 @@ class MLflowSync:
         client.delete_run(duplicate.id)
         return best
 
-    def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
+    def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> MLflowRun:
         fixed = {SEARCH: self._search_id, "mlflow.user": user_name(), "mlflow.source.name": "autorank"}
         run = client.create_run(self._experiment, ms(started), fixed | dict(tags), run_name=name)
-        return Run(run.info.run_id)
+        return MLflowRun(run.info.run_id)
 
     def _push_trial(self, client: MlflowClient, trial: TrialRecord, final: bool) -> None:
         run = self._runs.get(trial.number)

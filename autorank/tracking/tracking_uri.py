@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+
+_SPECIAL = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # begins the options of an address; an encoded character (SQLAlchemy 2.1)
 
 
 def default_uri(runs_dir: Path, last: str | None = None) -> str:
@@ -20,11 +23,20 @@ def default_uri(runs_dir: Path, last: str | None = None) -> str:
 
     Returns:
         MLFLOW_TRACKING_URI if it is set, else `last`, else an SQLite file in `runs_dir`.
+
+    Raises:
+        AutorankError: The path of `runs_dir` has characters that mean something else in the address of a database.
     """
-    return os.environ.get("MLFLOW_TRACKING_URI") or last or _beside(runs_dir)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or last
+    if not uri and (special := _SPECIAL.search(str(Path(runs_dir).resolve()))):
+        raise AutorankError(
+            f"MLflow cannot open a database in {Path(runs_dir).resolve()}, because the path contains {special[0]!r}. "
+            "Choose another directory with --runs, or another store with --tracking-uri."
+        )
+    return uri or _default_sqlite_uri(runs_dir)
 
 
-def remembered(uri: str, runs_dir: Path) -> str | None:
+def uri_for_journal(uri: str, runs_dir: Path) -> str | None:
     """Return the address to store in a search's journal.
 
     Args:
@@ -37,16 +49,16 @@ def remembered(uri: str, runs_dir: Path) -> str | None:
     Raises:
         AutorankError: MLflow does not support the address.
     """
-    uri = checked(uri)
-    return None if uri == _beside(runs_dir) else hide(uri)
+    uri = validated_uri(uri)
+    return None if uri == _default_sqlite_uri(runs_dir) else hide(uri)
 
 
-def _beside(runs_dir: Path) -> str:
+def _default_sqlite_uri(runs_dir: Path) -> str:
     """The SQLite file in the directory of runs, as an absolute path, since Ray changes the working directory."""
     return f"sqlite:///{Path(runs_dir).resolve() / 'mlflow.db'}"
 
 
-def checked(uri: str) -> str:
+def validated_uri(uri: str) -> str:
     """Check an address and make an SQLite path absolute.
 
     Args:

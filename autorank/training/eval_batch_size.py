@@ -13,7 +13,7 @@ from autorank.training import gpu
 T = TypeVar("T")
 DECODED = 32  # prompts that are decoded together on a CPU, where larger batches gain little (ours)
 MAX_DECODED = 256  # on a GPU, on which a token takes nearly as long for one prompt as for many (ours)
-CACHE_SHARE = 0.5  # of the free memory that keys and values may take (ours)
+CACHE_SHARE = 0.5  # share of the free memory that keys and values may take (ours)
 
 
 def decoding_batch(config: Any, tokens: int, device: torch.device) -> int:

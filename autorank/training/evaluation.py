@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+MASKS_KEY = "kept"  # key of `Slice.component_masks` in journals and checkpoints
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -16,18 +18,28 @@ class Slice:
         adapter_params: Its parameters, counted as in an evaluation; all of them are nonzero.
         score: The task's main metric; higher is better.
         metrics: All metrics of the task.
-        kept: Layer name -> components of the layer, as a bit mask (see `modeling.spectrum`).
+        component_masks: Layer name -> components of the layer, as a bit mask (see `modeling.spectrum`).
     """
 
     adapter_params: int
     score: float
     metrics: dict[str, float]
-    kept: Mapping[str, int]
+    component_masks: Mapping[str, int]
 
     @property
     def ranks(self) -> dict[str, int]:
         """Layer name -> rank."""
-        return {name: mask.bit_count() for name, mask in self.kept.items()}
+        return {name: mask.bit_count() for name, mask in self.component_masks.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        values = asdict(replace(self, component_masks=dict(self.component_masks)))
+        return {MASKS_KEY if name == "component_masks" else name: value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Slice:
+        """Return the slice that `to_dict` describes."""
+        return cls(**{"component_masks" if name == MASKS_KEY else name: value for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Evaluation:
         ranks: Module name -> rank.
         seconds: Training and evaluation time so far, without start-up.
         peak_memory: Bytes on the GPU; 0 on a CPU.
-        slices: Smaller adapters cut from this one, by rising parameters.
+        slices: Smaller adapters cut from this one, in ascending order of parameters.
         predictions: Outcomes of each example for the adapter and its slices, compressed by
             `tasks.metrics.outcomes.pack`; empty if there are none. Not part of `to_dict`.
     """
@@ -70,7 +82,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        slices = tuple(asdict(replace(piece, kept=dict(piece.kept))) for piece in self.slices)
+        slices = tuple(slice_.to_dict() for slice_ in self.slices)
         values = asdict(replace(self, slices=())) | {"slices": slices}
         del values["predictions"]
         return values
@@ -78,7 +90,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that `to_dict` describes."""
-        return cls(**{**values, "slices": tuple(Slice(**piece) for piece in values.get("slices", ()))})
+        return cls(**{**values, "slices": tuple(map(Slice.from_dict, values.get("slices", ())))})
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:

@@ -49,7 +49,7 @@ class ModelCache:
             self._data = (task, model), tasks.load(task, model)
         return self._data[1]
 
-    def keep(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, Any]) -> None:
+    def store(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, Any]) -> None:
         """Store data that were tokenized elsewhere, and a base model from its files.
 
         Args:
@@ -138,7 +138,7 @@ def _add(digest: Any, name: str, size: int, sample: Callable[[int], Any]) -> Non
         digest.update(sample(start))
 
 
-BASE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of frozen weights, by precision
+BASE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # type of frozen weights
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -46,7 +46,7 @@ class TrainingRun:
 
     Attributes:
         step: Number of optimizer steps so far.
-        total_steps: Optimizer steps of the run; None until the data are loaded.
+        total_steps: Optimizer steps of the run; None until the data is loaded.
         evaluating: Seconds of the last evaluation, without training.
         score_from: Step from which evaluations have scores; earlier ones have NaN, which costs no time.
 
@@ -125,9 +125,9 @@ class TrainingRun:
         self.evaluating = time.perf_counter() - started
         params = adapters.adapter_params(self._base.model, self._base.head)
         score = scores[self._data.task.metrics[0]]
-        pieces = self._slices.score(self.step, self.step == self.total_steps, params, score)
+        scored_slices = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
-        return with_slices(self._describe(scores, params), scores.outcomes, pieces)
+        return with_slices(self._describe(scores, params), scores.outcomes, scored_slices)
 
     def _scores(self) -> Scores:
         if self.step < self.score_from:
@@ -227,7 +227,7 @@ class TrainingRun:
         )
 
     def decoding_batch(self, tokens: int) -> int:
-        """Return how many prompts an evaluation completes together; with completions they have so many `tokens`."""
+        """Return how many prompts to decode together if prompt and completion have at most `tokens` tokens."""
         return self._loop.decoding_batch(tokens)
 
     def state_dict(self) -> dict[str, Any]:

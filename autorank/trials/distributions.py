@@ -42,7 +42,7 @@ def number_distribution(values: Mapping[str, Any]) -> FloatDistribution | IntDis
 
     low, high, log, step = values["low"], values["high"], values.get("log", False), values.get("step")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a step that does not end at `high`
+        warnings.simplefilter("ignore")  # about a step that does not end at `high`
         if values["type"] == "int":
             return IntDistribution(low, high, log=log, step=step or 1)
         return FloatDistribution(low, high, log=log, step=step)

@@ -27,9 +27,9 @@ def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LI
 
 
 def front(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS, baseline: bool = False) -> list[Point]:
-    """The candidates that no other dominates, by rising parameters, with the knee marked.
+    """The candidates that no other dominates, in ascending order of parameters, with the knee marked.
 
-    Of points with equal objectives, the one with the lowest `precedence` is kept.
+    If objectives are equal, the point with the lowest `precedence` is kept.
 
     Args:
         trials: All trials.
@@ -40,17 +40,20 @@ def front(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS,
         The points of the front.
     """
     selected = [trial for trial in trials if trial.baseline == baseline]
-    return mark_knee(non_dominated(candidates(selected, objectives), objectives.third))
+    return mark_knee(non_dominated(candidates(selected, objectives), objectives.third_objective))
 
 
-def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Point]:
-    """The points that no other dominates, by rising parameters; of equal ones, that of the lowest `precedence`."""
+def non_dominated(points: Sequence[Point], third_objective: str | None = None) -> list[Point]:
+    """The points that no other dominates, in ascending order of parameters.
+
+    If objectives are equal, the point with the lowest `precedence` is kept.
+    """
     if not points:
         return []
     import moocore
 
     points = sorted(points, key=lambda point: point.precedence)
-    plane = np.array([minimized_objectives(p, third) for p in points])
+    plane = np.array([minimized_objectives(p, third_objective) for p in points])
     kept = moocore.is_nondominated(plane, keep_weakly=False)
     return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score))
 
@@ -63,7 +66,7 @@ def size_curves(points: Sequence[Point], front: Sequence[Point]) -> list[list[Po
         front: The points of one or more fronts.
 
     Returns:
-        For each such evaluation, by trial and step, its points by rising parameters.
+        For each such evaluation, by trial and step, its points in ascending order of parameters.
     """
     curves: dict[tuple[int, int], list[Point]] = {(point.trial, point.step): [] for point in front}
     for point in points:
@@ -72,20 +75,20 @@ def size_curves(points: Sequence[Point], front: Sequence[Point]) -> list[list[Po
     return [sorted(curves[key], key=lambda p: p.adapter_params) for key in sorted(curves) if len(curves[key]) > 1]
 
 
-def third_of(evaluation: Evaluation, third: str) -> float:
+def third_objective_value(evaluation: Evaluation, third_objective: str) -> float:
     """An evaluation's third objective."""
-    return float(getattr(evaluation, "peak_memory" if third == "memory" else third))
+    return float(getattr(evaluation, "peak_memory" if third_objective == "memory" else third_objective))
 
 
-def minimized_objectives(point: Point, third: str | None = None) -> tuple[float, ...]:
+def minimized_objectives(point: Point, third_objective: str | None = None) -> tuple[float, ...]:
     """The minimized objectives: parameters, the negative score, and the third objective if set."""
-    params, *rest = costs(point, third)
+    params, *rest = costs(point, third_objective)
     return (params, -point.score, *rest)
 
 
-def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
+def costs(point: Point, third_objective: str | None = None) -> tuple[float, ...]:
     """The minimized objectives without the score: parameters, and the third objective if set."""
-    return (float(point.adapter_params), *([] if third is None else [float(getattr(point, third))]))
+    return (float(point.adapter_params), *([] if third_objective is None else [float(getattr(point, third_objective))]))
 
 
 def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> float:
@@ -114,12 +117,12 @@ def gain(point: Point, baseline: Sequence[Point]) -> float | None:
 def knee(points: Sequence[Point]) -> Point | None:
     """Return the point farthest above the chord between the ends of the front (Kneedle, Satopaa et al. 2011).
 
-    log10(params) and score are scaled to [0, 1] first, so the height above the chord is score - params. Of equal
-    heights the point with fewer parameters is chosen. If no point is above the chord, as with one or two points, it is
+    log10(params) and score are scaled to [0, 1] first, so the height above the chord is score - params. If heights are
+    equal, the point with fewer parameters is chosen. If no point is above the chord, as with one or two points, it is
     the point with the best score, because the smallest adapter is often hardly trained.
 
     Args:
-        points: The front, by rising parameters.
+        points: The front, in ascending order of parameters.
 
     Returns:
         The point; None if the front is empty.

@@ -34,6 +34,8 @@ class History:
             self._known.add(trial.number)
             points = self.steps[-1].points if self.steps else []
             if not trial.baseline:
-                points = non_dominated([*points, *candidates([trial], self._objectives)], self._objectives.third)
+                points = non_dominated(
+                    [*points, *candidates([trial], self._objectives)], self._objectives.third_objective
+                )
             self.steps.append(HypervolumeStep(trial.ended, points, hypervolume(points, self._reference)))
         return self.steps

@@ -26,7 +26,7 @@ class Point:
         settings: The settings of the trial.
         seconds: Training and evaluation time up to this evaluation, in seconds.
         memory: Peak GPU memory, in bytes.
-        kept: Components that a slice keeps (see `Slice`); None for a whole adapter.
+        component_masks: Components that a slice keeps (see `Slice`); None for a whole adapter.
         cut_from: Parameters of the whole adapter of a slice; None for a whole adapter.
     """
 
@@ -41,7 +41,7 @@ class Point:
     seconds: float = 0.0
     memory: int = 0
     knee: bool = False
-    kept: Mapping[str, int] | None = None
+    component_masks: Mapping[str, int] | None = None
     cut_from: int | None = None
 
     @property
@@ -52,13 +52,15 @@ class Point:
     @property
     def label(self) -> str:
         """`trial 3, step 200`, and of a slice `, cut from 331,776 to 20,352 parameters`."""
-        cut = "" if self.kept is None else f", cut from {self.cut_from:,} to {self.adapter_params:,} parameters"
-        return f"trial {self.trial}, step {self.step}{cut}"
+        label = f"trial {self.trial}, step {self.step}"
+        if self.component_masks is None:
+            return label
+        return f"{label}, cut from {self.cut_from:,} to {self.adapter_params:,} parameters"
 
     @property
     def precedence(self) -> tuple[bool, int, int]:
         """Sort key among points with equal objectives: whole adapters first, then the earliest trial and step."""
-        return self.kept is not None, self.trial, self.step
+        return self.component_masks is not None, self.trial, self.step
 
 
 def points_of(trial: TrialRecord, evaluation: Evaluation) -> list[Point]:
@@ -69,10 +71,10 @@ def points_of(trial: TrialRecord, evaluation: Evaluation) -> list[Point]:
     )  # fmt: skip
     return [whole] + [
         replace(
-            whole, adapter_params=piece.adapter_params, nonzero_params=piece.adapter_params, score=piece.score,
-            metrics=piece.metrics, kept=piece.kept, cut_from=whole.adapter_params,
+            whole, adapter_params=slice_.adapter_params, nonzero_params=slice_.adapter_params, score=slice_.score,
+            metrics=slice_.metrics, component_masks=slice_.component_masks, cut_from=whole.adapter_params,
         )
-        for piece in evaluation.slices
+        for slice_ in evaluation.slices
     ]  # fmt: skip
 
 
@@ -86,6 +88,6 @@ def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
     Returns:
         Layer name -> rank; empty for methods without low-rank updates.
     """
-    if point.kept is not None:
-        return {name: mask.bit_count() for name, mask in point.kept.items()}
+    if point.component_masks is not None:
+        return {name: mask.bit_count() for name, mask in point.component_masks.items()}
     return next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)

@@ -21,14 +21,14 @@ class TrialRecord:
     state: State = "running"
     evaluations: tuple[Evaluation, ...] = ()
     reason: str | None = None  # why it failed or was pruned
-    seconds: float = 0.0  # of training and evaluation, up to its last evaluation
+    seconds: float = 0.0  # training and evaluation time up to the last evaluation
     started: float = 0.0  # Unix time, seconds
     ended: float = 0.0  # likewise; 0 while it runs
     baseline: bool = False
     sampled: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
     sampler_values: tuple[float, ...] | None = None  # objective values for samplers, see `sampling.curve_value`
     stop_reason: str | None = None  # why its last evaluation stopped it
-    generation: dict[str, Any] = field(default_factory=dict)  # attributes of a genetic sampler
+    sampler_attributes: dict[str, Any] = field(default_factory=dict)  # attributes of a genetic sampler
     retries: int = 0  # after its process died
     finished: bool = False  # its last evaluation is its run's last
     reduced_micro_batch: int = 0  # how often its micro-batches were halved after it ran out of memory

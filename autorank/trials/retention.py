@@ -26,23 +26,24 @@ def is_address(path: Path | str) -> bool:
 
 
 def run_folder(runs: Path, name: str) -> Path:
-    """The folder of the search `name` in the folder of runs.
+    """The directory of the search `name` in the directory of runs; it may be a link to another disk.
 
     Raises:
-        AutorankError: The name leads elsewhere, or the folder is an address.
+        AutorankError: The name leads elsewhere, or the directory is an address.
     """
     if is_address(runs):
+        address = re.sub(":/+", "://", str(runs), count=1)  # `Path` shortens the slashes
         raise AutorankError(
-            f"--runs {runs} is not a directory, and object storage cannot store the journal. Use a local directory for "
-            f"--runs, and pass the address as --storage {runs}."
+            f"--runs {address} is not a directory: the journal of a search is on a local disk, and only the files of "
+            f"its trials can be in object storage. Give the local directory with --runs DIR; `autorank search` takes "
+            f"the address as --storage {address}."
         )
-    folder = (Path(runs) / name).resolve()
-    if folder.parent != Path(runs).resolve() or not name.strip("."):
+    if Path(name).name != name or not name.strip("."):
         raise AutorankError(
             f"The directory of a search named {name!r} would not be in {runs}. "
             "Use letters, digits, dots, dashes and underscores, or choose another directory with --runs DIR."
         )
-    return folder
+    return Path(runs).resolve() / name
 
 
 def adapter_path(folder: Path, trial: int | str, step: int) -> Path:
@@ -97,7 +98,7 @@ def storage_folder(address: str, search_id: str) -> Path:
 
 
 def download_adapters(folder: Path, storage: Path, snapshot: Snapshot) -> None:
-    """Copy adapters of the front from object storage to the search's folder.
+    """Copy adapters of the front from object storage to the search's directory.
 
     Args:
         folder: Directory of the search.
@@ -110,7 +111,7 @@ def download_adapters(folder: Path, storage: Path, snapshot: Snapshot) -> None:
 
 
 def _missing_adapters(folder: Path, storage: Path, snapshot: Snapshot) -> Iterator[tuple[Path, bytes]]:
-    """Adapters of the front that are missing in the search's folder, with their content."""
+    """Adapters of the front that are missing in the search's directory, with their content."""
     with _retried_later(storage):
         storage.fs.invalidate_cache()  # type: ignore[attr-defined]  # cached listings may be stale
         for point in (*snapshot.points, *snapshot.baseline):
@@ -132,7 +133,7 @@ def _retried_later(folder: Path) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder and its content; a missing folder or a failure is ignored."""
+    """Delete a directory and its content; a missing directory or a failure is ignored."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -166,7 +167,7 @@ def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
             # a worker that is being stopped may still write here, or network storage fails: retried at the next call
             with contextlib.suppress(OSError):
                 file.unlink()
-    # object storage has no empty folders; local ones would slow down later listings
+    # object storage has no empty directories; local ones would slow down later listings
     for run in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
         trial = _trial_of(run, snapshot)
         if trial is not None and not trial.is_running:

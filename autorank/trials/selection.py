@@ -21,8 +21,8 @@ def pick(
 ) -> Point:
     """Choose a point of a front, or of all `candidates`; without a condition its knee.
 
-    Of the points that meet all conditions: with `min_score` or `min_gain_probability` the one with the fewest
-    parameters, else the one with the best score; ties go to the other axis.
+    Among the points that meet all conditions, `min_score` and `min_gain_probability` select the one with the fewest
+    parameters; otherwise the best score wins. Ties are broken by the other quantity.
 
     Args:
         points: The points to choose from.

@@ -45,9 +45,9 @@ class Snapshot:
     folder: Path | None = field(default=None, compare=False)
 
     @property
-    def third(self) -> str | None:
+    def third_objective(self) -> str | None:
         """The search's third objective."""
-        return self.objectives.third
+        return self.objectives.third_objective
 
     @property
     def hypervolume(self) -> float:
@@ -63,7 +63,7 @@ class Snapshot:
 class IncrementalFront:
     """The fronts of a search's trials. Adding an evaluation takes time linear in the size of the front.
 
-    Of points with equal objectives, the one with the lowest `precedence` is kept.
+    If objectives are equal, the point with the lowest `precedence` is kept.
     """
 
     def __init__(self, objectives: ObjectivesSpec, trials: Iterable[TrialRecord] = ()) -> None:
@@ -81,10 +81,10 @@ class IncrementalFront:
 
     def _with(self, front: list[Point], new: Point) -> list[Point]:
         """The front after a further point."""
-        third = self._objectives.third
-        objectives, kept = minimized_objectives(new, third), []
+        third_objective = self._objectives.third_objective
+        objectives, kept = minimized_objectives(new, third_objective), []
         for old in front:
-            old_objectives = minimized_objectives(old, third)
+            old_objectives = minimized_objectives(old, third_objective)
             if old_objectives == objectives and old.precedence <= new.precedence:
                 return front
             if old_objectives != objectives and all(map(le, old_objectives, objectives)):
@@ -95,7 +95,7 @@ class IncrementalFront:
 
     @property
     def points(self) -> list[Point]:
-        """The methods' front, by rising parameters, knee marked."""
+        """The methods' front, in ascending order of parameters, with the knee marked."""
         return mark_knee(self._fronts[False])
 
     @property

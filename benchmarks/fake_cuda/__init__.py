@@ -24,7 +24,7 @@ IMPORTED = (  # once, before processes fork
     "torch._dynamo",
     "transformers.models.bert.modeling_bert",
     "transformers.models.roberta.modeling_roberta",
-    "benchmarks.contenders",
+    "benchmarks.speed.contenders",
     "benchmarks.gpu.workload",
     "benchmarks.fake_cuda.recorder",
     "autorank.training.packing.pack",

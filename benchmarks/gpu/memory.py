@@ -23,7 +23,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, int]] = [
     ("llama-1b", "increlora", {"mean_rank": 4, "interval": 1, "score_window": "all"}, 32, 1024),
     ("roberta-base", "full", {}, 128, 512),
 ]
-SHARES = (1.0, 0.25)  # of the GPU's memory that the process may use
+SHARES = (1.0, 0.25)  # shares of the GPU's memory that the process may use
 SMALL_SHARE = 0.04  # share that is too small for a whole step
 
 

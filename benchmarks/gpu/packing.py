@@ -23,7 +23,7 @@ from tests.trainables.cases import LOW_RANK, METHODS, STEPS
 
 LANES = (8, 1, 16, 4, 2)  # most important first, in case time runs out
 SIZES = ((16, 64), (16, 16))  # examples and tokens of a step of each trial
-RANKS = (8, 4)  # of the trials, by turns
+RANKS = (8, 4)  # ranks of the trials, by turns
 WARM, TIMED = 3, 12
 LIMIT = 1e-2  # relative, between losses of a lane and of a run alone
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import contenders
 from benchmarks.gpu.workload import Options
+from benchmarks.speed import contenders
 
 COUNTS = (8, 1, 4, 2)  # most important first, in case time runs out
 SECONDS = 5.0  # measured time
-PATIENCE = 120.0  # timeout in seconds until the processes are ready
+WORKER_TIMEOUT_S = 120.0  # seconds until all workers are ready, and then until they end
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
@@ -56,7 +56,7 @@ def throughput(count: int, options: Options, environment: dict[str, str]) -> flo
             )
             for number in range(count)
         ]  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WORKER_TIMEOUT_S
         while sum(1 for _ in Path(folder).glob("ready-*")) < count and time.monotonic() < deadline:
             if any(worker.poll() is not None for worker in workers):
                 break
@@ -65,7 +65,7 @@ def throughput(count: int, options: Options, environment: dict[str, str]) -> flo
         outputs = []
         for worker in workers:
             try:
-                outputs.append(worker.communicate(timeout=PATIENCE)[0])
+                outputs.append(worker.communicate(timeout=WORKER_TIMEOUT_S)[0])
             except subprocess.TimeoutExpired:
                 worker.kill()
                 outputs.append("")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from autorank.training.objectives.generation import Generation
+from autorank.training.objectives.generation import GenerationObjective
 from autorank.training.run import TrainingRun
 from benchmarks.gpu.workload import Options, RandomCache, pairs, task_data, train_spec
 
@@ -42,7 +42,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
 
 def decoding(run: TrainingRun, batch: int, length: int, options: Options) -> dict[str, Any]:
     """Time to write a completion of full length for each of `batch` prompts."""
-    objective = cast(Generation, run._objective)
+    objective = cast(GenerationObjective, run._objective)
     prompts: Any = next(iter(run._data.validation.values())).take(torch.arange(batch).numpy())
     texts: list[str] | None = []
 

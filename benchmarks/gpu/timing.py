@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import contenders
 from benchmarks.gpu.workload import Options
+from benchmarks.speed import contenders
 
 SIZES = ((16, 16), (16, 64), (32, 128))  # examples and tokens of a step
 # shape, targets, and contenders, each set in the same run

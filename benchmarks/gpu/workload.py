@@ -181,6 +181,6 @@ def train_spec(method: str, settings: dict[str, Any], task: str = "mrpc", **trai
 
 
 def losses(run: TrainingRun, evaluations: int | None = None) -> list[float]:
-    """Train to the end, or for so many evaluations, and return the mean loss before each evaluation."""
+    """Train to the end, or for `evaluations` evaluations, and return the mean loss before each evaluation."""
     count = evaluations or 1 << 30
     return [evaluation.train_loss for _, evaluation in zip(range(count), run, strict=False)]

@@ -63,7 +63,7 @@ class Curves:
     """Recorded trials of one method. Settings replay the recorded trial that is nearest in the space's unit cube.
 
     Args:
-        lines: Lines as benchmarks/record.py writes them.
+        lines: Lines as `benchmarks.simulation.record` writes them.
         entry: The method and its space. None: the recorded settings of the method's built-in space.
 
     Attributes:
@@ -158,7 +158,7 @@ class Curves:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Read the lines of a table, of all methods, as benchmarks/record.py and benchmarks/export_curves.py write them."""
+    """Read the lines of a table, of all methods, as `record` and `export_curves` beside this module write them."""
     content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     return [json.loads(line) for line in content.splitlines()]
 

@@ -9,7 +9,7 @@ import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from benchmarks.blackbox import domain
+from benchmarks.simulation.blackbox import domain
 from benchmarks.simulation.curves import Curves
 
 

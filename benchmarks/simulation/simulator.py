@@ -1,7 +1,7 @@
 """Searches in virtual time: recorded curves are replayed where trials would train.
 
 Searcher, scheduler and journal are the real ones, driven as Tune drives them (`TuneController` of ray 2.60); only time
-and training are not. So samplers and schedulers are compared on hundreds of searches: see benchmarks/search.py.
+and training are not. So samplers and schedulers are compared on hundreds of searches, see `search.py`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def memory_journal(spec: SearchSpec, reference: tuple[float, float]) -> Journal:
     return Journal(backend, Path(spec.name))
 
 
-class Progress(NamedTuple):
+class SimulatedProgress(NamedTuple):
     """Cost and result of a search at one moment.
 
     Attributes:
@@ -101,7 +101,7 @@ class Trial:
 def simulate(
     searcher: Searcher, scheduler: Any, curves: Curves, workers: int, budget: float, last: bool = False,
     sliced: bool = True,
-) -> list[Progress]:  # fmt: skip
+) -> list[SimulatedProgress]:  # fmt: skip
     """Run one search until its trials have used up the budget or the searcher has no more trials.
 
     A training step takes one unit of virtual time; an evaluation, and each slice, takes `curves.evaluation_cost`.
@@ -119,7 +119,7 @@ def simulate(
         The progress at the start, after each evaluation that changed the front, and at the end.
     """
     front: list[Point] = []
-    history = [Progress(0.0, 0.0)]
+    history = [SimulatedProgress(0.0, 0.0)]
     names = (f"trial-{number}" for number in itertools.count())
     order = itertools.count()
     queue: list[tuple[float, int, Trial]] = []  # time of the next result, order, trial
@@ -152,10 +152,10 @@ def simulate(
             and (extended := _extended(front, result["evaluation"]))
         ):
             front = extended
-            history.append(Progress(spent, hypervolume(front, curves.reference)))
+            history.append(SimulatedProgress(spent, hypervolume(front, curves.reference)))
     if problem := getattr(searcher, "problem", None):
         raise problem
-    return [*history, Progress(spent, history[-1].hypervolume)]
+    return [*history, SimulatedProgress(spent, history[-1].hypervolume)]
 
 
 def _extended(front: list[Point], evaluation: Evaluation) -> list[Point]:

@@ -7,9 +7,9 @@ Each method is searched alone, with the same number of trials as plain LoRA. In 
 methods that do well, so the others would have smaller budgets, and a failure would end all. Plain LoRA is searched
 twice: the second search shows what another search adds without another method.
 
-`--data` has one directory per task. BASE is made by `benchmarks/intermediate.py`: MRPC and STS-B begin with it. The
-program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary. It
-prints each trial and each new seed as it ends, and the tables at the end.
+`--data` has one directory per task. BASE is made by `benchmarks.real_tasks.intermediate`: MRPC and STS-B begin with it.
+The program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary.
+It prints each trial and each new seed as it ends, and the tables at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from autorank.trials.retention import run_folder
 from autorank.trials.snapshot import Snapshot
 from benchmarks.study import catalogue, report
 from benchmarks.study.results import read
-from benchmarks.study.settings import BASELINE, CONTROL, PAIRS, SEEDS, TASKS, all_methods, search_spec
+from benchmarks.study.settings import BASELINE, PAIRS, REPEATED_BASELINE, SEEDS, TASKS, all_methods, search_spec
 
 
 def main() -> None:
@@ -47,7 +47,10 @@ def main() -> None:
     parser.add_argument("--catalogue", type=Path, help="a file whose best settings of the tasks are replaced")
     arguments = parser.parse_args()
     deadline = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
-    tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
+    tasks, methods = (
+        arguments.tasks.split(","),
+        [BASELINE, REPEATED_BASELINE, *filter(None, arguments.methods.split(","))],
+    )
     for task, method in 2 * [(task, method) for task in tasks for method in methods]:  # what failed is tried once more
         if time.monotonic() >= deadline or run(arguments, task, method, deadline) == "interrupted":
             break

@@ -39,20 +39,20 @@ class Calibration:
         in_search: Those whose mean over new seeds is in this interval, which covers examples only.
         left_out: Scores of seeds that were predicted from those before; see `next_seeds`.
         predicted: Those in the predicted 90 % interval.
-        expected: By how much the best score was expected to fall, mean over the searches with predictions, if any.
-        loss: By how much it fell, mean over the searches.
+        expected_drop: By how much the best score was expected to drop, mean over the searches with predictions, if any.
+        drop: By how much it dropped, mean over the searches.
     """
 
     points: int
     in_search: int
     left_out: int
     predicted: int
-    expected: float | None
-    loss: float
+    expected_drop: float | None
+    drop: float
 
 
 def calibration(results: Sequence[Result]) -> Calibration:
-    """Compare intervals and expected losses with new seeds.
+    """Compare intervals and expected drops with new seeds.
 
     Args:
         results: Complete searches.
@@ -62,10 +62,10 @@ def calibration(results: Sequence[Result]) -> Calibration:
     """
     in_search = [inside for result in results for inside in _in_search(result)]
     predicted = [inside for result in results for inside in next_seeds([e.sample.scores for e in result.front])]
-    expected = [result.expected_loss for result in results if result.expected_loss is not None]
+    expected = [result.expected_drop for result in results if result.expected_drop is not None]
     return Calibration(
         len(in_search), sum(in_search), len(predicted), sum(predicted), float(np.mean(expected)) if expected else None,
-        float(np.mean([result.loss for result in results])),
+        float(np.mean([result.drop for result in results])),
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def next_seeds(scores: Sequence[np.ndarray]) -> list[bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", type=Path, nargs="+", help="made by benchmarks/export_curves.py")
+    parser.add_argument("tables", type=Path, nargs="+", help="made by benchmarks/simulation/export_curves.py")
     print("| table | shared seeds | own seeds | shuffled |\n|---|---|---|---|")
     totals = np.zeros((3, 2), int)
     for table in parser.parse_args().tables:

@@ -22,7 +22,7 @@ from autorank.trials.front import front, hypervolume
 from autorank.trials.record import TrialRecord
 from benchmarks.simulation.curves import read_lines, recorded_evaluation
 from benchmarks.study.results import Result
-from benchmarks.study.settings import CONTROL, search_name
+from benchmarks.study.settings import REPEATED_BASELINE, search_name
 
 CLOSE = 0.95  # of the best score, and of the largest hypervolume: less than that may be chance (ours)
 HEAD = """\
@@ -56,7 +56,7 @@ def write(file: Path, searches: list[Result]) -> None:
         file: The catalogue, which may not exist yet.
         searches: Complete searches of one task.
     """
-    new_row = _row([search for search in searches if search.method != CONTROL])
+    new_row = _row([search for search in searches if search.method != REPEATED_BASELINE])
     rows = [row for row in _read(file) if (row["task"], row["model"]) != (new_row["task"], new_row["model"])]
     _write(file, [*rows, new_row])
 

@@ -71,7 +71,7 @@ def run_warm_search(
     """
     spec = search_spec(arguments.task, method, arguments.model, arguments.data, arguments.precision)
     data, bounds = tasks.load(spec.task, tasks.base_model(spec.task, spec.model)), ParamBounds(spec.task, spec.model)
-    others = [search for search in catalogue.recorded() if search.task != arguments.task]
+    others = [search for search in catalogue.catalogue_entries() if search.task != arguments.task]
     spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds, others)})
     folder = run_folder(arguments.warm, spec.name)
     journal = Journal.open(folder) if (folder / JOURNAL).exists() else None

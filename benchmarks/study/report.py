@@ -69,13 +69,13 @@ def methods_table(results: Sequence[Result]) -> str:
             mean = gains.mean_gain(result.front, baseline.front)
             better = "" if mean.better is None else f"{mean.better:.2f}"
             differences = [_difference(added_hypervolume), _difference(mean), better]
-        expected = "" if result.expected_loss is None else f" ({result.expected_loss:.4f})"
+        expected = "" if result.expected_drop is None else f" ({result.expected_drop:.4f})"
         rows.append([
-            f"`{result.method}`", *differences, f"{best.sample.mean:.4f}", f"{result.loss:+.4f}{expected}",
+            f"`{result.method}`", *differences, f"{best.sample.mean:.4f}", f"{result.drop:+.4f}{expected}",
             str(result.ended), f"{result.steps:,}", f"{result.seconds:,.0f} s",
         ])  # fmt: skip
     return _table(
-        ["method", "added", "mean gain", "gain > 0", "best, new seeds", "loss of the best", "trials", "steps", "time"],
+        ["method", "added", "mean gain", "gain > 0", "best, new seeds", "drop of the best", "trials", "steps", "time"],
         rows,
     )
 
@@ -103,9 +103,9 @@ def calibration_table(results: Sequence[Result]) -> str:
     counts = calibration(results)
     row = [
         _share(counts.in_search, counts.points), _share(counts.predicted, counts.left_out),
-        "" if counts.expected is None else f"{counts.expected:.4f}", f"{counts.loss:+.4f}",
+        "" if counts.expected_drop is None else f"{counts.expected_drop:.4f}", f"{counts.drop:+.4f}",
     ]  # fmt: skip
-    return _table(["interval of the search", "next seed", "expected loss", "loss"], [row])
+    return _table(["interval of the search", "next seed", "expected drop", "drop"], [row])
 
 
 def _interval(scores: np.ndarray) -> str:

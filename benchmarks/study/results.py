@@ -26,7 +26,7 @@ class Result:
     """A search of the study.
 
     Attributes:
-        method: The method, or the control.
+        method: The method, or the repeated search of the baseline.
         spec: The search.
         snapshot: Its trials and its front.
         max_params: The most adapter parameters of its space.
@@ -76,14 +76,14 @@ class Result:
         return max(self.snapshot.points, key=lambda point: point.score)
 
     @property
-    def expected_loss(self) -> float | None:
-        """By how much the best score is expected to fall, from the predictions of the search."""
+    def expected_drop(self) -> float | None:
+        """By how much the best score is expected to drop, from the predictions of the search."""
         certainty = assess(self.snapshot)
-        return None if certainty is None else certainty.optimism
+        return None if certainty is None else certainty.expected_drop
 
     @property
-    def loss(self) -> float:
-        """By how much the best score fell with new seeds, on the validation split."""
+    def drop(self) -> float:
+        """By how much the best score dropped with new seeds, on the validation split."""
         best = self.best
         return best.score - next(entry.sample.mean for entry in self.front if entry.point.key == best.key)
 

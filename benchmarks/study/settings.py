@@ -11,8 +11,8 @@ from autorank.searching.space.space import Space, load
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
 
 SEEDS = 3  # new seeds of each point of a front, on average
-BASELINE, CONTROL = "lora", "lora again"
-CONTROL_SEED = 1
+BASELINE, REPEATED_BASELINE = "lora", "lora again"
+REPEATED_BASELINE_SEED = 1
 EXCLUDED = ("lora", "bitfit", "full")  # the baseline, and methods without low-rank updates or bottlenecks
 TARGETS = {"choices": ["attention-qv", "all-linear"]}
 TUNE_SPLIT = 0.15  # of the training examples: searches select on them, and new seeds are scored on the validation split
@@ -44,7 +44,7 @@ def search_spec(task: str, method: str, model: str | None, data: Path | None, pr
 
     Args:
         task: One of `TASKS`.
-        method: A method, or `CONTROL`, the baseline with another seed.
+        method: A method, or `REPEATED_BASELINE`, the baseline with another seed.
         model: The base model; None: that of the task.
         data: A directory with one directory per task; None: from the Hub.
         precision: The precision of training.
@@ -54,8 +54,8 @@ def search_spec(task: str, method: str, model: str | None, data: Path | None, pr
     """
     values = dict(TASKS[task])
     examples = {name: values.pop(name, None) for name in ("max_length", "max_train_examples")}
-    seed = CONTROL_SEED if method == CONTROL else 0
-    name = BASELINE if method == CONTROL else method
+    seed = REPEATED_BASELINE_SEED if method == REPEATED_BASELINE else 0
+    name = BASELINE if method == REPEATED_BASELINE else method
     return make_spec(
         {name: _space(name)},
         TaskSpec(

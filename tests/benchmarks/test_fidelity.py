@@ -1,4 +1,4 @@
-"""The parts of benchmarks/fidelity.py that do not need the authors' code."""
+"""The parts of benchmarks/authors that do not need the authors' code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/fidelity.py", "--authors", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.authors.fidelity", "--authors", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert f"{tmp_path} has none of IncreLoRA, AdaLoRA and MyTransformers" in result.stderr
@@ -23,7 +23,7 @@ def test_functions_run_without_the_rest_of_their_file(tmp_path: Path) -> None:
         "class Trainer(missing.Trainer):\n    def loss(self, x):\n        return helper(x) + 1\n"
     )
     program = (
-        "import sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; from authors_code import functions; "
+        "from pathlib import Path; from benchmarks.authors.code_loader import functions; "
         f"scope = functions(Path({str(tmp_path / 'code.py')!r}), ['helper', 'loss'], {{'FACTOR': 3}}); "
         "print(scope['loss'](None, 2))"
     )

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 def count_launches(cases: str, layers: int) -> dict[str, tuple[int, int]]:
     """Launches and waits of each case whose name contains `cases`."""
-    command = [sys.executable, "-m", "benchmarks.launches", "--layers", str(layers), "--ours", "--only", cases]
+    command = [sys.executable, "-m", "benchmarks.speed.launches", "--layers", str(layers), "--ours", "--only", cases]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line.rsplit(maxsplit=3) for line in result.stdout.splitlines()[1:] if line.startswith(("roberta", "llama"))]

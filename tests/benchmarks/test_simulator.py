@@ -15,10 +15,10 @@ from autorank.errors import AutorankError
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.spec import HalvingSpec, MethodSpec, SearchSpec, TaskSpec
-from benchmarks.search import budget_grid, contender, cost_of, regrets
 from benchmarks.simulation.curves import Curves
-from benchmarks.simulation.simulator import Progress, memory_journal, simulate
-from benchmarks.warm_start import tables
+from benchmarks.simulation.search import budget_grid, contender, cost_of, regrets
+from benchmarks.simulation.simulator import SimulatedProgress, memory_journal, simulate
+from benchmarks.simulation.warm_start import tables
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2.jsonl"
 SLICED = TABLE.with_name("sst2_slices.jsonl")
@@ -114,16 +114,21 @@ def test_two_workers_take_turns_and_the_last_result_comes_with_the_end():
         ("trial-0", 10), ("trial-1", 10), ("trial-0", 20), ("trial-1", 20), ("trial-0", 0.7), ("trial-1", 0.8),
         ("trial-2", 10), ("trial-2", 20), ("trial-2", 0.5),
     ]  # fmt: skip
-    width = 1500 / 1600  # of the box beyond 100 parameters; nothing of it is beyond 1600
+    width = 1500 / 1600  # the part of the box beyond 100 parameters; nothing of it is beyond 1600
     areas = [(0, 0.0), (10, 0.5), (20, 0.5), (30, 0.6), (40, 0.6), (50, 0.7), (60, 0.7), (90, 0.7)]
-    assert history == [Progress(steps, pytest.approx(area * width)) for steps, area in areas]
+    assert history == [SimulatedProgress(steps, pytest.approx(area * width)) for steps, area in areas]
 
 
 def test_a_front_of_last_results_grows_when_trials_end():
     searcher = ListSearcher(*(recorded["drawn"] for recorded in (LINES[0], LINES[2])))
     history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, budget=10**6, last=True)
     area = pytest.approx(0.7 * 1500 / 1600)
-    assert history == [Progress(0, 0.0), Progress(50, area), Progress(60, area), Progress(60, area)]
+    assert history == [
+        SimulatedProgress(0, 0.0),
+        SimulatedProgress(50, area),
+        SimulatedProgress(60, area),
+        SimulatedProgress(60, area),
+    ]
 
 
 def test_a_search_ends_with_its_budget_and_counts_what_diverges():
@@ -188,10 +193,14 @@ def test_evaluations_and_slices_cost_a_third_of_training_and_slices_are_points()
     settings = {"rank": 4, "learning_rate": 1e-3}
     history = simulate(ListSearcher(settings), FIFOScheduler(), curves, workers=1, budget=10**6)
     area = (0.7 * 100 + 0.75 * 200) / 400
-    assert history[1:] == [Progress(12, 0.0), Progress(28, pytest.approx(area)), Progress(28, pytest.approx(area))]
+    assert history[1:] == [
+        SimulatedProgress(12, 0.0),
+        SimulatedProgress(28, pytest.approx(area)),
+        SimulatedProgress(28, pytest.approx(area)),
+    ]
     assert curves.attainable == pytest.approx(area)
     history = simulate(ListSearcher(settings), FIFOScheduler(), curves, workers=1, budget=10**6, sliced=False)
-    assert history[-1] == Progress(24, 0.0)
+    assert history[-1] == SimulatedProgress(24, 0.0)
 
 
 @pytest.mark.parametrize("name", ["nsga2-all", "moasha"])

@@ -19,8 +19,8 @@ from benchmarks.study.calibration import next_seeds, shuffle_seeds
 from benchmarks.study.gains import Retrained
 from benchmarks.study.held_out import cost
 from benchmarks.study.results import Result, common_front, read
-from benchmarks.study.settings import CONTROL, TASKS, all_methods, search_name, search_spec
-from tests.trials.made_trials import evaluation, snapshot, trial
+from benchmarks.study.settings import REPEATED_BASELINE, TASKS, all_methods, search_name, search_spec
+from tests.trials.trial_factories import evaluation, snapshot, trial
 
 
 def entry(params: int, score: float, *seeds: float, number: int = 0) -> Retrained:
@@ -47,7 +47,7 @@ def test_hypervolume_that_is_added_is_an_area_under_the_new_scores():
     assert added_hypervolume.low < added_hypervolume.value < added_hypervolume.high
     assert gains.added_hypervolume(BASELINE, BASELINE, 1000).value == pytest.approx(
         0
-    )  # of equal points the baseline's count
+    )  # the baseline's count among equal points
 
 
 def test_a_choice_that_was_lucky_in_the_search_costs_hypervolume():
@@ -121,7 +121,7 @@ def test_failures_of_points_without_a_third_seed_widen_the_intervals():
 def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
     assert {"increlora", "lora-drop", "prilora", "houlsby", "vera"} <= set(all_methods())
     assert not {"lora", "full", "bitfit"} & set(all_methods())
-    specs = [search_spec("demo", method, None, None) for method in ("lora", CONTROL, *all_methods())]
+    specs = [search_spec("demo", method, None, None) for method in ("lora", REPEATED_BASELINE, *all_methods())]
     assert len({spec.name for spec in specs}) == len(specs)
     for spec in specs:
         (method_spec,) = spec.methods
@@ -169,8 +169,8 @@ def test_results_are_read_from_the_journals(runs):
     assert not lora.is_complete(3)
     assert not replace(lora, pending=1).is_complete(2)
     assert not read(runs, "demo", "sora").is_complete(1)
-    assert lora.loss == pytest.approx(0.8 - 0.7)
-    assert lora.expected_loss is None  # no predictions
+    assert lora.drop == pytest.approx(0.8 - 0.7)
+    assert lora.expected_drop is None  # no predictions
 
 
 def test_the_common_front_has_the_points_that_no_other_search_dominates(runs):
@@ -206,7 +206,7 @@ def test_the_catalogue_has_the_best_settings_of_each_method(runs, tmp_path):
     catalogue.write(file, results)
     mrpc = {"task": "mrpc", "model": "base", "best": {}}
     file.write_text(yaml.safe_dump([mrpc, *yaml.safe_load(file.read_text())]))
-    catalogue.write(file, [*results, replace(results[0], method=CONTROL)])
+    catalogue.write(file, [*results, replace(results[0], method=REPEATED_BASELINE)])
     other_task, search = yaml.safe_load(file.read_text())
     assert other_task == mrpc
     assert (search["task"], search["seen"]) == ("demo", 60 * 16)
@@ -241,7 +241,7 @@ def test_without_the_baseline_there_are_no_differences(runs):
     section = report.render("demo", results, "command", 1)
     assert "| method |" not in section
     assert isinstance(results[0], Result)
-    assert search_name("demo", CONTROL) == "demo-lora-again"
+    assert search_name("demo", REPEATED_BASELINE) == "demo-lora-again"
 
 
 def test_the_cost_until_a_hypervolume_is_in_complete_trials():

@@ -13,11 +13,11 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.trials.journal.journal import Journal
-from benchmarks.blackbox import OBJECTIVES, check, convert, domain
-from benchmarks.export_curves import rows, write
+from benchmarks.simulation.blackbox import OBJECTIVES, check, convert, domain
 from benchmarks.simulation.curves import Curves, read_lines
+from benchmarks.simulation.export_curves import rows, write
 from benchmarks.study.calibration import seeds_of_searches
-from tests.trials.made_trials import evaluation, search, sliced
+from tests.trials.trial_factories import evaluation, search, sliced
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def keep() -> Keep:
 
 @pytest.fixture(scope="session")
 def workspace(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished search and its report; skipped without a browser."""
+    """A directory with a finished search and its report; skipped without a browser."""
     folder = tmp_path_factory.mktemp("browser")
     search_words = (*SEARCH, *(("--trials", "8") if SCREENSHOTS else SHORT))
     for words in (search_words, ("report", "first")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autorank.reporting.html_report import render_report
-from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial
+from tests.trials.trial_factories import base_ranks, evaluation, search, snapshot, trial
 
 METHODS = [f"method-{letter}" for letter in "abcdefghijklmnop"]
 
@@ -34,7 +34,7 @@ def page_with_everything() -> str:
                 sampled={},
             )
         )
-    search_snapshot = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
+    search_snapshot = snapshot(trials, spec.objectives.model_copy(update={"third_objective": "seconds"}))
     for point in search_snapshot.points[::3]:
         search_snapshot.confirmed.update({(*point.key, seed): {"score": 0.8 + 0.01 * seed} for seed in (1, 2, 3)})
     return render_report(search_snapshot, spec)

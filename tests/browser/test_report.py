@@ -37,14 +37,14 @@ def page(request: pytest.FixtureRequest, opened: Open, reported: Path) -> Iterat
 
 @pytest.fixture(scope="module")
 def points(page: Page) -> list[dict[str, Any]]:
-    """The points of the front, by rising parameters."""
+    """The points of the front, in ascending order of parameters."""
     front_points: list[dict[str, Any]] = json.loads(page.locator("#data").text_content() or "")["points"]
     assert front_points
     return front_points
 
 
 def pick_point(points: list[dict[str, Any]], max_params: int) -> dict[str, Any]:
-    """The best point with at most `max_params` parameters; the smallest of equal ones."""
+    """The best point with at most `max_params` parameters; on a tie the smallest."""
     return max((point for point in points if point["params"] <= max_params), key=lambda point: point["score"])
 
 

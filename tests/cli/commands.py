@@ -1,4 +1,4 @@
-"""Runs commands in a subprocess or in this process, and prepares a folder to run them in."""
+"""Runs commands in a subprocess or in this process, and prepares a directory to run them in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from autorank.cli import app
-from tests import tiny
+from tests import tiny_models
 
 SPACE = """
 rank: {type: int, low: 1, high: 8, log: true}
@@ -22,8 +22,8 @@ DATA_OPTIONS = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "lab
 
 def users_folder(folder: Path, examples: int = 120) -> Path:
     """A user's folder: a model, data, a space. Commands use them with DATA_OPTIONS and `--space space.yaml`."""
-    tiny.model("bert", folder / "model")
-    tiny.pairs_file(folder / "pairs.jsonl", examples)
+    tiny_models.model("bert", folder / "model")
+    tiny_models.pairs_file(folder / "pairs.jsonl", examples)
     (folder / "space.yaml").write_text(SPACE)
     return folder
 

@@ -18,7 +18,7 @@ import torch
 from autorank.cli import tokenization_log
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
-from tests import tiny
+from tests import tiny_models
 from tests.cli.commands import DATA_OPTIONS, autorank, command, run_in_process, subprocess_environment, users_folder
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def test_front_as_json(searched: Path) -> None:
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
     assert params == sorted(params) and scores == sorted(scores)
     for point in points:  # rank · 2 · hidden for query and value of each layer; a slice has fewer components
-        full_size = point["settings"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+        full_size = point["settings"]["rank"] * 2 * tiny_models.HIDDEN * 2 * tiny_models.LAYERS
         assert point["adapter_params"] == full_size or point["cut_from"] == full_size
-        assert point["adapter_params"] % (2 * tiny.HIDDEN) == 0
+        assert point["adapter_params"] % (2 * tiny_models.HIDDEN) == 0
 
 
 def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
@@ -96,16 +96,16 @@ def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
 def test_ranks_are_printed_and_written(searched: Path) -> None:
     points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     knee = next(point for point in points if point["knee"])
-    total = knee["adapter_params"] // (2 * tiny.HIDDEN)
+    total = knee["adapter_params"] // (2 * tiny_models.HIDDEN)
     result = run_in_process("ranks", "tiny", "--to", "ranks.json", cwd=searched)
     assert result.exit_code == 0, result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["layer", "query", "value"]
-    assert [line[0] for line in lines[1 : 1 + tiny.LAYERS]] == ["2", "1", "0"]
-    assert sum(int(rank) for line in lines[1 : 1 + tiny.LAYERS] for rank in line[1:]) == total
+    assert [line[0] for line in lines[1 : 1 + tiny_models.LAYERS]] == ["2", "1", "0"]
+    assert sum(int(rank) for line in lines[1 : 1 + tiny_models.LAYERS] for rank in line[1:]) == total
     assert f"Trial {knee['trial']}, step {knee['step']}" in result.stdout and f"total rank {total}" in result.stdout
     rank_map = json.loads((searched / "ranks.json").read_text())
-    assert len(rank_map) == 2 * tiny.LAYERS and sum(rank_map.values()) == total
+    assert len(rank_map) == 2 * tiny_models.LAYERS and sum(rank_map.values()) == total
     trial = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
     result = run_in_process("ranks", "tiny", "--trial", trial, "--to", "ranks.png", cwd=searched)
     assert result.exit_code == 0 and f"Trial {trial}," in result.stdout, result.stderr
@@ -263,7 +263,7 @@ def test_the_list_of_tasks_fits_a_terminal(workspace: Path) -> None:
 
 def test_dry_run_runs_nothing(workspace: Path) -> None:
     result = run_in_process(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=workspace)
-    size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+    size = 2 * tiny_models.HIDDEN * 2 * tiny_models.LAYERS
     assert result.exit_code == 0, result.stderr
     assert f"{size:,} to {8 * size:,}" in result.stdout and not (workspace / "runs" / "dry").exists()
 

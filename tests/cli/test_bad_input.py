@@ -11,12 +11,12 @@ import pytest
 from autorank.cli import app
 from autorank.trials.journal.journal import Journal
 from tests.cli.commands import autorank, users_folder
-from tests.searching.standin import search_spec
+from tests.searching.fake_runs import search_spec
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with a search that has no trials."""
+    """A user's directory with a search that has no trials."""
     folder = users_folder(tmp_path_factory.mktemp("place"))
     Journal.create(folder / "runs" / "tiny", search_spec("tiny"), (1.0, 0.0)).close()
     return folder
@@ -53,7 +53,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("search", "--method", "lora", "--task", "demo", "--max-params", "10", "--slices", "off"),
             "less than the smallest adapter",
         ),
-        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
+        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3://b"),
+        (("front", "tiny", "--runs", "s3://bucket/runs"), "Give the local directory with --runs DIR"),
+        (("report", "tiny", "--figures", "pairs.jsonl"), "Not a directory. Choose another --figures"),
         (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is not an address"),
         (("ui", "--runs", "empty"), "is tracked yet"),
     ],
@@ -98,6 +100,18 @@ def test_an_invalid_choice_lists_the_choices(
         app.main()
     assert exit_info.value.code == 2
     assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
+
+
+@pytest.mark.parametrize(
+    "words", [("ui", "--port", "99999"), ("search", "--recipe", "increlora-table1", "--seeds", "99999999999")]
+)
+def test_a_number_beyond_its_bounds_is_refused(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["autorank", *words])
+    with pytest.raises(SystemExit) as exit_info:
+        app.main()
+    assert exit_info.value.code == 2 and f"Invalid value for '{words[-2]}'" in capsys.readouterr().err
 
 
 def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

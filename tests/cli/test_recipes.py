@@ -13,10 +13,10 @@ import pytest
 from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.recipes.load import read
-from autorank.recipes.results import Results, Run
-from autorank.recipes.run import about
+from autorank.recipes.results import RecipeRun, Results
+from autorank.recipes.run import run_identity
 from tests.cli.commands import autorank
-from tests.recipes.table import recipe_file, rte_workspace
+from tests.recipes.small_recipe import recipe_file, rte_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +43,11 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert [entry["reported"] for entry in entries if entry["line"] == "increlora"] == [88.81, 92.07]
     assert {entry["measured"] for entry in entries} == {None}
     recipe = read(recipe_file(tmp_path))
-    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
+    with Results.open(tmp_path / "runs", "mine", run_identity(recipe, 1.0, None, None)) as results:
         for seed, score in ((0, 0.8), (1, 0.82)):
             evaluation = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
             results.add(
-                Run("lora/rte", seed), {"evaluations": [evaluation, evaluation | {"metrics": {"accuracy": 0.5}}]}
+                RecipeRun("lora/rte", seed), {"evaluations": [evaluation, evaluation | {"metrics": {"accuracy": 0.5}}]}
             )
     run("papers", "compare", "mine", "--format", "csv")
     (row,) = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["measured"]]
@@ -65,7 +65,7 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path, capsys: Any) -> None:
     recipe = read(recipe_file(tmp_path))
-    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)):
+    with Results.open(tmp_path / "runs", "mine", run_identity(recipe, 1.0, None, None)):
         pass
     run("papers", "compare", "mine")
     printed = capsys.readouterr().out
@@ -74,9 +74,9 @@ def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path
 
 def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
     recipe = read(recipe_file(tmp_path, {"training: {": "training: {precision: fp32, "}))
-    fp32_run = about(recipe, 1.0, None, None)
-    assert about(recipe, 1.0, None, None, "fp32") == fp32_run
-    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None, "bf16")):
+    fp32_run = run_identity(recipe, 1.0, None, None)
+    assert run_identity(recipe, 1.0, None, None, "fp32") == fp32_run
+    with Results.open(tmp_path / "runs", "mine", run_identity(recipe, 1.0, None, None, "bf16")):
         pass
     with pytest.raises(AutorankError, match="its precision differs"):
         Results.open(tmp_path / "runs", "mine", fp32_run)

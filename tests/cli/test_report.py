@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
 from tests.cli.commands import invoke
-from tests.reporting.html.read import Page
-from tests.trials.made_trials import evaluation, search
+from tests.reporting.html.page_reader import Page
+from tests.trials.trial_factories import evaluation, search
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    """A folder with two searches in `runs`."""
+    """A directory with two searches in `runs`."""
     monkeypatch.chdir(tmp_path)
     for name, score in (("one", 0.7), ("two", 0.8)):
         with Journal.create(Path("runs", name), search(name=name), (1000.0, 0.0)) as journal:
@@ -55,6 +56,16 @@ def test_searches_are_compared(workspace):
     assert (workspace / "fronts.htm").read_bytes() == (workspace / "fronts.html").read_bytes()
     assert invoke("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
     assert (workspace / "fronts.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_copied_search_is_compared_under_the_name_of_its_directory(workspace, monkeypatch):
+    shutil.copytree(workspace / "runs" / "one", workspace / "runs" / "copy$of$one")
+    figures = []
+    monkeypatch.setattr("autorank.reporting.html_report.save_figure", lambda figure, to: figures.append(figure))
+    words = ("compare", "one", "copy$of$one", "--to", "fronts.png", "--format", "json")
+    assert [row["name"] for row in json.loads(invoke(*words))] == ["one", "copy$of$one"]
+    (axes,) = figures[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "copy$of$one"]
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_search_in_terminals_in_a_pipe_and_for_a_program(tmp_path: Path) -> No
 
     assert "\x1b" not in piped and "\r" not in piped
     title, labels, second, *_ = piped.splitlines()
-    assert title.startswith("first  lora on demo") and labels.startswith("label: 2 classes: different 50 %")
+    assert title.startswith("first  lora on demo") and labels.startswith("label: 2 classes: different 50%")
     assert re.match(r"\[3/3\] trial 2 complete: [\d.k]+ parameters, score [\d.]+  ", second)
 
     events = [json.loads(line) for line in json_lines.splitlines()]

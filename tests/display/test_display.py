@@ -20,11 +20,11 @@ from autorank.display.formatting import new_confirmations
 from autorank.display.lines import Lines
 from autorank.display.live_table import Board, LiveTable
 from autorank.display.progress import Pace
-from autorank.display.summary import finish
+from autorank.display.summary import finish, notes
 from autorank.reporting.tables import NOTHING
 from autorank.searching.search import Outcome
-from tests.printed import printed_lines
-from tests.trials.made_trials import START, search, sliced, snapshot, trial
+from tests.rich_text import printed_lines
+from tests.trials.trial_factories import START, search, sliced, snapshot, trial
 
 REFERENCE = (200_000.0, 0.0)
 SETTINGS = {"learning_rate": 1.2345e-3, "threshold": 0.9, "beta": 0.85, "rank": 8}
@@ -239,21 +239,24 @@ def test_warnings_go_to_stderr(capsys):
 def test_label_summary_is_printed_unless_quiet():
     console = Console(width=40, file=io.StringIO(), color_system=None)
     locations = Locations(Path("/a folder/first"))
-    Lines(console, search(), locations, False).inform("label: 2 classes: [a] 50 %, b 50 %")
+    Lines(console, search(), locations, False).inform("label: 2 classes: [a] 50%, b 50%")
     LiveTable(console, search(), None, locations, False).inform("label: numbers from 1 to 2")
     Quiet(Path("/a folder/first")).inform("label: numbers from 3 to 4")
-    assert console.file.getvalue() == "label: 2 classes: [a] 50 %, b 50 %\nlabel: numbers from 1 to 2\n"
+    assert console.file.getvalue() == "label: 2 classes: [a] 50%, b 50%\nlabel: numbers from 1 to 2\n"
 
 
 @pytest.mark.parametrize("commands", [True, False])
 def test_the_end_suggests_the_next_commands(commands):
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    locations = Locations(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host")
+    resume = "autorank resume first --stop-when-flat --runs '/a folder'"
+    locations = Locations(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host", resume)
     finish(console, search(), Outcome(large_snapshot(), "interrupted", False, 2), locations, commands)
     text = console.file.getvalue()
     assert "autorank sync first" in text
-    assert "all results are kept. To continue: autorank resume first --runs '/a folder' --tracking-uri http://" in text
+    assert f"all results are kept. To continue: {resume}\n" in text
     assert ("autorank export first --knee" in text) == commands
     assert ("optuna-dashboard '/a folder/first/journal.log'   # pip install optuna-dashboard\n" in text) == commands
     assert ("autorank report first --runs '/a folder'\n" in text) == commands
     assert max(len(line) for line in text.partition("\nInterrupted")[0].splitlines()) <= 80  # commands are not wrapped
+    (flat,) = notes("first", Outcome(large_snapshot(), "flat", True, 0), locations)
+    assert flat.endswith("autorank resume first --runs '/a folder'")  # with --stop-when-flat it would stop at once

@@ -11,16 +11,16 @@ from rich.console import Console
 from autorank.display.train_display import follow
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_the_plan_is_printed_first(tmp_path: Path) -> None:
-    tiny.pairs_folder(tmp_path / "data", 60, 20)
+    tiny_models.pairs_folder(tmp_path / "data", 60, 20)
     spec = TrainSpec(
         task=TaskSpec(name="mine", data=tmp_path / "data", text=("left", "right"), label="label", max_length=9),
-        model=tiny.model("bert", tmp_path / "tiny-bert"), method="lora", settings={"rank": 2},
+        model=tiny_models.model("bert", tmp_path / "tiny-bert"), method="lora", settings={"rank": 2},
         training=TrainingSpec(epochs=2, batch_size=16),
     )  # fmt: skip
     output = io.StringIO()
@@ -29,20 +29,20 @@ def test_the_plan_is_printed_first(tmp_path: Path) -> None:
     _, evaluations = follow(Console(file=output, width=120), run, tmp_path / "best.safetensors", warnings.append)
     first, labels, plan, header, *table = output.getvalue().splitlines()
     assert first == "lora on mine, base model tiny-bert: loading data and model"
-    assert labels == "label: 2 classes: '0' 50 %, '1' 50 %"
-    trained = 2 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS + evaluations[0].head_params
+    assert labels == "label: 2 classes: '0' 50%, '1' 50%"
+    trained = 2 * 2 * tiny_models.HIDDEN * 2 * tiny_models.LAYERS + evaluations[0].head_params
     assert plan == f"60 training and 20 validation examples; 8 steps; {trained:,} trainable parameters; cpu, fp32"
     assert evaluations[0].trainable_params == trained and evaluations[-1].step == 8
     (warning,) = warnings
-    assert warning.startswith("Texts are cut at 9 tokens") and "of 60 (train)" in warning
+    assert warning.startswith("Texts are truncated to 9 tokens") and "of 60 (train)" in warning
     assert header.split()[:2] == ["epoch", "step"] and table[-1].startswith("best: step")
 
 
 def test_starting_twice_changes_nothing(tmp_path: Path) -> None:
-    tiny.pairs_file(tmp_path / "pairs.jsonl", 60)
+    tiny_models.pairs_file(tmp_path / "pairs.jsonl", 60)
     spec = TrainSpec(
         task=TaskSpec(name="mine", data=tmp_path / "pairs.jsonl", text=("left", "right"), label="label"),
-        model=tiny.model("bert", tmp_path / "model"), method="lora", training=TrainingSpec(steps=4),
+        model=tiny_models.model("bert", tmp_path / "model"), method="lora", training=TrainingSpec(steps=4),
     )  # fmt: skip
     scores = []
     for starts in range(3):

@@ -1,4 +1,4 @@
-"""Runs a page's blocks as a reader would type them, in order and in one folder, but with short trainings.
+"""Runs a page's blocks as a reader would type them, in order and in one directory, but with short trainings.
 
 `autorank` and `python` run in this process. What is changed:
 
@@ -62,7 +62,7 @@ FOREIGN = {
     "ray": "needs machines to start a cluster on; tests/examples/test_cluster.py reads the files",
     "sbatch": "needs Slurm; tests/examples/test_slurm.py runs the script with stand-ins",
     "kubectl": "needs Kubernetes; tests/examples/test_cluster.py reads the file",
-    "optuna-dashboard": "serves until Ctrl-C; tests/trials/test_dashboard.py asks it without a server",
+    "optuna-dashboard": "serves until Ctrl-C; tests/trials/journal/test_optuna_dashboard.py asks it without a server",
     "export": "names servers and secrets of the user's own",
 }
 
@@ -131,7 +131,7 @@ def run_command(words: list[str]) -> None:
         sys.argv = arguments
         runpy.run_path(arguments[0], run_name="__main__")
     elif program == "cd":
-        raise AssertionError("pages stay in one folder")
+        raise AssertionError("pages stay in one directory")
     elif program != "autorank":
         raise AssertionError(f"{line!r} is neither run nor in FOREIGN")
     elif set(NOT_RUN) & {word.partition("=")[0] for word in arguments}:

@@ -15,7 +15,7 @@ import yaml
 from autorank.tasks import TASKS
 from autorank.tasks.definition import Task
 from autorank.tasks.named.generation import OWN_MODEL
-from tests import texts, tiny
+from tests import tiny_language_models, tiny_models
 from tests.docs.blocks import ROOT
 from tests.tasks.loopback_hub import Repositories
 
@@ -32,7 +32,9 @@ def models(folder: Path) -> dict[str, Path]:
     model_folders = {name: folder / name for name in (*ENCODERS, *DECODERS)}
     for name, path in model_folders.items():
         path.mkdir(parents=True)
-        tiny.model(KINDS[name], path) if name in KINDS else texts.model(FAMILIES[name], path, chat=name == OWN_MODEL)
+        tiny_models.model(KINDS[name], path) if name in KINDS else tiny_language_models.model(
+            FAMILIES[name], path, chat=name == OWN_MODEL
+        )
     return model_folders
 
 
@@ -63,10 +65,10 @@ def hub(models: dict[str, Path]) -> Repositories:
 def rows(task: Task, count: int) -> list[Row]:
     """Rows of a task's own columns."""
     if task.kind.name == "span":
-        return tiny.questions(count, seed=count, unanswerable=task.unanswerable)
+        return tiny_models.questions(count, seed=count, unanswerable=task.unanswerable)
     if task.kind.head.generates:
         end = " #### {}" if task.metrics[0] == "exact_answer" else ""
-        pairs = enumerate(texts.rows(count, seed=count))
+        pairs = enumerate(tiny_language_models.rows(count, seed=count))
         return [{task.text[0]: row["asked"], task.label: row["told"] + end.format(i)} for i, row in pairs]
     classes = len(task.label_names)
     return _labeled(count, task.text, task.label, lambda i: i % classes if classes else i % 6 - 0.5)
@@ -79,7 +81,7 @@ def reviews() -> list[Row]:
 
 def folder(user_folder: Path, models: dict[str, Path], store: Path) -> None:
     """Fill a user's folder: own data, data of named tasks, an encoder (`my-model`) and a decoder (`my-llm`). All such
-    folders share an MLflow store, since creating one takes seconds."""
+    directories share an MLflow store, since creating one takes seconds."""
     (user_folder / "examples").symlink_to(ROOT / "examples")
     (user_folder / "runs").mkdir()
     (user_folder / "runs" / "mlflow.db").symlink_to(store)
@@ -97,7 +99,7 @@ def folder(user_folder: Path, models: dict[str, Path], store: Path) -> None:
     (user_folder / "pairs").mkdir()
     verdicts = _labeled(TRAIN, ("premise", "hypothesis"), "verdict", lambda i: ("true", "false", "open")[i % 3])
     (user_folder / "pairs" / "train.csv").write_bytes(_csv(verdicts))
-    answers = [{"question": row["asked"], "answer": row["told"]} for row in texts.rows(TRAIN)]
+    answers = [{"question": row["asked"], "answer": row["told"]} for row in tiny_language_models.rows(TRAIN)]
     (user_folder / "qa.jsonl").write_bytes(_jsonl(answers))
     (user_folder / "chats.jsonl").write_bytes(_jsonl([{"messages": _chat(row)} for row in answers]))
     alpaca = [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in answers]
@@ -113,7 +115,7 @@ def _chat(row: Row) -> list[Row]:
 
 def _labeled(count: int, columns: tuple[str, ...], label: str, value: Callable[[int], object]) -> list[Row]:
     rng = random.Random(count)
-    words = [{name: " ".join(rng.choices(tiny.WORDS, k=6)) for name in columns} for _ in range(count)]
+    words = [{name: " ".join(rng.choices(tiny_models.WORDS, k=6)) for name in columns} for _ in range(count)]
     return [{**row, label: value(i)} for i, row in enumerate(words)]
 
 

@@ -1,4 +1,4 @@
-"""Run every command and code block of README and docs, in order, in one folder per page: see tests/docs/shell.py."""
+"""Run every command and code block of README and docs, in order, in one directory per page: see tests/docs/shell.py."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the caches and the MLflow store."""
+    """The directory of the caches and the MLflow store."""
     return tmp_path_factory.mktemp("home")
 
 

@@ -40,7 +40,7 @@ def test_a_temporary_directory_that_is_long_or_noexec(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "d" * 60)
     finding = by_subject(paths.temporary())["Ray's files"]
     assert finding.state == "note" and finding.text.endswith(f"a local Ray uses /tmp/autorank-{os.getuid()}")
-    monkeypatch.setattr(local_paths, "PARENTS", ())
+    monkeypatch.setattr(local_paths, "FALLBACK_PARENTS", ())
     finding = by_subject(paths.temporary())["Ray's files"]
     assert finding.state == "problem" and "RAY_TMPDIR" in finding.remedy
 

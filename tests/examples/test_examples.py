@@ -1,4 +1,4 @@
-"""Runs each example as a user would, offline and in a separate folder."""
+"""Runs each example as a user would, offline and in a separate directory."""
 
 from __future__ import annotations
 

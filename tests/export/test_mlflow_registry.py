@@ -25,7 +25,7 @@ from autorank.spec import TaskSpec, TrainSpec
 from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point
-from tests import ready, texts, tiny
+from tests import finished_search, tiny_language_models, tiny_models
 from tests.cli.commands import invoke
 from tests.sockets import free_port
 from tests.tracking.server import mlflow_server
@@ -66,7 +66,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    folder = ready.search(tmp_path / "runs", tmp_path / "model")
+    folder = finished_search.search(tmp_path / "runs", tmp_path / "model")
     with pytest.raises(AutorankError, match="has no search "):
         invoke("export", "ready", "--register", "small", "--tracking-uri", server)
     journal = Journal.open(folder)
@@ -82,7 +82,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
         point = journal.snapshot().points[trial]
         assert {name: version.tags[f"autorank.{name}"] for name in ("search", "trial", "adapter_params", "score")} == {
             "search": "ready", "trial": str(trial), "adapter_params": str(point.adapter_params),
-            "score": str(ready.SCORES[trial]),
+            "score": str(finished_search.SCORES[trial]),
         }  # fmt: skip
         run: Any = client.get_run(str(version.run_id))
         assert run.info.run_name == f"trial-{trial}" and run.info.status == "FINISHED"
@@ -102,9 +102,13 @@ def test_adapters_and_a_merged_model_from_the_registry(
     for uri, trial in zip(uris, (1, 2, 2), strict=True):
         logits, label_probabilities, kind, length, weights = outputs[uri]
         assert weights == ["model.safetensors" if "whole" in uri else "adapter_model.safetensors"]
-        torch.testing.assert_close(torch.tensor(logits), ready.logits(folder, trial, input_ids=IDS), rtol=0, atol=1e-5)
-        (probabilities,) = ready.logits(folder, trial, **inputs).softmax(-1).tolist()
-        assert label_probabilities == pytest.approx(dict(zip(ready.LABELS, probabilities, strict=True)), abs=1e-5)
+        torch.testing.assert_close(
+            torch.tensor(logits), finished_search.logits(folder, trial, input_ids=IDS), rtol=0, atol=1e-5
+        )
+        (probabilities,) = finished_search.logits(folder, trial, **inputs).softmax(-1).tolist()
+        assert label_probabilities == pytest.approx(
+            dict(zip(finished_search.LABELS, probabilities, strict=True)), abs=1e-5
+        )
         assert kind == ("BertForSequenceClassification" if "whole" in uri else "PeftModelForSequenceClassification")
         assert length == 32
 
@@ -112,7 +116,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
 def test_the_reference_to_a_base_copies_no_weights(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    model = tiny.model("bert", tmp_path / "model")
+    model = tiny_models.model("bert", tmp_path / "model")
     origin = Origin(model, 1, (), 0, problem_type="regression")
     for _ in range(2):
         folder = write_base_reference(origin, tmp_path / "base")
@@ -142,7 +146,10 @@ def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
-    folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    folder, uri = (
+        finished_search.search(tmp_path / "runs", tmp_path / "model"),
+        f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}",
+    )
     journal = Journal.open(folder)
     MLflowSync(uri, journal.spec, journal.search_id).push(journal.snapshot(), final=True)
     with pytest.raises(AutorankError, match="rejects 'a/b'"):
@@ -165,7 +172,7 @@ def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_failed_registration_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ready.search(tmp_path / "runs", tmp_path / "model")
+    finished_search.search(tmp_path / "runs", tmp_path / "model")
     files_before = sorted(tmp_path.rglob("*"))
     for _ in range(2):  # it can be given again
         with pytest.raises(AutorankError, match="cannot be reached or rejects 'small'"):
@@ -192,8 +199,8 @@ def test_adapters_that_mlflow_cannot_store_are_refused(tmp_path: Path) -> None:
         check_registrable(PointExport(tmp_path / "a.safetensors", point(1, 0.5, method), train, form, origin))
 
     with pytest.raises(AutorankError, match="t5 is an encoder-decoder"):
-        check("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, heads.TEXT))
-    check("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, heads.TEXT))
+        check("PEFT adapter", Origin(tiny_language_models.model("t5", tmp_path / "t5"), 0, (), 0, heads.TEXT))
+    check("PEFT adapter", Origin(tiny_language_models.model("llama", tmp_path / "llama"), 0, (), 0, heads.TEXT))
     with pytest.raises(AutorankError, match="transformers has no question-answering pipeline"):
         check("PEFT adapter", Origin("m", 2, (), 0, heads.SPAN))
     with pytest.raises(AutorankError, match="houlsby is not a low-rank update"):

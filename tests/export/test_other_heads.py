@@ -14,7 +14,7 @@ from autorank.export.cards.usage_snippets import base_code
 from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, base_model
-from tests import ready, tiny
+from tests import finished_search, tiny_models
 
 IDS = torch.arange(4, 20).view(2, 8)
 # the class of the checkpoint, its number of outputs, and the problem type in its config
@@ -31,7 +31,7 @@ def checkpoint(case: str, folder: Path) -> str:
     """Writes a model with a trained head."""
     cls, outputs, problem_type = CHECKPOINTS[case]
     config = t.BertConfig(
-        vocab_size=tiny.tokenizer(folder), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=tiny_models.tokenizer(folder), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, pad_token_id=0, num_labels=outputs, problem_type=problem_type,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -50,10 +50,10 @@ def test_every_export_loads_and_gives_the_same_logits(case: str, tmp_path: Path)
     from peft import PeftModel
 
     model = checkpoint(case, tmp_path / "model")
-    trained = ready.adapted_model(model, seed=1)
+    trained = finished_search.adapted_model(model, seed=1)
     expected = logits(trained.model)
     file = tmp_path / "adapter.safetensors"
-    adapter_file.save(file, trained, adapter_file.Origin(model, 3, ready.LABELS, 0))
+    adapter_file.save(file, trained, adapter_file.Origin(model, 3, finished_search.LABELS, 0))
     origin = adapter_file.origin(file)
     assert origin.replaces_head == (CHECKPOINTS[case][1] != 3)
 
@@ -77,7 +77,7 @@ def test_every_export_loads_and_gives_the_same_logits(case: str, tmp_path: Path)
 def test_weights_are_copied_only_for_another_head(tmp_path: Path) -> None:
     for case, copied in (("other width", True), ("same width, several labels", False)):
         model = checkpoint(case, tmp_path / case)
-        origin = adapter_file.Origin(model, 3, ready.LABELS, 0, replaces_head=copied)
+        origin = adapter_file.Origin(model, 3, finished_search.LABELS, 0, replaces_head=copied)
         folder = write_base_reference(origin, tmp_path / f"{case} reference")
         assert (folder / "model.safetensors").is_symlink() == (not copied)
 

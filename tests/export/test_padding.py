@@ -13,11 +13,11 @@ from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers import dora
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from tests import tiny
+from tests import tiny_models
 
 
 def test_suffixes_are_short_and_match_no_other_module(tmp_path: Path) -> None:
-    model = base_model.load(tiny.model("roberta", tmp_path), outputs=2).model
+    model = base_model.load(tiny_models.model("roberta", tmp_path), outputs=2).model
     assert padding.shortest_suffixes(model, target_modules.find(model, "query,value")) == ["query", "value"]
     # `dense` is in the head too, and `output.dense` in the attention
     assert padding.shortest_suffixes(model, target_modules.find(model, "intermediate.dense")) == ["intermediate.dense"]
@@ -30,21 +30,21 @@ def test_suffixes_are_short_and_match_no_other_module(tmp_path: Path) -> None:
 
 
 def test_layers_without_updates_get_zero_factors(tmp_path: Path) -> None:
-    model = base_model.load(tiny.model("bert", tmp_path), outputs=2).model
+    model = base_model.load(tiny_models.model("bert", tmp_path), outputs=2).model
     name = "bert.encoder.layer.1.attention.self.query"
-    update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
+    update = LowRankUpdate.lora(tiny_models.HIDDEN, tiny_models.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(update.B)
     factors = padding.pad_factors(model, {name: update})
-    assert set(factors) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny.LAYERS)}
+    assert set(factors) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny_models.LAYERS)}
     for layer, (A, B) in factors.items():
-        expected = update.delta_weight() if layer == name else torch.zeros(tiny.HIDDEN, tiny.HIDDEN)
+        expected = update.delta_weight() if layer == name else torch.zeros(tiny_models.HIDDEN, tiny_models.HIDDEN)
         torch.testing.assert_close(B @ A, expected)
 
 
 def test_dora_updates_are_not_padded(tmp_path: Path) -> None:
-    loaded = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    loaded = base_model.load(tiny_models.model("bert", tmp_path / "model"), outputs=2)
     name = "bert.encoder.layer.1.attention.self.query"
-    update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
+    update = LowRankUpdate.lora(tiny_models.HIDDEN, tiny_models.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
     update.m = torch.nn.Parameter(dora.squared_row_norms(loaded.model.get_submodule(name)).sqrt())
     adapters.attach(loaded.model, name, update)
     origin = adapter_file.Origin(str(tmp_path / "model"), 2, (), 0)

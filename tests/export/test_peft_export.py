@@ -10,6 +10,7 @@ import transformers as t
 from torch import nn
 
 from autorank.errors import AutorankError
+from autorank.export import peft_export
 from autorank.export.export_point import plan_export
 from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
@@ -17,14 +18,14 @@ from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.point import Point
-from tests import families, tiny
+from tests import families, tiny_models
 
 ORIGIN_LABELS = ("no", "yes")
 
 
 def write_adapter(architecture: str, folder: Path) -> tuple[Path, torch.Tensor, torch.Tensor]:
     """Writes an adapter with mixed and zero ranks, sharing, e and u; returns the file, inputs and their logits."""
-    loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    loaded = base_model.load(tiny_models.model(architecture, folder / "model"), outputs=2)
     loaded.model.config.pad_token_id = 0
     names = list(target_modules.find(loaded.model, "all-linear"))
     shapes = {name: target_modules.features(loaded.model.get_submodule(name)) for name in names}
@@ -112,6 +113,13 @@ def test_an_adapter_file_gives_the_same_logits(tmp_path: Path) -> None:
     assert torch.equal(restored.model(input_ids=ids).logits, expected)
 
 
+@pytest.mark.parametrize(("alpha", "rank"), [(1.0, 48), (16.0, 3), (1e-6, 1)])
+def test_the_alpha_of_a_layer_gives_its_scale(alpha: float, rank: int) -> None:
+    update = LowRankUpdate.lora(4, 4, rank=1, alpha=alpha / rank, generator=torch.Generator())
+    settings, _ = peft_export._layer_ranks({"layer": update})
+    assert settings["lora_alpha"] == pytest.approx(alpha / rank, rel=1e-11)
+
+
 def test_an_existing_directory_is_not_changed(tmp_path: Path) -> None:
     file, _, _ = write_adapter("bert", tmp_path)
     (tmp_path / "there").mkdir()
@@ -138,7 +146,7 @@ def test_layers_that_peft_converts_to_experts_are_exported_in_our_format(tmp_pat
     config = t.DeepseekV2Config(**families.TOKENS, **families.SIZES, **latent, **experts, num_labels=2)
     torch.manual_seed(0)
     t.DeepseekV2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
-    tiny.tokenizer(tmp_path / "model")
+    tiny_models.tokenizer(tmp_path / "model")
     train = TrainSpec(task=TaskSpec(name="demo"), method="lora")
     point = Point(0, 1, 10, 0.5, {}, 10, {}, "lora")
     for targets, form in (("all-linear", "autorank adapter"), ("attention", "PEFT adapter")):

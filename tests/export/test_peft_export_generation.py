@@ -19,14 +19,14 @@ from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.point import Point
-from tests import texts
+from tests import tiny_language_models
 
 NEW_TOKENS = 6
 
 
 def write_adapter(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """Writes an adapter with mixed ranks; returns the file, inputs, their logits and the generated tokens."""
-    model = texts.model(family, folder / "model")
+    model = tiny_language_models.model(family, folder / "model")
     (folder / "model" / "generation_config.json").write_text(json.dumps({"do_sample": False, "temperature": 0.3}))
     loaded = base_model.load(model, outputs=0, head=heads.TEXT)
     generator = torch.Generator().manual_seed(0)
@@ -47,7 +47,7 @@ def write_adapter(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tens
 def logits_and_tokens(model: Any, family: str, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and generated tokens."""
     model.eval()
-    start = model.config.decoder_start_token_id if family in texts.ENCODED else None
+    start = model.config.decoder_start_token_id if family in tiny_language_models.ENCODED else None
     decoder_inputs = {} if start is None else {"decoder_input_ids": inputs["input_ids"][:, :4]}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     with torch.no_grad(), generating(base, greedy([3], 0, start, NEW_TOKENS)):
@@ -57,7 +57,9 @@ def logits_and_tokens(model: Any, family: str, inputs: dict[str, torch.Tensor]) 
 def auto_class(family: str) -> Any:
     import transformers
 
-    return getattr(transformers, "AutoModelForSeq2SeqLM" if family in texts.ENCODED else "AutoModelForCausalLM")
+    return getattr(
+        transformers, "AutoModelForSeq2SeqLM" if family in tiny_language_models.ENCODED else "AutoModelForCausalLM"
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "bart", "t5"])
@@ -67,7 +69,7 @@ def test_peft_generates_the_same_tokens(family: str, tmp_path: Path) -> None:
     file, inputs, logits, expected_tokens = write_adapter(family, tmp_path)
     write_peft(file, tmp_path / "peft")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
-    assert config["task_type"] == ("SEQ_2_SEQ_LM" if family in texts.ENCODED else "CAUSAL_LM")
+    assert config["task_type"] == ("SEQ_2_SEQ_LM" if family in tiny_language_models.ENCODED else "CAUSAL_LM")
     base = auto_class(family).from_pretrained(tmp_path / "model")
     loaded = PeftModel.from_pretrained(base, tmp_path / "peft")
     actual_logits, tokens = logits_and_tokens(loaded, family, inputs)
@@ -102,7 +104,7 @@ def test_the_cards_code_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file, *_ = write_adapter(family, tmp_path)
-    texts.tokenizer(tmp_path / "model", texts.FAMILIES[family][2], chat)
+    tiny_language_models.tokenizer(tmp_path / "model", tiny_language_models.FAMILIES[family][2], chat)
     origin = adapter_file.origin(file)
     train = TrainSpec(
         task=TaskSpec(name="mine", data=tmp_path / "x", prompt="q", completion="a", chat=chat or None),
@@ -114,7 +116,11 @@ def test_the_cards_code_runs(
     assert f"pipeline_tag: {'text2text-generation' if family == 't5' else 'text-generation'}" in card
     assert ("apply_chat_template" in card) == chat == ("trained with the chat template" in card)
     monkeypatch.chdir(tmp_path)
-    (write_peft if form == "PEFT adapter" else write_merged)(file, tmp_path / "this folder")
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    if form == "PEFT adapter":
+        write_peft(file, tmp_path / "path" / "to" / "adapter")
+    else:
+        write_merged(file, tmp_path / "path" / "to" / "model")
     code = card.split("```python\n")[1].split("```")[0].replace("'...'", "'w1 w2 k0'").replace("=256", "=5")
     capsys.readouterr()
     exec(code, {})
@@ -131,9 +137,9 @@ def test_the_cards_code_runs(
 
 
 def test_models_that_cannot_generate_are_refused(tmp_path: Path) -> None:
-    from tests import tiny
+    from tests import tiny_models
 
     with pytest.raises(AutorankError, match=r"an encoder \('bert'\)"):
-        base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=0, head=heads.TEXT)
+        base_model.load(tiny_models.model("bert", tmp_path / "bert"), outputs=0, head=heads.TEXT)
     with pytest.raises(AutorankError, match="with its output layer"):
-        base_model.load(tiny.model("llama", tmp_path / "llama"), outputs=0, head=heads.TEXT)
+        base_model.load(tiny_models.model("llama", tmp_path / "llama"), outputs=0, head=heads.TEXT)

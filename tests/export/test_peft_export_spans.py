@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.trials.point import Point
-from tests import tiny
+from tests import tiny_models
 
 
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize(("architecture", "form"), [("roberta", "PEFT adapter"), ("deberta-v2", "merged model")])
 def test_the_cards_code_gives_the_same_logits(architecture: str, form: model_card.Form, tmp_path: Path) -> None:
     spec = TrainSpec(
-        task=TaskSpec(name="squad_v1", data=tiny.questions_folder(tmp_path / "data", 32), max_length=32),
-        model=tiny.model(architecture, tmp_path / "model"),
+        task=TaskSpec(name="squad_v1", data=tiny_models.questions_folder(tmp_path / "data", 32), max_length=32),
+        model=tiny_models.model(architecture, tmp_path / "model"),
         method="lora",
         settings={"rank": 2, "learning_rate": 2e-2},
         training=TrainingSpec(steps=4, batch_size=8),
@@ -48,7 +49,7 @@ def test_the_cards_code_gives_the_same_logits(architecture: str, form: model_car
     code = text.split("```python\n")[1].split("```")[0]
     assert "AutoModelForQuestionAnswering" in code
     names: dict[str, Any] = {}
-    exec(code.replace("this folder", str(folder)), names)
+    exec(re.sub("path/to/(adapter|model)", str(folder), code), names)
     with torch.no_grad():
         actual = names["model"].eval()(input_ids=ids)
     torch.testing.assert_close(actual.start_logits, expected.start_logits, rtol=0, atol=1e-5)

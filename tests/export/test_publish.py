@@ -1,8 +1,9 @@
-"""`autorank export` to a folder and to a Hub: written files, refused input, and the model card."""
+"""`autorank export` to a directory and to a Hub: written files, refused input, and the model card."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from autorank.export.hub_upload import remove_local_paths
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.journal.journal import Journal
-from tests import ready
+from tests import finished_search
 from tests.cli.commands import invoke
 from tests.tasks import loopback_hub
 
@@ -25,9 +26,9 @@ IDS = torch.arange(4, 20).view(2, 8)
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with a search in `runs`."""
+    """A user's directory with a search in `runs`."""
     folder = tmp_path_factory.mktemp("place")
-    ready.search(folder / "runs", folder / "model")
+    finished_search.search(folder / "runs", folder / "model")
     return folder
 
 
@@ -49,12 +50,14 @@ def test_the_card_s_code_loads_a_padded_adapter(workspace: Path, tmp_path: Path)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "one rank and one alpha" in card and "![The front of the search ready;" in card
     names: dict[str, object] = {}
-    exec(card.split("```python\n")[1].split("```")[0].replace("this folder", str(tmp_path / "out")), names)
+    exec(card.split("```python\n")[1].split("```")[0].replace("path/to/adapter", str(tmp_path / "out")), names)
     model = names["model"]
     assert isinstance(model, torch.nn.Module)
     with torch.no_grad():
         actual = model.eval()(input_ids=IDS).logits
-    torch.testing.assert_close(actual, ready.logits(workspace / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        actual, finished_search.logits(workspace / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5
+    )
     assert model.config.id2label == {0: "no", 1: "maybe", 2: "yes"}  # type: ignore[union-attr]
 
 
@@ -64,16 +67,16 @@ def test_a_merged_model_is_a_pipeline(workspace: Path, tmp_path: Path) -> None:
     invoke("export", "ready", "--min-score", "0.82", "--merge", "--to", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
-    assert 'pipeline("text-classification", "this folder")' in code
+    assert 'pipeline("text-classification", "path/to/model")' in code
     classify = pipeline("text-classification", str(tmp_path / "out"))
     assert classify.tokenizer is not None and classify.tokenizer.model_max_length == 32  # --max-length
     predictions: Any
     (predictions,) = classify([{"text": "w1 w2 " * 40, "text_pair": "w3"}], truncation=True, top_k=None)
-    assert {prediction["label"] for prediction in predictions} == set(ready.LABELS)
+    assert {prediction["label"] for prediction in predictions} == set(finished_search.LABELS)
     inputs = classify.tokenizer("w1 w2 " * 40, "w3", truncation=True, return_tensors="pt")
     assert inputs["input_ids"].shape == (1, 32)
-    (probabilities,) = ready.logits(workspace / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
-    expected = dict(zip(ready.LABELS, probabilities, strict=True))
+    (probabilities,) = finished_search.logits(workspace / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
+    expected = dict(zip(finished_search.LABELS, probabilities, strict=True))
     assert {prediction["label"]: prediction["score"] for prediction in predictions} == pytest.approx(expected, abs=1e-4)
 
 
@@ -156,18 +159,22 @@ def test_pushed_files_name_no_directory_of_this_machine(workspace: Path, monkeyp
 def test_pushed_files_in_our_format_name_no_local_directory(tmp_path: Path) -> None:
     """The adapter file names its base model, and settings may name a file with a rank map."""
     model, export = str(tmp_path / "base"), tmp_path / "export"
-    ready.tiny.model("bert", tmp_path / "base")
+    finished_search.tiny_models.model("bert", tmp_path / "base")
     export.mkdir()
-    origin = adapter_file.Origin(model, 3, ready.LABELS, 0)
-    adapter_file.save(export / adapter_file.FILE, ready.adapted_model(model, 1), origin)
+    origin = adapter_file.Origin(model, 3, finished_search.LABELS, 0)
+    adapter_file.save(export / adapter_file.FILE, finished_search.adapted_model(model, 1), origin)
     tensors_before = load_file(export / adapter_file.FILE)
     (export / adapter_file.FILE).chmod(0o644)
-    (export / "README.md").write_text(f"--set retrain={tmp_path / 'ranks.json'} --model {model}")
+    metric = f"{tmp_path / 'my metrics.py'}:kappa"
+    (export / "README.md").write_text(
+        f"--metric {shlex.quote(metric)} {metric} --set retrain={tmp_path / 'ranks.json'} --model {model}"
+    )
     settings = {"retrain": str(tmp_path / "ranks.json")}
-    train = TrainSpec(task=TaskSpec(name="demo"), method="increlora", settings=settings)
+    train = TrainSpec(task=TaskSpec(name="demo", metric=metric), method="increlora", settings=settings)
     remove_local_paths(export, train, origin)
     assert [file for file in export.iterdir() if str(tmp_path).encode() in file.read_bytes()] == []
-    assert (export / "README.md").read_text() == "--set retrain=ranks.json --model base"
+    card = (export / "README.md").read_text()
+    assert card == "--metric 'my metrics.py:kappa' my metrics.py:kappa --set retrain=ranks.json --model base"
     assert adapter_file.origin(export / adapter_file.FILE).model == "base"
     assert (export / adapter_file.FILE).stat().st_mode & 0o777 == 0o644
     tensors_after = load_file(export / adapter_file.FILE)
@@ -178,7 +185,7 @@ def test_pushed_files_in_our_format_name_no_local_directory(tmp_path: Path) -> N
 
 def test_models_are_registered_in_the_store_of_the_search(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ready.search(workspace / "runs", workspace / "other", name="elsewhere")
+    finished_search.search(workspace / "runs", workspace / "other", name="elsewhere")
     with Journal.open(workspace / "runs" / "elsewhere", write=True) as journal:
         journal.set_options(trials=3, confirm=0, tracking=f"sqlite:///{workspace / 'elsewhere.db'}")
     assert f"{workspace}/elsewhere.db" in invoke("sync", "elsewhere").replace("\n", "")

@@ -14,7 +14,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point
-from tests import ready, tiny
+from tests import finished_search, tiny_models
 from tests.cli.commands import invoke
 
 IDS = torch.arange(4, 20).view(2, 8)
@@ -22,7 +22,7 @@ IDS = torch.arange(4, 20).view(2, 8)
 
 def plan_slice(architecture: str, folder: Path, count: int, **form: bool) -> tuple[PointExport, torch.Tensor]:
     """The export of the best `count` components of an adapter on all linear layers, and the cut model's logits."""
-    loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    loaded = base_model.load(tiny_models.model(architecture, folder / "model"), outputs=2)
     loaded.model.config.pad_token_id = 0
     loaded.model.eval()
     generator = torch.Generator().manual_seed(0)
@@ -35,10 +35,10 @@ def plan_slice(architecture: str, folder: Path, count: int, **form: bool) -> tup
     adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ("no", "yes"), 0))
     full_size = adapters.adapter_params(loaded.model, loaded.head)
     with spectrum.factorized(loaded.model) as factorization, torch.no_grad():
-        kept = factorization.keep(count)
-        factorization.cut(kept)
+        masks = factorization.keep(count)
+        factorization.cut(masks)
         params, logits = adapters.adapter_params(loaded.model, loaded.head), loaded.model(input_ids=IDS).logits
-    point = Point(3, 10, params, 0.5, {}, params, {"accuracy": 0.5}, "lora", kept=kept, cut_from=full_size)
+    point = Point(3, 10, params, 0.5, {}, params, {"accuracy": 0.5}, "lora", component_masks=masks, cut_from=full_size)
     return plan_export(file, point, TrainSpec(task=TaskSpec(name="demo"), method="lora"), **form), logits
 
 
@@ -89,14 +89,14 @@ def test_a_slice_without_components_is_the_head_alone(tmp_path: Path) -> None:
 @pytest.fixture
 def _search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return ready.search(tmp_path / "runs", tmp_path / "model", slices=(2, 5))
+    return finished_search.search(tmp_path / "runs", tmp_path / "model", slices=(2, 5))
 
 
 def test_a_slice_from_the_command_line(_search: Path) -> None:
     points = Journal.open(_search).snapshot().points
     assert [point.trial for point in points] == [2, 2, 0, 1, 2]
     small_slice, large_slice = points[:2]
-    out = invoke("export", "ready", "--trial", 2, "--step", ready.STEP, "--max-params", 200, "--to", "out")
+    out = invoke("export", "ready", "--trial", 2, "--step", finished_search.STEP, "--max-params", 200, "--to", "out")
     assert f"PEFT adapter of {large_slice.label} written to out" in out
     assert f"{large_slice.cut_from:,} to {large_slice.adapter_params:,} parameters" in large_slice.label
     ranks = invoke("ranks", "ready", "--max-params", small_slice.adapter_params)

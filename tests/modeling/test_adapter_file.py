@@ -19,7 +19,7 @@ from autorank.modeling import adapter_file, adapters, base_model, rank_map
 from autorank.modeling.layers.bottleneck import Bottleneck, insertion_points
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, find
-from tests import tiny
+from tests import tiny_models
 
 FORMS = ["low-rank", "bottlenecks", "biases", "everything"]
 IDS = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(5))
@@ -33,7 +33,7 @@ def logits(model: nn.Module) -> Tensor:
 
 def export_adapter(form: str, folder: Path, architecture: str = "bert") -> tuple[Path, Tensor]:
     """A directory as `autorank export` writes it, and the logits of the exported model."""
-    base = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    base = base_model.load(tiny_models.model(architecture, folder / "model"), outputs=2)
     base.model.config.pad_token_id = 0
     generator = torch.Generator().manual_seed(0)
     if form == "low-rank":
@@ -87,7 +87,7 @@ def test_a_decoder_learns_its_padding_token(tmp_path: Path) -> None:
 def test_another_base_model_is_refused_and_not_changed(tmp_path: Path) -> None:
     folder, _ = export_adapter("low-rank", tmp_path)
     (tmp_path / "other").mkdir()
-    tiny.model("gpt2", tmp_path / "other" / "model")
+    tiny_models.model("gpt2", tmp_path / "other" / "model")
     model = load_fresh(tmp_path / "other")
     with pytest.raises(
         AutorankError, match=r"does not fit.*layer bert\.encoder\.layer\.0.*missing.*and 3 more.*num_labels=2"
@@ -130,7 +130,7 @@ def test_a_second_adapter_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_not_adapters_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    tiny.model("bert", tmp_path / "model")
+    tiny_models.model("bert", tmp_path / "model")
     model = load_fresh(tmp_path)
     with pytest.raises(AutorankError, match=r"Cannot read an adapter from .*model/adapter\.safetensors"):
         autorank.load_adapter(model, tmp_path / "model")
@@ -158,7 +158,7 @@ def test_adapters_that_peft_and_merging_support(form: str, tmp_path: Path) -> No
 
 
 def test_layers_that_share_an_update_are_listed(tmp_path: Path) -> None:
-    base = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    base = base_model.load(tiny_models.model("bert", tmp_path / "model"), outputs=2)
     layers = find(base.model, "query,value")
     generator = torch.Generator().manual_seed(0)
     updates: dict[str, LowRankUpdate] = {}  # queries after layer 0 share one update; other layers have separate ones
@@ -168,7 +168,7 @@ def test_layers_that_share_an_update_are_listed(tmp_path: Path) -> None:
         adapters.attach(base.model, name, updates[key])
     file = tmp_path / "file.safetensors"
     adapter_file.save(file, base, adapter_file.Origin(str(tmp_path / "model"), 2, (), 0))
-    blocks = ", ".join(str(i) for i in range(1, tiny.LAYERS))
+    blocks = ", ".join(str(i) for i in range(1, tiny_models.LAYERS))
     assert rank_map.shared(file, dict.fromkeys(layers, 2)) == [f"query of {blocks}"]
     assert rank_map.shared(tmp_path / "absent", dict.fromkeys(layers, 2)) == []
     (tmp_path / "other").write_bytes(b"no adapter")

@@ -8,14 +8,14 @@ from torch import nn
 
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from tests import tiny
+from tests import tiny_models
 
-H = tiny.HIDDEN
+H = tiny_models.HIDDEN
 
 
 @pytest.fixture
 def bert(tmp_path: Path) -> base_model.BaseModel:
-    return base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=2)
+    return base_model.load(tiny_models.model("bert", tmp_path / "bert"), outputs=2)
 
 
 def lora(rank: int = 2) -> LowRankUpdate:

@@ -20,7 +20,7 @@ def test_the_default_device(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bo
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
     assert default_device() == torch.device(device)
-    assert ModelCache().device == torch.device(device)  # of `train`, `shrink` and each trial of a search
+    assert ModelCache().device == torch.device(device)  # in `train`, `shrink` and each trial of a search
     assert ModelCache("cpu").device == torch.device("cpu")
 
 

@@ -23,7 +23,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.tasks.splits.tokenized import Split
 from autorank.training.run import TrainingRun
-from tests import families, tiny
+from tests import families, tiny_models
 
 HEADS = {
     "bert": ["classifier"],
@@ -184,7 +184,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(family_model: FamilyMod
 @pytest.mark.usefixtures("own_cache")
 def test_cut_texts_keep_their_end(family: str, tmp_path: Path) -> None:
     families.model(family, tmp_path / "model")
-    tiny.pairs_folder(tmp_path, 20)
+    tiny_models.pairs_folder(tmp_path, 20)
     task = TaskSpec(name="pairs", data=tmp_path, text=("left", "right"), label="label", max_length=11)
     spec = TrainSpec(
         task=task, model=str(tmp_path / "model"), method="lora", settings={"targets": "attention-qv"},

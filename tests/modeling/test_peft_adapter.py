@@ -13,7 +13,7 @@ import transformers as t
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, base_model, heads, peft_adapter, spectrum
-from tests import tiny
+from tests import tiny_models
 
 LORA: dict[str, dict[str, Any]] = {
     "lora": {"r": 4, "lora_alpha": 8},
@@ -33,7 +33,7 @@ def randomize(model: torch.nn.Module) -> None:
 
 def encoder(folder: Path, config: peft.PeftConfig) -> tuple[Any, str]:
     """A PEFT classifier on a tiny BERT, saved to folder/adapter."""
-    name = tiny.model("bert", folder / "base")
+    name = tiny_models.model("bert", folder / "base")
     torch.manual_seed(2)
     model = peft.get_peft_model(t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3), config)
     randomize(model)
@@ -56,15 +56,15 @@ def check(model: Any, folder: Path, base: base_model.BaseModel, load: Any, **inp
         peft_adapter.attach(adapter, base)
         base.model.eval()
         torch.testing.assert_close(base.model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
-        with spectrum.factorized(base.model) as parts:
+        with spectrum.factorized(base.model) as factorized:
             torch.testing.assert_close(base.model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
-            count = max(len(parts.updates), (len(parts.params) - 1) // 2)
-            kept = parts.keep(count)
-            parts.cut(kept)
+            count = max(len(factorized.updates), (len(factorized.params) - 1) // 2)
+            masks = factorized.keep(count)
+            factorized.cut(masks)
             scored = base.model(**inputs).logits
             params = adapters.adapter_params(base.model, base.head)
         module = peft_adapter.skeleton(adapter)
-        spectrum.cut(module, kept)
+        spectrum.cut(module, masks)
         updates = {name: layer.update for name, layer in adapters.adapted(module).items()}
         (folder / "cut").mkdir()
         peft_adapter.write(adapter, updates, adapter.others, folder / "cut")
@@ -112,7 +112,7 @@ def test_adalora_as_peft_saves_it_after_it_has_allocated(tmp_path: Path) -> None
 
 
 def test_a_gpt2_language_model_with_its_conv1d_layers(tmp_path: Path) -> None:
-    name = tiny.model("gpt2", tmp_path / "base")
+    name = tiny_models.model("gpt2", tmp_path / "base")
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)
     model = peft.get_peft_model(t.AutoModelForCausalLM.from_pretrained(name), config)
     randomize(model)
@@ -121,7 +121,7 @@ def test_a_gpt2_language_model_with_its_conv1d_layers(tmp_path: Path) -> None:
 
 
 def test_an_encoder_decoder(tmp_path: Path) -> None:
-    size = tiny.tokenizer(tmp_path / "base")
+    size = tiny_models.tokenizer(tmp_path / "base")
     torch.manual_seed(0)
     t.T5ForConditionalGeneration(
         t.T5Config(vocab_size=size, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0)
@@ -147,7 +147,7 @@ def test_adapters_that_cannot_be_cut_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(AutorankError, match=r"my-adaptr.*(not a PEFT adapter|nor a PEFT adapter|Hub)"):
         peft_adapter.read("my-adaptr")
-    name = tiny.model("bert", tmp_path / "base")
+    name = tiny_models.model("bert", tmp_path / "base")
     vera = peft.get_peft_model(
         t.AutoModelForSequenceClassification.from_pretrained(name), peft.VeraConfig(target_modules=["query"], r=2)
     )
@@ -179,7 +179,7 @@ def test_lora_that_is_more_than_low_rank_updates(settings: dict[str, Any], messa
 
 
 def test_a_base_with_a_head_of_its_own_and_dropout_of_the_update(tmp_path: Path) -> None:
-    name = tiny.model("bert", tmp_path / "base")
+    name = tiny_models.model("bert", tmp_path / "base")
     full = t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3)
     full.save_pretrained(tmp_path / "full")
     model = peft.get_peft_model(full, peft.LoraConfig(target_modules=["query"], r=2, lora_dropout=0.3))
@@ -197,7 +197,7 @@ def test_adapters_that_do_not_fit_the_base_or_the_task_are_refused(tmp_path: Pat
     parsed = peft_adapter.read(adapter)
     with pytest.raises(AutorankError, match=r"for this task it is \(2,.*the number of labels differs"):
         peft_adapter.attach(parsed, base_model.load(name, outputs=2))
-    roberta = tiny.model("roberta", tmp_path / "roberta")
+    roberta = tiny_models.model("roberta", tmp_path / "roberta")
     with pytest.raises(AutorankError, match="The base model has no layer bert"):
         peft_adapter.attach(parsed, base_model.load(roberta, outputs=3))
     headless = peft_adapter.PeftAdapter(adapter, parsed.config, parsed.updates, {})

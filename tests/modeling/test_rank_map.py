@@ -8,7 +8,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import base_model, rank_map, target_modules
-from tests import tiny
+from tests import tiny_models
 
 BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
         "intermediate.dense", "output.dense"]  # fmt: skip
@@ -122,10 +122,10 @@ def test_layers_with_two_numbers_have_separate_cells() -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
 def test_true_architectures_have_every_rank_once(architecture: str, tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
+    model = base_model.meta_model(tiny_models.model(architecture, tmp_path / "m"), outputs=2)
     names = list(target_modules.find(model, "all-linear"))
     rows, columns, cells = rank_map.grid(distinct_ranks(names))
-    assert rows == [str(i) for i in range(tiny.LAYERS)] and len(columns) == len(set(columns))
+    assert rows == [str(i) for i in range(tiny_models.LAYERS)] and len(columns) == len(set(columns))
     assert sorted(rank for row in cells for rank in row if rank is not None) == list(range(len(names)))
     for row, ranks in zip(rows, cells, strict=True):
         for column, rank in zip(columns, ranks, strict=True):

@@ -6,7 +6,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import base_model, target_modules
-from tests import families, tiny
+from tests import families, tiny_models
 
 # Layers of a block: query and value, other attention layers, feed-forward layers.
 BERT = "attention.self.query attention.self.value", "attention.self.key attention.output.dense", (
@@ -101,18 +101,18 @@ def test_a_part_of_a_fused_layer_is_the_whole_layer() -> None:
     [("bert", 2, 6), ("roberta", 2, 6), ("deberta-v2", 2, 6), ("llama", 2, 7)],
 )
 def test_layers_found(architecture: str, query_value: int, all_linear: int, tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
-    assert len(target_modules.find(model, "query,value")) == query_value * tiny.LAYERS
-    assert len(target_modules.find(model, "all-linear")) == all_linear * tiny.LAYERS
+    model = base_model.meta_model(tiny_models.model(architecture, tmp_path / "m"), outputs=2)
+    assert len(target_modules.find(model, "query,value")) == query_value * tiny_models.LAYERS
+    assert len(target_modules.find(model, "all-linear")) == all_linear * tiny_models.LAYERS
 
 
 def test_conv1d_shapes(tmp_path: Path) -> None:
-    shapes = target_modules.shapes(base_model.meta_model(tiny.model("gpt2", tmp_path / "m")), "attn.c_attn")
-    assert set(shapes.values()) == {(tiny.HIDDEN, 3 * tiny.HIDDEN)}
+    shapes = target_modules.shapes(base_model.meta_model(tiny_models.model("gpt2", tmp_path / "m")), "attn.c_attn")
+    assert set(shapes.values()) == {(tiny_models.HIDDEN, 3 * tiny_models.HIDDEN)}
 
 
 def test_names_match_whole_parts_only(tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model("bert", tmp_path / "m"), outputs=2)
+    model = base_model.meta_model(tiny_models.model("bert", tmp_path / "m"), outputs=2)
     kinds = {target_modules.kind(name) for name in target_modules.find(model, "output.dense")}
     assert kinds == {"bert.encoder.layer.attention.output.dense", "bert.encoder.layer.output.dense"}
     assert {target_modules.kind(name) for name in target_modules.find(model, "attention.output.dense")} == {
@@ -121,6 +121,6 @@ def test_names_match_whole_parts_only(tmp_path: Path) -> None:
 
 
 def test_without_a_match_the_error_lists_the_layers(tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model("bert", tmp_path / "m"), outputs=2)
+    model = base_model.meta_model(tiny_models.model("bert", tmp_path / "m"), outputs=2)
     with pytest.raises(AutorankError, match=r"'quary' matches no linear layer.*attention\.self\.query"):
         target_modules.find(model, "quary")

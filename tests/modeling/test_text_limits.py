@@ -14,7 +14,7 @@ from autorank.modeling.text_limits import text_limits
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks import tokenization
 from autorank.training.run import TrainingRun
-from tests import families, tiny
+from tests import families, tiny_models
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -24,7 +24,7 @@ TINY_CONFIG = families.TOKENS | families.SIZES
 def save_model(folder: Path, config: t.PreTrainedConfig, tokenizer_limit: int | None) -> str:
     """A model of this config, and a tokenizer whose maximum length is `tokenizer_limit`."""
     t.AutoModel.from_config(config).save_pretrained(folder)
-    tiny.tokenizer(folder)
+    tiny_models.tokenizer(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text())
     settings.pop("model_max_length")

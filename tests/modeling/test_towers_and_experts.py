@@ -16,7 +16,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import families, tiny
+from tests import families, tiny_models
 
 VISION = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "image_size": 28,
@@ -42,7 +42,7 @@ def save_model(case: str, folder: Path) -> str:
     cls, config, _ = TOWERS[case]
     torch.manual_seed(0)
     cls(config).save_pretrained(folder)
-    tiny.tokenizer(folder)
+    tiny_models.tokenizer(folder)
     return str(folder)
 
 
@@ -88,7 +88,7 @@ def mixture(folder: Path, shared: bool = False) -> str:
     config = t.Qwen3MoeConfig(**families.DECODER | EXPERTS, mlp_only_layers=[0] if shared else [])
     torch.manual_seed(0)
     t.Qwen3MoeForCausalLM(config).save_pretrained(folder)
-    tiny.tokenizer(folder)
+    tiny_models.tokenizer(folder)
     return str(folder)
 
 
@@ -121,7 +121,7 @@ def test_convolutions_are_no_experts() -> None:
 def test_training_and_search_say_that_experts_are_not_adapted(tmp_path: Path) -> None:
     model = mixture(tmp_path / "model", shared=True)
     for split in ("train", "validation"):
-        tiny.pairs_file(tmp_path / f"{split}.jsonl", 20)
+        tiny_models.pairs_file(tmp_path / f"{split}.jsonl", 20)
     task = TaskSpec(name="pairs", data=tmp_path, text=("left", "right"), label="label")
     for targets, expected in (("ffn", 1), ("attention-qv", 0)):
         settings = {"targets": targets}

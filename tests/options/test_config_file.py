@@ -77,6 +77,51 @@ def test_paths_are_relative_to_the_file(parse_command: Any, tmp_path: Path) -> N
     assert spec.methods[0].settings["retrain"] == str(folder / "ranks.json") and spec.model == "org/name"
 
 
+def test_files_of_spaces_and_of_the_metric_are_relative_to_the_file(parse_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    (tmp_path / "there" / "mm.py").write_text("def f(a, b): return 1.0\nf.higher_is_better = True\n")
+    options = {"method": "lora", "task": "demo", "space": {"lora": "space.yaml"}, "metric": "mm.py:f"}
+    config = write_options(tmp_path / "there", **options)
+    spec, _ = parse_command("search", "--config", config.relative_to(tmp_path))
+    assert spec.methods[0].space == SPACE and spec.task.metric == f"{tmp_path}/there/mm.py:f"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("space: 5", r"space: expected a file, or ranges .*\(got 5\)"),
+        ("space: [1]", "space: expected a file"),
+        ("space: {lora: 5}", r"The space of lora must map settings to ranges.*\(got 5\)"),
+        ("task: demo\ntask: mrpc", r"the key 'task' is listed twice\n.*line 3"),
+        ("set: {rank: 4, rank: 5}", "the key 'rank' is listed twice"),
+        ("text: &a [*a]", "a value contains itself"),
+        ("set: &a {rank: *a}", "recursive"),
+        ("set: {rank: !!int x}", "is not YAML: invalid literal"),
+    ],
+)
+def test_errors_in_a_file_are_reported(text: str, message: str, parse_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text(f"method: lora\n{text}\n")
+    with pytest.raises(AutorankError, match=message):
+        parse_command("search", "--config", "options.yaml")
+
+
+def test_columns_with_commas(parse_command: Any, tmp_path: Path) -> None:
+    config = write_options(tmp_path, method="lora", data="d.csv", text=["a,b", "c"], label=["x", "y,z"], name="s")
+    spec, _ = parse_command("search", "--config", config)
+    assert spec.task.text == ("a,b", "c") and spec.task.label_columns == ("x", "y,z")
+    shown = as_yaml(spec, {})
+    assert yaml.safe_load(shown)["text"] == ["a,b", "c"]
+    (tmp_path / "shown.yaml").write_text(shown)
+    assert parse_command("search", "--config", "shown.yaml")[0] == spec
+    words = ("--text", r"a\,b,c", "--label", r"x,y\,z")
+    assert parse_command("search", "--method", "lora", "--data", "d.csv", "--name", "s", *words)[0] == spec
+    config = write_options(tmp_path, method="lora", data="d.csv", prompt=["p,q"], completion="a,b", name="s")
+    spec, _ = parse_command("search", "--config", config)
+    (tmp_path / "shown.yaml").write_text(as_yaml(spec, {}))
+    assert spec.task.prompt == ("p,q",) and parse_command("search", "--config", "shown.yaml")[0] == spec
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -214,4 +259,7 @@ def test_a_submitted_file_is_looked_for_where_the_job_starts(tmp_path: Path, mon
     monkeypatch.setattr(sys, "argv", ["autorank", "submit"])
     words = ["submit", "--working-dir", "work", "--address", "http://127.0.0.1:9", "--", "search", "--config"]
     with pytest.raises(AutorankError, match=r"--data pairs\.jsonl is not in --working-dir work(.|\n)*--runs out would"):
+        app.app([*words, "options.yaml"], standalone_mode=False)
+    write_options(folder, method="lora", task="demo", metric="mm.py:f", space={"lora": "s.yaml"})
+    with pytest.raises(AutorankError, match=r"--metric mm\.py is not in(.|\n)*--space lora s\.yaml is not in"):
         app.app([*words, "options.yaml"], standalone_mode=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autorank.errors import AutorankError
 from autorank.options.data import DataOptions
 from autorank.tasks.reading.location import on_hub
 
@@ -20,7 +22,7 @@ from autorank.tasks.reading.location import on_hub
         ("~/x.jsonl", "{home}/x.jsonl", "x"),
         ("owner/name", "owner/name", "name"),
         ("owner/name:config", "owner/name:config", "name-config"),
-        ("present/folder", "{here}/present/folder", "folder"),  # a folder with the form of a name on the Hub
+        ("present/folder", "{here}/present/folder", "folder"),  # a directory with the form of a name on the Hub
         ("s3://bucket/reviews/train.parquet", "s3://bucket/reviews/train.parquet", "train"),
         ("gs://bucket/reviews", "gs://bucket/reviews", "reviews"),
     ],
@@ -46,3 +48,24 @@ def test_options_of_own_data_reach_the_spec() -> None:
     spec = options.task_spec()
     assert (spec.label_type, spec.train_split, spec.eval_split) == ("number", "train[:80%]", "test")
     assert spec.columns == ("a.b", "c")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "stsb", "text": "a,b", "label": "c"}, "--task stsb cannot be combined with --text, --label: "),
+        ({"task": "nosuchtask", "messages": "m"}, "--task nosuchtask cannot be combined with --messages: "),
+        ({"task": "nosuchtask"}, "Unknown task 'nosuchtask'"),
+        ({"text": "a", "label": "b,b"}, "--label b,b names a column twice"),
+        ({"text": "a"}, "--text a needs --label"),
+        ({"label": "a"}, "--text takes one or two text columns"),
+        ({"prompt": "a"}, "--completion is missing"),
+        ({"prompt": "a", "completion": "b", "text": "c"}, "cannot be combined with --text and --label"),
+    ],
+)
+def test_columns_that_do_not_choose_a_task(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(AutorankError, match=words):
+        DataOptions(data="x.csv", **options).task_spec()
+    if "task" not in options:
+        with pytest.raises(AutorankError):
+            DataOptions(**options).task_spec()

@@ -8,24 +8,28 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.recipes.load import read
-from autorank.recipes.results import FILE, Results, Run
-from autorank.recipes.run import about
-from tests.recipes.table import recipe_file
+from autorank.recipes.results import FILE, RecipeRun, Results
+from autorank.recipes.run import run_identity
+from tests.recipes.small_recipe import recipe_file
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A directory with the run `try` of which one training ended."""
-    with Results.open(tmp_path / "runs", "try", about(read(recipe_file(tmp_path)), 1.0, None, None)) as results:
-        results.add(Run("lora/rte", 0), {"evaluations": []})
-        results.add(Run("lora/rte", 1), {"failed": "no memory"})
+    with Results.open(tmp_path / "runs", "try", run_identity(read(recipe_file(tmp_path)), 1.0, None, None)) as results:
+        results.add(RecipeRun("lora/rte", 0), {"evaluations": []})
+        results.add(RecipeRun("lora/rte", 1), {"failed": "no memory"})
     return tmp_path / "runs"
 
 
 def test_results_are_read_back(runs: Path) -> None:
     results = Results.read(runs, "try")
     assert results.runs == {("lora/rte", 0): {"evaluations": []}, ("lora/rte", 1): {"failed": "no memory"}}
-    assert results.done(Run("lora/rte", 0)) and not results.done(Run("lora/rte", 1)) and results.recipe.name == "try"
+    assert (
+        results.done(RecipeRun("lora/rte", 0))
+        and not results.done(RecipeRun("lora/rte", 1))
+        and results.recipe.name == "try"
+    )
 
 
 def test_an_incomplete_last_line_is_ignored(runs: Path) -> None:

@@ -15,13 +15,13 @@ from autorank.recipes.compare import as_csv, as_json, compared
 from autorank.recipes.load import read
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training, run_directory
 from autorank.recipes.results import FILE, Results
-from autorank.recipes.run import about, plan
+from autorank.recipes.run import plan, run_identity
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.retry_policy import Death
-from tests import tiny
-from tests.recipes.table import recipe_file, rte_workspace
-from tests.searching.driven import goes_on
-from tests.trials.made_trials import evaluation
+from tests import tiny_models
+from tests.recipes.small_recipe import recipe_file, rte_workspace
+from tests.searching.searcher_driver import goes_on
+from tests.trials.trial_factories import evaluation
 
 pytestmark = pytest.mark.usefixtures("own_directories")
 
@@ -67,7 +67,7 @@ def test_a_papers_table_at_a_small_scale(workspace: Path, tmp_path: Path) -> Non
     # 2 of 120 examples in 1 of 50 epochs, and every 100th step of 0.02²: all below what is needed at least
     assert (increlora.task.max_train_examples, increlora.training.steps, increlora.settings["interval"]) == (64, 100, 1)
     ended: list[Any] = []
-    header = about(recipe, 0.02, str(workspace / "model"), workspace / "data")
+    header = run_identity(recipe, 0.02, str(workspace / "model"), workspace / "data")
     with Results.open(tmp_path, "tried", header) as results:
         with pytest.raises(AutorankError, match="is already running"):
             Results.open(tmp_path, "tried", header)
@@ -92,8 +92,8 @@ def test_a_papers_table_at_a_small_scale(workspace: Path, tmp_path: Path) -> Non
     lora = entries["lora-2", "rte"]
     best = [max(e["score"] for e in stored.runs["lora-2/rte", seed]["evaluations"]) for seed in (0, 1)]
     assert lora["measured"] == pytest.approx(50 * sum(best)) and lora["seeds"] == 2 and lora["reported"] == 85.56
-    per_layer = 4 * 2 * tiny.HIDDEN + 2 * (tiny.HIDDEN + 32)  # in + out of its six matrices
-    assert lora["measured_params"] == 2 * tiny.LAYERS * per_layer and lora["reported_params"] == "0.33M"
+    per_layer = 4 * 2 * tiny_models.HIDDEN + 2 * (tiny_models.HIDDEN + 32)  # in + out of its six matrices
+    assert lora["measured_params"] == 2 * tiny_models.LAYERS * per_layer and lora["reported_params"] == "0.33M"
     assert "learning_rate" in lora["assumed"] and entries["increlora-2", "rte"]["assumed"] == []
     assert entries["increlora-2", "mnli"]["measured"] is None and entries["increlora-2", "average"]["measured"] is None
 
@@ -102,7 +102,7 @@ def test_ranks_of_another_row(workspace: Path, tmp_path: Path) -> None:
     recipe = read(recipe_file(tmp_path))
     trainings = plan_trainings(recipe, workspace, "again/rte", 1)
     assert [training.run.row for training in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
-    with Results.open(tmp_path, "ranks", about(recipe, 0.02, None, None)) as results:
+    with Results.open(tmp_path, "ranks", run_identity(recipe, 0.02, None, None)) as results:
         drive(RecipeSearcher(trainings, results), results.folder)
         source, copied = results.runs["grown/rte", 0], results.runs["again/rte", 0]
     assert copied["ranks"] == source["ranks"] and len(set(source["ranks"].values())) > 1
@@ -111,7 +111,7 @@ def test_ranks_of_another_row(workspace: Path, tmp_path: Path) -> None:
 def test_nodes_without_the_storage_fail_no_training(tmp_path: Path, workspace: Path) -> None:
     recipe = read(recipe_file(tmp_path))
     trainings = plan_trainings(recipe, workspace, "lora/rte,grown/rte", 1)
-    with Results.open(tmp_path, "storage_missing", about(recipe, 1.0, None, None)) as results:
+    with Results.open(tmp_path, "storage_missing", run_identity(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)
         running = searcher.suggest("fine")
         for step in (1, 2):
@@ -129,7 +129,7 @@ def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, w
     trainings = plan_trainings(recipe, workspace, "again/rte,lora/rte", 1)
     names = [training.run.row for training in trainings]
     assert names == ["lora/rte", "grown/rte", "again/rte"]
-    with Results.open(tmp_path, "fails", about(recipe, 1.0, None, None)) as results:
+    with Results.open(tmp_path, "fails", run_identity(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)
         assert [searcher.suggest(name)["until"] for name in "ab"] == [None, None]
         assert searcher.suggest("c") is None  # it waits for b's ranks

@@ -11,7 +11,7 @@ from autorank.errors import AutorankError
 from autorank.recipes.load import read, shipped
 from autorank.recipes.rows import chosen, rows
 from autorank.recipes.schema import figure
-from tests.recipes.table import recipe_file
+from tests.recipes.small_recipe import recipe_file
 
 
 def test_a_row_has_the_nearest_value_of_each_setting(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from autorank.reporting import compare
 from autorank.reporting.html import comparison
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec
-from tests.printed import printed_lines
-from tests.reporting.html.read import Page
-from tests.trials.made_trials import search, snapshot, trial
-from tests.trials.predicted import model, search_with_predictions
+from tests.reporting.html.page_reader import Page
+from tests.rich_text import printed_lines
+from tests.trials.searches_with_predictions import model, search_with_predictions
+from tests.trials.trial_factories import search, snapshot, trial
 
 LOG = math.log10
 

@@ -12,8 +12,8 @@ import pytest
 
 from autorank.reporting.front_csv_json import front_csv, front_json
 from autorank.reporting.tables import NOTHING
-from tests.reporting.confirmed import CONFIRMED, THREE
-from tests.trials.made_trials import sliced, snapshot, trial
+from tests.reporting.confirmed_front import CONFIRMED, THREE
+from tests.trials.trial_factories import sliced, snapshot, trial
 
 
 def test_no_points_no_rows():
@@ -39,7 +39,7 @@ def test_slices_name_the_size_they_were_cut_from():
     search_snapshot = snapshot([trial(0, sliced(10, 1000, 0.8, (100, 0.7)))])
     slice_row, adapter_row = json.loads(front_json(search_snapshot))
     assert (slice_row["adapter_params"], slice_row["cut_from"], slice_row["metrics"]) == (100, 1000, {"accuracy": 0.7})
-    assert adapter_row["cut_from"] is None and "kept" not in slice_row
+    assert adapter_row["cut_from"] is None and "component_masks" not in slice_row
     assert [row["cut_from"] for row in csv.DictReader(io.StringIO(front_csv(search_snapshot)))] == ["1000", ""]
 
 

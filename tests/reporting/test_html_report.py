@@ -14,10 +14,10 @@ from autorank.spec import ObjectivesSpec, TaskSpec
 from autorank.trials.front import front
 from autorank.trials.selection import pick
 from autorank.trials.statistics.certainty import assess
-from tests.reporting.html.read import Page
+from tests.reporting.html.page_reader import Page
 from tests.reporting.html.test_document import HOSTILE
-from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial
-from tests.trials.predicted import small_search
+from tests.trials.searches_with_predictions import small_search
+from tests.trials.trial_factories import base_ranks, evaluation, search, sliced, snapshot, trial
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_slices_name_the_adapter_they_were_cut_from(trials):
     ]
     head, *rows = page.tables["front-table"]
     assert [row[head.index("cut from")] for row in rows] == [
-        "200,000" if p.kept else "" for p in search_snapshot.points
+        "200,000" if p.component_masks else "" for p in search_snapshot.points
     ]
     head, *rows = page.tables["trials-table"]
     assert [row[head.index("slices")] for row in rows] == ["0"] * 12 + ["2"]
@@ -111,7 +111,7 @@ def test_the_command_exports_the_point_that_is_shown(trials):
 
 def test_commands_with_a_third_objective_name_trial_and_step():
     slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
-    search_snapshot = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
+    search_snapshot = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third_objective="seconds"))
     for row, point in zip(
         Page(render_report(search_snapshot, SPEC)).data["points"], search_snapshot.points, strict=True
     ):

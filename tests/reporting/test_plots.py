@@ -7,11 +7,12 @@ from functools import partial
 
 import pytest
 
-from autorank.reporting.plots import front_figure, hypervolume_figure
+from autorank.reporting.plots import front_figure, fronts_figure, hypervolume_figure
+from autorank.reporting.rank_plots import rank_map_figure
 from autorank.spec import ObjectivesSpec
 from autorank.trials.history import History
-from tests.trials.made_trials import evaluation, sliced, trial
-from tests.trials.made_trials import snapshot as made_snapshot
+from tests.trials.trial_factories import evaluation, sliced, trial
+from tests.trials.trial_factories import snapshot as made_snapshot
 
 REFERENCE = (10_000.0, 0.5)
 snapshot = partial(made_snapshot, reference=REFERENCE)
@@ -39,6 +40,16 @@ def test_every_figure_can_be_drawn(trials):
         png = io.BytesIO()
         figure.savefig(png)
         assert png.getvalue().startswith(b"\x89PNG")
+
+
+def test_dollars_in_names_are_no_formulas():
+    name, points = "price_$_per_$\\frac", snapshot(SEARCHES["one"]).points
+    for figure in (
+        front_figure(snapshot(SEARCHES["one"]), name),
+        fronts_figure({name: points, "$x^$": points}),
+        rank_map_figure({"h.0.a$b$c_": 2, "h.1.a$b$c_": 1}, name),
+    ):
+        figure.draw_without_rendering()
 
 
 def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
@@ -80,7 +91,7 @@ def test_the_baseline_s_front_is_a_dashed_stair_beside_it():
         collection.get_offsets().tolist() for collection in axes.collections
     )
     assert len(evaluations) == 5 and baseline_points == [[50, 0.4], [500, 0.7]]
-    assert front_points == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone
+    assert front_points == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # the front alone
     assert legend(axes) == ["evaluations", "plain LoRA (2)", "front (2)"]
 
 
@@ -90,7 +101,7 @@ def test_a_stair_never_goes_down_with_a_third_objective():
         evaluation(2, 200, 0.5, seconds=1),
         evaluation(3, 300, 0.8, seconds=9),
     ]
-    (axes,) = front_figure(snapshot([trial(0, *evaluations)], ObjectivesSpec(third="seconds")), "lora").axes
+    (axes,) = front_figure(snapshot([trial(0, *evaluations)], ObjectivesSpec(third_objective="seconds")), "lora").axes
     (stair,) = axes.lines
     assert stair.get_ydata().tolist() == [0.7, 0.7, 0.8, 0.8]
     assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]

@@ -20,11 +20,11 @@ from autorank.reporting.tables import (
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import front
 from autorank.trials.statistics.certainty import assess
-from tests.printed import printed_lines
-from tests.reporting.confirmed import CONFIRMED, THREE
-from tests.trials.made_trials import sliced, trial
-from tests.trials.made_trials import snapshot as made_snapshot
-from tests.trials.predicted import small_search
+from tests.reporting.confirmed_front import CONFIRMED, THREE
+from tests.rich_text import printed_lines
+from tests.trials.searches_with_predictions import small_search
+from tests.trials.trial_factories import sliced, trial
+from tests.trials.trial_factories import snapshot as made_snapshot
 
 REFERENCE = (1_000_000.0, 0.5)
 snapshot = partial(made_snapshot, reference=REFERENCE)
@@ -146,7 +146,7 @@ def test_a_summary_says_how_certain_the_front_is(tmp_path):
     text = " ".join(" ".join(lines).split())
     assert "over 1,000 resamples of the 400 validation examples" in text
     assert f"The knee is this point in {largest.knee:.0%} of the resamples; in 90% it has 100" in text
-    assert f"expected to fall by {assess(search_snapshot).optimism:.4f} on fresh examples. With other seeds" in text
+    assert f"expected to drop by {assess(search_snapshot).expected_drop:.4f} on new examples. With other seeds" in text
     (tmp_path / "predictions" / "1-10.npz").unlink()
     assert "1 point of the front without predictions" in "\n".join(
         printed_lines(front_summary(replace(search_snapshot)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autorank.searching.create import open_journal
-from tests.searching.driven import REFERENCE
-from tests.searching.standin import search_spec
+from tests.searching.fake_runs import search_spec
+from tests.searching.searcher_driver import REFERENCE
 
 
 @pytest.fixture

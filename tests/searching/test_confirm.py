@@ -17,9 +17,9 @@ from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.statistics import predictions
-from tests.searching.driven import goes_on
-from tests.searching.standin import SPACE, search_spec
-from tests.trials.made_trials import evaluation, sliced
+from tests.searching.fake_runs import SPACE, search_spec
+from tests.searching.searcher_driver import goes_on
+from tests.trials.trial_factories import evaluation, sliced
 
 BASELINE = MethodSpec(method="lora", space=SPACE)
 
@@ -101,7 +101,7 @@ def test_a_slice_alone_is_confirmed_by_a_training_of_its_own(journal, tmp_path):
     journal.finish(number, "complete")
     searcher = ConfirmSearcher(journal, 1, tmp_path)
     searcher.suggest("a")
-    assert searcher._running["a"].trial == 3 and journal.snapshot().points[0].kept is not None
+    assert searcher._running["a"].trial == 3 and journal.snapshot().points[0].component_masks is not None
     searcher.on_trial_complete("a", {"evaluation": sliced(10, 900, 0.72, (36, 0.5)), "finished": True})
     assert [(key, value["score"]) for key, value in journal.snapshot().confirmed.items()] == [
         ((3, 10, 40, seed(3)), 0.5)
@@ -143,7 +143,7 @@ def test_training_that_kills_its_nodes_is_given_up(journal, tmp_path):
     assert journal.snapshot().confirmed == {(2, 10, 100, seed(2)): {"failed": "its node went away"}}
 
 
-STORAGE_MISSING = Death("10.0.0.7 does not see the folder", storage_missing=True)
+STORAGE_MISSING = Death("10.0.0.7 does not see the directory", storage_missing=True)
 
 
 def test_nodes_without_the_directory_do_not_count_as_failures(journal, tmp_path):

@@ -11,8 +11,8 @@ from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.confirmation_seeds import equal_seeds, next_training
 from autorank.searching.create import open_journal
 from autorank.trials.statistics import bootstrap
-from tests.searching.standin import search_spec
-from tests.trials.made_trials import evaluation
+from tests.searching.fake_runs import search_spec
+from tests.trials.trial_factories import evaluation
 
 COSTS = np.array([[10.0], [20.0], [30.0]])
 

@@ -22,13 +22,13 @@ from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.eval_batch_size import DECODED
 from autorank.training.model_cache import ModelCache
-from autorank.training.objectives.generation import Generation
+from autorank.training.objectives.generation import GenerationObjective
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
-from autorank.trials.statistics.forecast import FIXED
-from tests import texts, tiny
-from tests.trials.made_trials import evaluation
+from autorank.trials.statistics.forecast import DEFAULT_FIXED_TRIALS
+from tests import tiny_language_models, tiny_models
+from tests.trials.trial_factories import evaluation
 from trainables import eva
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -40,10 +40,10 @@ RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
 def spec(tmp_path_factory):
     """LoRA-drop on a tiny model and 60 pairs, rank 1 to 4."""
     folder = tmp_path_factory.mktemp("estimate")
-    tiny.pairs_folder(folder / "data", 60, 30)
+    tiny_models.pairs_folder(folder / "data", 60, 30)
     space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": RATE}
     return SearchSpec(
-        name="costs", model=tiny.model("bert", folder / "model"), training=TrainingSpec(epochs=3, batch_size=16),
+        name="costs", model=tiny_models.model("bert", folder / "model"), training=TrainingSpec(epochs=3, batch_size=16),
         task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
         methods=(MethodSpec(method="lora-drop", space=space),),
     )  # fmt: skip
@@ -54,7 +54,9 @@ def bounds(spec):
 
 
 def test_shapes_come_from_the_config_alone(spec):
-    assert set(target_modules.shapes(meta_model(spec.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
+    assert set(target_modules.shapes(meta_model(spec.model), "query").values()) == {
+        (tiny_models.HIDDEN, tiny_models.HIDDEN)
+    }
 
 
 def test_the_parameter_range_contains_the_sizes_of_trained_adapters(spec):
@@ -107,14 +109,15 @@ def test_the_estimate_equals_the_time_that_a_run_takes(method, prompts, tmp_path
         monkeypatch.setattr(f"{module}.time", clock)
     timed_step = clock.with_duration(lambda *_: 2.0, OptimizationLoop.step)
     timed_write = clock.with_duration(
-        lambda _, loop, split, longest: -(-len(split) // prompts) * longest * 0.5, Generation.write
+        lambda _, loop, split, longest: -(-len(split) // prompts) * longest * 0.5, GenerationObjective.write
     )
     monkeypatch.setattr(OptimizationLoop, "step", timed_step)
-    monkeypatch.setattr(Generation, "write", timed_write)
+    monkeypatch.setattr(GenerationObjective, "write", timed_write)
     monkeypatch.setattr(eva, "directions", clock.with_duration(lambda *_: 7.0, eva.directions))
-    texts.data(tmp_path / "data", validation=70)
+    tiny_language_models.data(tmp_path / "data", validation=70)
     search = SearchSpec(
-        name="texts", model=texts.model("llama", tmp_path / "model"), training=TrainingSpec(epochs=4, batch_size=16),
+        name="texts", model=tiny_language_models.model("llama", tmp_path / "model"),
+        training=TrainingSpec(epochs=4, batch_size=16),
         task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told", metric="rougeL"),
         methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
     )  # fmt: skip
@@ -147,13 +150,13 @@ def test_the_largest_allowed_adapter_is_the_end_of_the_range(spec):
 
 
 def test_a_dry_run_mentions_confirmations_and_joins_no_cluster(spec, monkeypatch):
-    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12, "label: 2 classes: a 50 %, b 50 %")
+    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12, "label: 2 classes: a 50%, b 50%")
     monkeypatch.setattr("autorank.display.dry_run.estimate", lambda *_: cost)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     console = Console(width=100)
     with console.capture() as local_output:
         console.print(dry_run(spec, Budget(trials=4, confirm=3)))
-    assert "label: 2 classes: a 50 %, b 50 %" in local_output.get()
+    assert "label: 2 classes: a 50%, b 50%" in local_output.get()
     assert "confirmation        3 more runs for each adapter with points on the front" in local_output.get()
     with console.capture() as cluster_output:
         console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
@@ -183,7 +186,7 @@ def test_a_method_starts_with_its_defaults_and_the_smallest_or_largest_adapter(s
     """The slices of the largest adapter are adapters of all sizes; without slices a search starts with the smallest."""
     (entry,) = spec.methods
     settings = first_settings(entry, bounds(spec), sliced)
-    assert len(settings) == FIXED and settings == [
+    assert len(settings) == DEFAULT_FIXED_TRIALS and settings == [
         {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler chooses one
         {"learning_rate": 1e-3, "rank": rank},
     ]

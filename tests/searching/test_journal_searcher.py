@@ -13,8 +13,8 @@ from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec
 from autorank.trials.record import ended_trials
-from tests.searching.driven import REFERENCE, goes_on, make_searcher, result, states
-from tests.searching.standin import SPACE, search_spec
+from tests.searching.fake_runs import SPACE, search_spec
+from tests.searching.searcher_driver import REFERENCE, goes_on, make_searcher, result, states
 
 
 def test_a_trial_from_its_start_to_complete(journal):

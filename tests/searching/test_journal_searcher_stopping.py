@@ -13,10 +13,10 @@ from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
 from autorank.trials.record import TrialRecord
-from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS
-from tests.searching.driven import REFERENCE, goes_on, make_searcher, reopen, result, states
-from tests.searching.standin import bounds, search_spec
-from tests.trials.made_trials import evaluation, sliced
+from autorank.trials.statistics.forecast import DEFAULT_FIXED_TRIALS, MIN_TRIALS
+from tests.searching.fake_runs import bounds, search_spec
+from tests.searching.searcher_driver import REFERENCE, goes_on, make_searcher, reopen, result, states
+from tests.trials.trial_factories import evaluation, sliced
 
 
 def trial_of_rank(number, rank):
@@ -70,7 +70,7 @@ def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
 
 
 def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
-    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    spec = search_spec(objectives=ObjectivesSpec(third_objective="seconds"))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
         searcher = make_searcher(journal)
         continued = []
@@ -108,12 +108,12 @@ def test_trial_cut_by_the_time_budget_is_learned_with_its_expected_score(tmp_pat
         assert not goes_on(searcher, "b", result(1, 0.65, params=2))
         searcher.on_trial_complete("b", result(1, 0.65, params=2))
         assert journal.trial(1).reason == "time budget" and searcher.cut_off
-        gain = 0.2 * 63 / 64  # of trial 0
+        gain = 0.2 * 63 / 64  # trial 0's
         assert journal.trial(1).sampler_values == (pytest.approx(0.65 * 62 / 64 + gain),)
 
 
 def test_a_stopped_trial_is_learned_with_its_expected_seconds(tmp_path):
-    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    spec = search_spec(objectives=ObjectivesSpec(third_objective="seconds"))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
         searcher = make_searcher(journal)
         for name in "ab":
@@ -130,7 +130,7 @@ def test_a_stopped_trial_is_learned_with_its_expected_seconds(tmp_path):
 
 
 def test_a_trial_that_has_left_the_front_can_be_stopped(tmp_path):
-    spec = search_spec(objectives=ObjectivesSpec(third="seconds"), halving=HalvingSpec(grace=2))
+    spec = search_spec(objectives=ObjectivesSpec(third_objective="seconds"), halving=HalvingSpec(grace=2))
     with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
         searcher = make_searcher(journal, evaluations=9)
         for name in "abc":
@@ -152,5 +152,5 @@ def test_a_flat_search_starts_no_trial_with_stop_when_flat(tmp_path, stop_when_f
                 break
             searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
         assert searcher.flat == stop_when_flat and searcher.has_work() != stop_when_flat and searcher.problem is None
-        assert len(journal.trials()) == (FIXED + MIN_TRIALS if stop_when_flat else 9)
+        assert len(journal.trials()) == (DEFAULT_FIXED_TRIALS + MIN_TRIALS if stop_when_flat else 9)
         assert (searcher.suggest("more") == Searcher.FINISHED) == stop_when_flat

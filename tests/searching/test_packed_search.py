@@ -8,8 +8,8 @@ import pytest
 
 from autorank.searching.budget import Budget
 from autorank.searching.search import search
-from tests.caches import cached_in
-from tests.searching.packed import BITFIT, LORA, assert_equal, spec, write
+from tests.cache_dirs import cached_in
+from tests.searching.packed_search import BITFIT, LORA, assert_equal, spec, write
 
 pytestmark = pytest.mark.long
 

@@ -36,7 +36,7 @@ def test_micro_batches_are_halved_up_to_three_times(batch_size, before, after):
 def test_deaths_count_unless_the_machine_caused_them():
     policy, train = RetryPolicy(retries=1), run(8, 1)
     crashed, preempted = Death("crashed"), Death("its node went away", preempted=True)
-    storage_missing = Death("its node does not see the folder", storage_missing=True)
+    storage_missing = Death("its node does not see the directory", storage_missing=True)
     assert policy.retry("run", 3, train, preempted) and policy.retry("run", 4, train, preempted)
     assert all(policy.retry("run", 4, train, storage_missing) for _ in range(5)) and policy.deaths("run") == 0
     assert policy.retry("run", 5, train, preempted) and policy.deaths("run") == 0

@@ -15,7 +15,7 @@ from autorank.searching.search import run_missing_trials
 from autorank.spec import HalvingSpec
 from autorank.trials.front import front
 from autorank.trials.retention import adapter_path, checkpoint_path
-from tests.searching.standin import STEPS, StandInTrial, bounds, search_spec
+from tests.searching.fake_runs import STEPS, FakeTrial, bounds, search_spec
 
 pytestmark = pytest.mark.long
 
@@ -26,7 +26,7 @@ def run_search(ray, tmp_path):
 
     def run(trials, plans, progress=None, halving=None, **budget):
         with open_journal(search_spec(halving=halving), tmp_path / "standin", lambda: (64.0, 0.0)) as journal:
-            trainable = bind(StandInTrial, folder=journal.folder, plans=plans)
+            trainable = bind(FakeTrial, folder=journal.folder, plans=plans)
             budget = Budget(trials, **{"concurrency": 1, **budget})
             return run_missing_trials(journal, trainable, bounds, budget, progress=progress)
 

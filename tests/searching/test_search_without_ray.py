@@ -16,10 +16,10 @@ from autorank.searching.ray.cluster import connection
 from autorank.searching.search import run_missing_trials, search
 from autorank.spec import ObjectivesSpec
 from autorank.trials.journal.journal import Journal
-from tests.searching.standin import bounds, search_spec
+from tests.searching.fake_runs import bounds, search_spec
 
 
-@pytest.mark.parametrize("objectives", [ObjectivesSpec(third="memory"), ObjectivesSpec(max_memory=10**9)])
+@pytest.mark.parametrize("objectives", [ObjectivesSpec(third_objective="memory"), ObjectivesSpec(max_memory=10**9)])
 def test_lanes_cannot_be_combined_with_memory_objectives(tmp_path: Path, objectives: ObjectivesSpec) -> None:
     with pytest.raises(AutorankError, match="--lanes auto cannot be combined with --objective memory or --max-memory"):
         search(search_spec(objectives=objectives), tmp_path, Budget(lanes="auto"))

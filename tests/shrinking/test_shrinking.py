@@ -16,7 +16,7 @@ import transformers as t
 import autorank
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, base_model, peft_adapter
-from autorank.shrinking.scoring import ScoredShrinking
+from autorank.shrinking.scoring import ScoredAdapter
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.named import demo
 
@@ -46,7 +46,9 @@ def test_without_data_sizes_are_listed_and_chosen_by_energy(adapter: str, tmp_pa
     unscored = autorank.shrink(adapter)
     assert [size.energy for size in unscored.sizes] == sorted(size.energy for size in unscored.sizes)
     assert unscored.sizes[-1].energy == pytest.approx(1.0) and unscored.chosen is None
-    chosen = autorank.shrink(adapter, energy=0.9, to=tmp_path / "smaller").chosen
+    by_energy = autorank.shrink(adapter, energy=0.9, to=tmp_path / "smaller")
+    chosen = by_energy.chosen
+    assert chosen in by_energy.sizes and by_energy.sizes[-1] == unscored.sizes[-1]
     assert chosen is not None and 0.9 <= chosen.energy < 0.95 and chosen.score is None
     config = peft.LoraConfig.from_pretrained(tmp_path / "smaller")
     assert config.rank_pattern and config.base_model_name_or_path == demo.DEMO.model
@@ -58,7 +60,7 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60}
     files = {"to": tmp_path / "smaller", "figure": tmp_path / "f.png"}
     result = autorank.shrink(adapter, **data, **files, sizes=4, max_loss=0.05)
-    assert result.data_notes == ["label: 2 classes: different 50 %, same 50 %"]  # as `autorank train` prints it
+    assert result.data_notes == ["label: 2 classes: different 50%, same 50%"]  # as `autorank train` prints it
     sizes, chosen = result.sizes, result.chosen
     assert len(sizes) == 5 and chosen is not None and chosen.score is not None and sizes[-1].score is not None
     assert chosen.score >= sizes[-1].score - 0.05
@@ -103,6 +105,11 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
         ({"min_score": 0.5}, "--min-score needs data to score sizes on"),
         ({"energy": 1.5}, "--energy 1.5: expected a number above 0, at most 1"),
         ({"max_params": 10}, "No size has at most 10 parameters; the smallest has"),
+        ({"task": "demo", "figure": "f.xyz"}, r"--figure f.xyz has no known format.*\.png, \.svg or \.pdf"),
+        ({"task": "demo", "figure": "/dev/null/f.png"}, "--figure /dev/null/f.png cannot be written: Not a directory"),
+        ({"pad": True}, "--pad has no effect without --to"),
+        ({"sizes": 3}, "--sizes has no effect without data"),
+        ({"task": "demo", "seed": 0, "learning_rate": 1e-3}, "--learning-rate has no effect without --polish"),
         ({"task": "stsb", "data": "."}, "the number of labels differs|has no"),
         ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
     ],
@@ -110,6 +117,26 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
 def test_invalid_options_are_refused(adapter: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=message):
         autorank.shrink(adapter, **options)
+
+
+def test_a_file_of_an_adapter_is_refused_with_its_directory(adapter: str) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        with pytest.raises(AutorankError, match=rf"is a file of a PEFT adapter\. Give its directory, {adapter}\."):
+            autorank.shrink(Path(adapter) / name)
+
+
+def test_the_adapter_is_written_even_if_drawing_fails(
+    adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("autorank.display.shrink_display.draw", fail)
+    with pytest.raises(OSError, match="disk full"):
+        autorank.shrink(
+            adapter, task="demo", max_eval_examples=40, sizes=1, figure=tmp_path / "f.png", to=tmp_path / "to"
+        )
+    assert (tmp_path / "to" / "adapter_config.json").exists()
 
 
 def test_an_adapter_in_autoranks_own_format(adapter: str, tmp_path: Path) -> None:
@@ -148,16 +175,19 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     app(["shrink", adapter, "--energy", "0.5", "--format", "json"], standalone_mode=False)
     rows = json.loads(capsys.readouterr().out)
     assert rows[-1]["energy"] == pytest.approx(1.0) and {"adapter_params", "ranks", "chosen"} <= set(rows[0])
+    assert [row["chosen"] for row in rows].count(True) == 1
+    app(["shrink", adapter, "--max-params", "3k"], standalone_mode=False)
+    assert "chosen" in capsys.readouterr().out
     app(["shrink", adapter, "--format", "csv"], standalone_mode=False)
     assert capsys.readouterr().out.startswith("adapter_params,energy\n")
 
 
 def test_polishing_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:
     task = TaskSpec(name="demo", max_train_examples=64, max_eval_examples=60)
-    shrinking = ScoredShrinking(adapter, task, None, TrainingSpec())
-    full_size = shrinking.scored(1)[-1]
-    polished = shrinking.polish(full_size, steps=4, learning_rate=10.0)
+    scored_adapter = ScoredAdapter(adapter, task, None, TrainingSpec())
+    full_size = scored_adapter.scored(1)[-1]
+    polished = scored_adapter.polish(full_size, steps=4, learning_rate=10.0)
     assert full_size.score is not None and polished.score is not None and polished.score < full_size.score
     (tmp_path / "whole").mkdir()
-    shrinking.write(full_size, tmp_path / "whole")
-    assert ScoredShrinking(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == full_size.score
+    scored_adapter.write(full_size, tmp_path / "whole")
+    assert ScoredAdapter(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == full_size.score

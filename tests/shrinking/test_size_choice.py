@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autorank.shrinking.cutting import Size
-from autorank.shrinking.size_choice import front_of
+from autorank.shrinking.size_choice import front_of, including
 
 
 def test_the_front_has_the_sizes_that_no_smaller_one_equals() -> None:
@@ -18,3 +18,9 @@ def test_the_front_has_the_sizes_that_no_smaller_one_equals() -> None:
 
 def test_without_finite_scores_the_front_is_empty() -> None:
     assert front_of([Size(100, 1.0, None, math.nan), Size(200, 1.0, None)]) == []
+
+
+def test_the_chosen_size_is_among_the_sizes_once_and_in_order() -> None:
+    sizes = [Size(100, 0.5, None), Size(300, 1.0, None)]
+    assert [size.adapter_params for size in including(sizes, Size(200, 0.7, None))] == [100, 200, 300]
+    assert including(sizes, Size(100, 0.5, None, 0.9)) == including(sizes, None) == sizes

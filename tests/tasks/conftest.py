@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests import tiny
+from tests import tiny_models
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The directory of a BERT model."""
-    return tiny.model("bert", tmp_path_factory.mktemp("model"))
+    return tiny_models.model("bert", tmp_path_factory.mktemp("model"))

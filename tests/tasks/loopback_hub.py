@@ -139,7 +139,7 @@ class _Writable(_Handler):
 
 
 def _entries(files: dict[str, bytes], folder: str) -> list[dict[str, object]]:
-    """All files of a folder and its subfolders, and these folders, as the Hub's tree endpoint lists them."""
+    """All files of a directory and its subdirectories, and these directories, as the Hub's tree endpoint lists them."""
     entries: list[dict[str, object]] = []
     for name, content in files.items():
         if name.startswith(folder):

@@ -13,7 +13,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 MODULE = """
 import math
@@ -25,7 +25,7 @@ from autorank.tasks.definition import Task
 from autorank.tasks.kinds.regression import Regression
 from autorank.tasks.metrics.outcomes import Scores
 from autorank.training.objectives.base import EVAL_BATCH
-from autorank.training.objectives.labels import Classification
+from autorank.training.objectives.labels import ClassificationObjective
 from autorank.tasks.data.batches import eval_batches
 
 
@@ -35,7 +35,7 @@ class Count(Regression):
     objective = "counts.kind:Poisson"
 
 
-class Poisson(Classification):
+class Poisson(ClassificationObjective):
     def loss(self, outputs, labels):
         return torch.nn.functional.poisson_nll_loss(outputs.logits.squeeze(-1).float(), labels)
 
@@ -59,7 +59,7 @@ def test_a_new_kind_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(TASKS, "counts", import_module("counts.kind").TASK)
     spec = TrainSpec(
-        method="lora", model=tiny.model("bert", tmp_path / "bert"), task=TaskSpec(name="counts", data=tmp_path),
+        method="lora", model=tiny_models.model("bert", tmp_path / "bert"), task=TaskSpec(name="counts", data=tmp_path),
         training=TrainingSpec(steps=4, eval_every=4, batch_size=8),
     )  # fmt: skip
     run = TrainingRun(spec, ModelCache("cpu"))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import tiny
+from tests import tiny_models
 from tests.tasks.loopback_hub import serve
 
 ROWS = {
@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
     content = io.BytesIO()
     pq.write_table(pa.table(ROWS), content)
     model = tmp_path_factory.mktemp("model")
-    tiny.model("bert", model)
+    tiny_models.model("bert", model)
     return {
         "datasets/nyu-mll/glue": {
             "README.md": CARD.encode(),

@@ -19,7 +19,7 @@ from autorank.options.calls import TrainCall
 from autorank.spec import TaskSpec
 from autorank.tasks import own_metric, resolve
 from autorank.tasks.own_metric import OwnMetric, parse
-from tests import texts, tiny
+from tests import tiny_language_models, tiny_models
 
 FILE = """
 from helper import count
@@ -104,7 +104,7 @@ def test_a_python_function_works_in_other_processes() -> None:
 
 
 def test_a_metric_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("length", "tests.tasks.lengths:length", own_metric.GROUP)
+    point = importlib.metadata.EntryPoint("length", "tests.tasks.packaged_metric:length", own_metric.GROUP)
     entry_points = importlib.metadata.entry_points
     monkeypatch.setattr(
         importlib.metadata, "entry_points",
@@ -171,8 +171,8 @@ def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path) -> None:
     """Classes are given by their names, numbers as floats; the task's own metrics are computed too."""
     rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]
     result = autorank.train(
-        method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=checked_accuracy,
-        model=tiny.model("bert", tmp_path / "bert"), steps=2, precision="fp32",
+        method="lora", data=tiny_language_models.write(tmp_path / "x.jsonl", rows), text="t", label="l",
+        metric=checked_accuracy, model=tiny_models.model("bert", tmp_path / "bert"), steps=2, precision="fp32",
     )  # fmt: skip
     metrics = result.evaluations[-1].metrics
     assert next(iter(metrics)) == "checked_accuracy" and result.evaluations[-1].score == metrics["checked_accuracy"]
@@ -184,8 +184,9 @@ def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path) -> None:
 @pytest.mark.usefixtures("own_cache")
 def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path) -> None:
     result = autorank.train(
-        method="lora", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", metric=f"{file}:share",
-        model=texts.model("llama", tmp_path / "llama"), precision="fp32", steps=40, set={"learning_rate": 1e-2},
+        method="lora", data=tiny_language_models.data(tmp_path / "data"), prompt="asked", completion="told",
+        metric=f"{file}:share", model=tiny_language_models.model("llama", tmp_path / "llama"), precision="fp32",
+        steps=40, set={"learning_rate": 1e-2},
     )  # fmt: skip
     metrics = result.evaluations[-1].metrics
     assert list(metrics) == ["share", "rougeL", "exact_match", "bleu"]
@@ -197,3 +198,29 @@ def test_the_spec_holds_path_name_and_hash_of_the_metric(file: Path) -> None:
     spec = call.task_spec()
     assert spec.metric == f"{file}:share" and str(spec.metric_source).startswith("sha256:")
     assert TaskSpec(**json.loads(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (10**400, "too large for a float"),
+        (-0.5, r"returned -0.5, but scores must not be negative.*higher_is_better = False"),
+        (float("nan"), "returned nan"),
+    ],
+)
+def test_values_that_cannot_be_scores(value: float, words: str) -> None:
+    def constant(predictions: list[str], references: list[str]) -> float:
+        return value
+
+    constant.higher_is_better = True  # type: ignore[attr-defined]
+    with pytest.raises(AutorankError, match=words):
+        parsed_metric(constant).scores(["a"], ["a"])
+
+
+def test_a_metric_that_exits(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(AutorankError, match=r"x\.py cannot be imported: SystemExit: 3"):
+        parse(f"{tmp_path}/x.py:f")
+    (tmp_path / "y.py").write_text("def f(a, b):\n    raise SystemExit(4)\nf.higher_is_better = True\n")
+    with pytest.raises(AutorankError, match=r"y\.py:f' failed: SystemExit: 4"):
+        parsed_metric(f"{tmp_path}/y.py:f").scores(["a"], ["a"])

@@ -13,7 +13,7 @@ from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, base_model, registry, resolve
 from autorank.tasks.named.generation import GENERATION
-from tests import tiny
+from tests import tiny_models
 
 
 def test_all_named_tasks_are_registered() -> None:
@@ -33,7 +33,7 @@ def test_metrics_of_a_kind_may_be_the_score() -> None:
     ):
         with pytest.raises(AutorankError, match=words):
             resolve(TaskSpec(name="mrpc", metric=metric))
-    with pytest.raises(AutorankError, match="Unknown metric of mnli 'f1'"):  # of class 1, for two classes
+    with pytest.raises(AutorankError, match="Unknown metric of mnli 'f1'"):  # F1 of class 1, for two classes
         resolve(TaskSpec(name="mnli", metric="f1"))
 
 
@@ -62,7 +62,7 @@ def test_demo_needs_nothing() -> None:
 
 
 def test_own_data_knows_its_classes(tmp_path: Path) -> None:
-    path = tiny.pairs_file(tmp_path / "x.jsonl", 40)
+    path = tiny_models.pairs_file(tmp_path / "x.jsonl", 40)
     spec = TaskSpec(name="mine", data=path, text=("left", "right"), label="label")
     task = resolve(spec)
     assert (task.name, task.kind.name, task.label_names, task.outputs) == ("mine", "classification", ("0", "1"), 2)
@@ -79,6 +79,12 @@ def test_own_data_knows_its_classes(tmp_path: Path) -> None:
         ({"name": "mine", "label": "b", "data": "x.csv"}, ["--text", "got none"]),
         ({"name": "mine", "text": ("a", "b", "c"), "label": "d", "data": "x.csv"}, ["one or two text columns"]),
         ({"name": "mine", "text": ("a", "b"), "label": "b", "data": "x.csv"}, ["both --text and --label"]),
+        ({"name": "mine", "text": ("a", "a"), "label": "b", "data": "x.csv"}, ["--text a,a names a column twice"]),
+        (
+            {"name": "mine", "text": ("a",), "label": "b,b", "label_columns": ("b", "b"), "data": "x.csv"},
+            ["--label b,b names a column twice"],
+        ),
+        ({"name": "mine", "prompt": ("a", "a"), "completion": "b", "data": "x.csv"}, ["--prompt a,a names"]),
     ],
 )
 def test_specs_that_do_not_go_together(spec: dict[str, Any], words: list[str]) -> None:

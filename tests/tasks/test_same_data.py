@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import tiny
+from tests import tiny_models
 from tests.tasks.loopback_hub import serve
 
 SCRIPT = """
@@ -62,7 +62,7 @@ def parquet(table: pa.Table) -> bytes:
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    frame = pd.DataFrame(tiny.rows(40))[["left", "right", "label"]]
+    frame = pd.DataFrame(tiny_models.rows(40))[["left", "right", "label"]]
     return frame.assign(label=frame["label"] + 1)
 
 
@@ -102,7 +102,7 @@ def train(folder: Path, endpoint: str, *options: dict[str, object]) -> list[dict
 def test_the_same_training_from_every_source(
     rows: pd.DataFrame, hub: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
-    tiny.model("bert", tmp_path / "bert")
+    tiny_models.model("bert", tmp_path / "bert")
     rows.to_csv(tmp_path / "rows.csv", index=False)
     rows.astype({"label": "float32"}).to_parquet(tmp_path / "rows.parquet")
     rows.to_json(tmp_path / "rows.json", orient="records")
@@ -121,7 +121,7 @@ def test_the_same_training_from_every_source(
 
 
 def test_splits_configurations_and_class_names_of_the_hub(hub: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
-    tiny.model("bert", tmp_path / "bert")
+    tiny_models.model("bert", tmp_path / "bert")
     with serve(hub) as endpoint:
         class_names, chosen_split, sliced_split, split, configuration, column, absent = train(
             tmp_path, endpoint,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from transformers import AutoTokenizer
 
@@ -21,9 +22,9 @@ from autorank.tasks import load, tokenization
 from autorank.tasks.data import arrow, texts
 from autorank.tasks.definition import TaskData
 from autorank.tasks.splits.tokenized import Split
-from tests import tiny
+from tests import tiny_models
 
-ROWS = tiny.rows(60, seed=1)  # the training examples of `spec`
+ROWS = tiny_models.rows(60, seed=1)  # the training examples of `spec`
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def cache(own_cache: Path) -> Path:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> TaskSpec:
-    data = tiny.pairs_folder(tmp_path / "data", 60, 20)
+    data = tiny_models.pairs_folder(tmp_path / "data", 60, 20)
     return TaskSpec(name="mine", data=data, text=("left", "right"), label="label")
 
 
@@ -83,12 +84,15 @@ def test_cut_texts_are_counted(cache: Path, model: str, spec: TaskSpec) -> None:
     limit = sorted(full_lengths)[40]
     for _ in range(2):  # tokenized, then read from the cache
         data = load(with_values(spec, max_length=limit), model)
-        assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in full_lengths]
+        assert data.train.truncated is not None
+        assert data.train.truncated.tolist() == [length > limit for length in full_lengths]
         (warning,) = data.warnings
         assert f"{sum(length > limit for length in full_lengths)} of 60 (train)" in warning
-        assert f"cut at {limit} tokens" in warning
+        assert f"truncated to {limit} tokens" in warning
+    for file in cache.iterdir():
+        assert "cut" in pyarrow.ipc.open_file(file).schema.names  # the name in the files of earlier versions
     subset = load(with_values(spec, max_length=limit, max_train_examples=10), model).train
-    assert subset.cut is not None and subset.cut.sum() == (subset.lengths == limit).sum() - sum(
+    assert subset.truncated is not None and subset.truncated.sum() == (subset.lengths == limit).sum() - sum(
         len(tokenizer(row["left"], row["right"])["input_ids"]) == limit
         for row in (ROWS[i] for i in tokenization.shuffled(60, 10))
     )
@@ -186,7 +190,7 @@ def test_cache_folder_that_cannot_be_created(
 
 def test_model_without_padding_or_type_ids(cache: Path, spec: TaskSpec, tmp_path: Path) -> None:
     folder = tmp_path / "gpt"
-    tiny.model("gpt2", folder)
+    tiny_models.model("gpt2", folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
     del config["pad_token"]
@@ -217,6 +221,7 @@ def test_a_reader_gets_complete_files_while_other_processes_write(tmp_path: Path
 import sys
 from pathlib import Path
 import numpy as np
+import pyarrow
 from autorank.tasks.data import texts
 from autorank.tasks.splits.tokenized import Split
 from autorank.tasks.data.arrow import write

@@ -20,14 +20,14 @@ from autorank.tasks import load
 from autorank.tasks.data import texts
 from autorank.tasks.definition import TaskData
 from autorank.tasks.splits.tokenized import Split
-from tests import tiny
+from tests import tiny_models
 
 Load = Callable[..., TaskData]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, own_cache: Path) -> Path:
-    tiny.pairs_folder(tmp_path / "data", 60, 20)
+    tiny_models.pairs_folder(tmp_path / "data", 60, 20)
     return tmp_path
 
 
@@ -150,12 +150,12 @@ def test_a_single_file_is_split_for_validation(view: Load, folder: Path) -> None
     full, search, final = view(**file), view(**file, tune_split=0.5), view(**file, tune_split=0.5, final=True)
     assert rows(final.validation["validation"]) == rows(full.validation["validation"])
     assert sorted(rows(search.train) + rows(search.validation["tune"])) == sorted(rows(full.train))
-    assert len(search.validation["tune"]) == 28  # of 54, 27 of a class: 14 of each
+    assert len(search.validation["tune"]) == 28  # half of 54, 14 of the 27 of each class
 
 
 def test_regression(view: Load, folder: Path, model: str) -> None:
     path = folder / "scores.jsonl"
-    lines = [json.dumps(row | {"score": i / 4}) for i, row in enumerate(tiny.rows(111))]
+    lines = [json.dumps(row | {"score": i / 4}) for i, row in enumerate(tiny_models.rows(111))]
     path.write_text("\n".join(lines))
     spec = TaskSpec(name="scores", data=path, text=("left",), label="score", tune_split=0.2)
     full, data = load(spec.model_copy(update={"tune_split": 0.0}), model), load(spec, model)
@@ -170,7 +170,7 @@ def test_several_validation_splits_are_for_final_runs(folder: Path, model: str) 
     for split, seed in (("train", 0), ("validation_matched", 1), ("validation_mismatched", 2)):
         lines = [
             json.dumps({"premise": row["left"], "hypothesis": row["right"], "label": i % 3})
-            for i, row in enumerate(tiny.rows(30, seed))
+            for i, row in enumerate(tiny_models.rows(30, seed))
         ]
         (folder / f"{split}.jsonl").write_text("\n".join(lines))
     spec = TaskSpec(name="mnli", data=folder, tune_split=0.1)

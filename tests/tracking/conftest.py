@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autorank.tracking.mlflow_sync import MLflowSync
-from tests.tracking.projected import PROVENANCE
+from tests.tracking.mlflow_reader import PROVENANCE
 from tests.trials.fixtures import spec, trials
 
 __all__ = ["spec", "trials"]

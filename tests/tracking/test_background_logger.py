@@ -15,8 +15,8 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_client import ENVIRONMENT, quietly
-from tests.tracking.projected import history
-from tests.trials.made_trials import snapshot
+from tests.tracking.mlflow_reader import history
+from tests.trials.trial_factories import snapshot
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_dead_server_is_one_message_without_the_password(new_sync, dead_server
 
 
 def test_logger_warns_once_of_a_dead_server_and_closes(new_sync, dead_server, trials, monkeypatch):
-    monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.01)
+    monkeypatch.setattr("autorank.tracking.background_logger.UPDATE_INTERVAL_S", 0.01)
     warnings = []
     mlflow_logger = BackgroundLogger(new_sync(uri=dead_server), warnings.append)
     mlflow_logger.update(snapshot(trials))
@@ -61,7 +61,7 @@ def test_logger_sends_the_last_snapshot_and_ends_the_run(new_sync, trials, clien
 
 
 def test_logger_catches_up_when_the_server_comes_back(trials, monkeypatch):
-    monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.01)
+    monkeypatch.setattr("autorank.tracking.background_logger.UPDATE_INTERVAL_S", 0.01)
     pushed = []
 
     class FlakySync:
@@ -80,7 +80,7 @@ def test_logger_catches_up_when_the_server_comes_back(trials, monkeypatch):
 
 
 def test_logger_skips_unchanged_snapshots(trials, monkeypatch):
-    monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.001)
+    monkeypatch.setattr("autorank.tracking.background_logger.UPDATE_INTERVAL_S", 0.001)
     pushed = []
 
     class CountingSync:

@@ -18,10 +18,10 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tracking import mlflow_server
-from autorank.tracking.mlflow_server import ENVIRONMENT, free, serve
+from autorank.tracking.mlflow_server import ENVIRONMENT, check_port, serve
 from autorank.tracking.mlflow_sync import MLflowSync
 from tests.sockets import listen_addresses
-from tests.trials.made_trials import search, snapshot, trial
+from tests.trials.trial_factories import search, snapshot, trial
 
 pytestmark = pytest.mark.long
 
@@ -107,8 +107,8 @@ def test_a_port_that_is_taken():
         with pytest.raises(
             AutorankError, match=f"--port {port}: Address already in use. Use another port, or omit --port"
         ):
-            free(port)
-    assert free(port) == port
+            check_port(port)
+    assert check_port(port) == port
 
 
 def test_no_jobs_and_no_telemetry_unless_the_user_wants_them(monkeypatch):

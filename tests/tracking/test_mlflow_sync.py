@@ -15,12 +15,12 @@ from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.reporting.html_report import render_report
 from autorank.tasks.named.demo import DEMO
-from autorank.tracking.mlflow_run import Run, as_text, metrics_at
+from autorank.tracking.mlflow_run import MLflowRun, as_text, metrics_at
 from autorank.tracking.mlflow_sync import MLflowSync, user_name
-from tests.tracking.projected import history, text
+from tests.tracking.mlflow_reader import history, text
 from tests.trials.journals import REFERENCE
-from tests.trials.made_trials import START, base_ranks, evaluation, search, sliced, trial
-from tests.trials.made_trials import snapshot as made_snapshot
+from tests.trials.trial_factories import START, base_ranks, evaluation, search, sliced, trial
+from tests.trials.trial_factories import snapshot as made_snapshot
 
 snapshot = partial(made_snapshot, reference=REFERENCE)
 
@@ -154,10 +154,10 @@ def test_the_latest_values_are_those_of_the_best_evaluation(new_sync, client, se
 @pytest.mark.parametrize("count", [998, 999, 1000, 2500])
 def test_batches_respect_the_limit_of_mlflow(client, store, count):
     experiment = client.create_experiment(uuid.uuid4().hex)
-    run = Run(client.create_run(experiment).info.run_id)
+    run = MLflowRun(client.create_run(experiment).info.run_id)
     run.push_metrics(client, [m for step in range(count) for m in metrics_at({"score": 0.1}, START, step)], count)
     stored_run = client.get_run(run.id)
-    assert len(client.get_metric_history(run.id, "score")) == count and Run.existing(stored_run).sent == count
+    assert len(client.get_metric_history(run.id, "score")) == count and MLflowRun.existing(stored_run).sent == count
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tracking.search_page import VIEW_TAG, page, view
-from tests.trials.made_trials import search, snapshot
+from tests.trials.trial_factories import search, snapshot
 
 
 def test_columns_of_a_search():

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autorank import methods
-from tests import tiny
+from tests import tiny_models
 
 STEPS = 24
-LAYERS = 6 * tiny.LAYERS  # all linear ones
+LAYERS = 6 * tiny_models.LAYERS  # all linear ones
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Case:
 
 
 def increlora_total(steps: int) -> int:
-    """Ranks after so many steps: 5 layers gain 2 each after steps 6, 9, 12, ... (from 0), from 18 up to 54."""
+    """Ranks after `steps` steps: 5 layers gain 2 each after steps 6, 9, 12, ... (from 0), from 18 up to 54."""
     allocations = max(0, (steps - 1) // 3 - 1)
     return min(54, 18 + 10 * allocations)
 
 
 def adalora_total(steps: int) -> int:
-    """Ranks after so many steps: from 54 to 18 on a cubic curve from step 2 to 17, changed at every even step."""
+    """Ranks after `steps` steps: from 54 to 18 on a cubic curve from step 2 to 17, changed at every even step."""
     last = steps - 1
     if last >= 17:
         return 18

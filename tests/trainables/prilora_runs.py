@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.trainables import trained
+from tests import tiny_models
+from tests.architectures import architecture as architecture_of
+from tests.trainables import conformance_runs
 
 
 def write(folder: Path) -> None:
     """Write models without dropout, and data."""
     for architecture in ("bert", "deberta-v2"):
-        tiny.model(architecture, folder / architecture)
-        tiny.set_dropout(folder / architecture, 0.0)
-    tiny.pairs_folder(folder / "data", 22, 8)  # 8, 8 and 6 a step
+        tiny_models.model(architecture, folder / architecture)
+        tiny_models.set_dropout(folder / architecture, 0.0)
+    architecture_of("opt").save(folder / "opt")
+    tiny_models.pairs_folder(folder / "data", 22, 8)  # 8, 8 and 6 a step
 
 
 def open_run(
@@ -35,7 +37,7 @@ def open_run(
         settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
         training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
     )
-    return trained.open_run(train_spec)
+    return conformance_runs.open_run(train_spec)
 
 
 def norms(run: TrainingRun) -> dict[str, Tensor]:
@@ -66,7 +68,8 @@ class Inputs:
     def _record(self, name: str, x: Tensor) -> None:
         if name in self.pending:  # DeBERTa calls some layers again, with positions
             self.pending.remove(name)
-            self.token_inputs[name] += [x[i, j].detach() for i, j in self.mask.nonzero().tolist()]
+            tokens = x.view(*self.mask.shape, x.shape[-1])  # OPT flattens them
+            self.token_inputs[name] += [tokens[i, j].detach() for i, j in self.mask.nonzero().tolist()]
 
     def norms(self) -> dict[str, Tensor]:
         token_inputs, self.token_inputs = self.token_inputs, defaultdict(list)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from autorank.training.run import TrainingRun
-from tests.trainables import slow
-from tests.trainables.slow_adalora import SlowAdaLoRA
-from tests.trainables.trained import logits
+from tests.trainables import reference_training
+from tests.trainables.conformance_runs import logits
+from tests.trainables.reference_adalora import ReferenceAdaLoRA
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -19,7 +19,7 @@ STEPS = 50
 SETTINGS = {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
-    "a mean that is no integer": ({"mean_rank": 1.7, "start_ratio": 2}, {}),
+    "a mean that is not an integer": ({"mean_rank": 1.7, "start_ratio": 2}, {}),
     "some layers end with nothing": ({"mean_rank": 0.5, "start_ratio": 4, "learning_rate": 3e-2}, {}),
     "every step, no warm-up": ({"interval": 1, "initial": 0.0}, {}),
     "other averages": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {}),
@@ -30,7 +30,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:
+def check_averages(run: TrainingRun, reference: ReferenceAdaLoRA) -> None:
     """Compare both moving averages of every entry; a layer's are stored as rank x in, rank x out and rank x 1."""
     method: Any = run._method
     state = method.state_dict()
@@ -49,10 +49,10 @@ def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:
 def test_every_step_equals_the_reference(variant: str, bert: Path, deberta: Path) -> None:
     settings, training = VARIANTS[variant]
     folder = deberta if "DeBERTa" in variant else bert
-    train_spec = slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(train_spec), SlowAdaLoRA(train_spec)
-    for evaluation in slow.lockstep(run, reference):
-        updates = slow.updates(run)
+    train_spec = reference_training.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), ReferenceAdaLoRA(train_spec)
+    for evaluation in reference_training.lockstep(run, reference):
+        updates = reference_training.updates(run)
         step = evaluation.step - 1  # its number, from 0
         assert evaluation.ranks == {name: len(counted) for name, counted in reference.counted.items()}
         for name, update in updates.items():
@@ -65,7 +65,7 @@ def test_every_step_equals_the_reference(variant: str, bert: Path, deberta: Path
         if step < reference.t_drop:
             check_averages(run, reference)
         if step % 10 == 7:  # a step after a masking: e has moved again
-            expected = reference.evaluate(slow.validation(run))
+            expected = reference.evaluate(reference_training.validation(run))
             torch.testing.assert_close(logits(run), expected, rtol=1e-4, atol=1e-5)
     for name, update in updates.items():
         A, B = reference.factors(name)
@@ -80,7 +80,7 @@ def test_every_step_equals_the_reference(variant: str, bert: Path, deberta: Path
 
 
 def test_a_checkpoint_with_final_ranks_has_no_scores(bert: Path) -> None:
-    run = TrainingRun(slow.spec(bert, "adalora", SETTINGS, steps=STEPS))
+    run = TrainingRun(reference_training.spec(bert, "adalora", SETTINGS, steps=STEPS))
     list(run)
     state = run.state_dict()
     assert state["method"] == {}

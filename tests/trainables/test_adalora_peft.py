@@ -18,8 +18,8 @@ from torch import Tensor
 from autorank.modeling import base_model
 from autorank.spec import TrainSpec
 from autorank.training.run import TrainingRun
-from tests.trainables import slow
-from tests.trainables.slow_adalora import SlowAdaLoRA
+from tests.trainables import reference_training
+from tests.trainables.reference_adalora import ReferenceAdaLoRA
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -31,7 +31,7 @@ DROP = STEPS - int(0.3 * STEPS)
 class PeftTraining:
     """PEFT's AdaLoRA in the training loop of its documentation, from the initial values of `start`."""
 
-    def __init__(self, train_spec: TrainSpec, start: SlowAdaLoRA) -> None:
+    def __init__(self, train_spec: TrainSpec, start: ReferenceAdaLoRA) -> None:
         from peft import AdaLoraConfig, get_peft_model
 
         assert train_spec.model is not None
@@ -82,7 +82,7 @@ class PeftTraining:
 
 
 def adalora_spec(folder: Path, settings: dict[str, Any]) -> TrainSpec:
-    return slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, weight_decay=0.1)
+    return reference_training.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, weight_decay=0.1)
 
 
 VARIANTS = [{}, {"interval": 1, "orthogonality": 0.3}, {"mean_rank": 1, "learning_rate": 3e-2}]
@@ -91,11 +91,11 @@ VARIANTS = [{}, {"interval": 1, "orthogonality": 0.3}, {"mean_rank": 1, "learnin
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_masks_equal_pefts(settings: dict[str, Any], bert: Path) -> None:
     spec = adalora_spec(bert, settings)
-    peft_training = PeftTraining(spec, SlowAdaLoRA(spec))
+    peft_training = PeftTraining(spec, ReferenceAdaLoRA(spec))
     run = TrainingRun(spec)
     masks = 0
-    for evaluation in slow.lockstep(run, peft_training):
-        updates = slow.updates(run)
+    for evaluation in reference_training.lockstep(run, peft_training):
+        updates = reference_training.updates(run)
         if evaluation.step - 1 == DROP:
             break
         for name, e in peft_training.e().items():
@@ -124,7 +124,7 @@ def test_the_reference_equals_peft(bert: Path) -> None:
 
     spec = adalora_spec(bert, {})
     assert spec.model is not None
-    reference = SlowAdaLoRA(spec)
+    reference = ReferenceAdaLoRA(spec)
     peft_training = PeftTraining(spec, reference)
     data = tasks.load(spec.task, spec.model)
     epoch = math.ceil(len(data.train) / 16)

@@ -10,7 +10,7 @@ import torch
 from autorank.errors import AutorankError
 from autorank.methods import configure, find
 from autorank.modeling import base_model
-from tests import tiny
+from tests import tiny_models
 from tests.trainables.base_models import deberta, roberta
 from trainables.bitfit import biases
 
@@ -40,13 +40,13 @@ def test_sizes_of_the_papers_models() -> None:
 
 
 def test_biases_of_layer_norms_are_included_and_buffers_are_not(tmp_path: Path) -> None:
-    model = base_model.load(tiny.model("gpt2", tmp_path / "model"), outputs=2).model
+    model = base_model.load(tiny_models.model("gpt2", tmp_path / "model"), outputs=2).model
     trained = biases(dict(model.named_parameters()))
     assert "transformer.ln_f.bias" in trained and "transformer.h.0.attn.c_attn.bias" in trained
     assert all(p.ndim == 1 for p in trained.values())
 
 
 def test_a_model_without_biases_is_refused(tmp_path: Path) -> None:
-    model = base_model.load(tiny.model("llama", tmp_path / "model"), outputs=2).model
+    model = base_model.load(tiny_models.model("llama", tmp_path / "model"), outputs=2).model
     with pytest.raises(AutorankError, match="no biases"):
         params(model)

@@ -20,7 +20,7 @@ from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import LOW_RANK, METHODS, PENALIZED, STEPS, VARIANTS
-from tests.trainables.trained import (
+from tests.trainables.conformance_runs import (
     Trained,
     cache,
     each_method,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.trainables import conformance_runs as runs
 from tests.trainables import test_conformance
-from tests.trainables import trained as runs
 
 globals().update({name: value for name, value in vars(test_conformance).items() if not name.startswith("_")})
 pytestmark = pytest.mark.gpu

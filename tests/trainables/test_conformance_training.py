@@ -16,7 +16,7 @@ from autorank.modeling import adapters, base_model, target_modules
 from autorank.tasks.data.batches import collate
 from autorank.training.optimization.loop import OptimizationLoop
 from tests.trainables.cases import METHODS, PENALIZED, STEPS
-from tests.trainables.trained import (
+from tests.trainables.conformance_runs import (
     each_method,
     functional,
     open_run,

@@ -14,10 +14,11 @@ from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
 from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers import dora
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from tests import tiny
-from tests.trainables import beside_peft, slow
+from tests import tiny_models
+from tests.trainables import peft_comparison, reference_training
 
 RANK, ALPHA = 2, 8.0
 
@@ -32,19 +33,19 @@ def pair(folder: Path, architecture: str, dropout: float = 0.0) -> tuple[nn.Modu
     """A model with our DoRA and one with PEFT's, with the same A, B and m, which differ from the initial ones."""
     from peft import LoraConfig
 
-    model, names = beside_peft.tiny_model(folder, architecture)
-    peft_base, _ = beside_peft.tiny_model(folder, architecture)
+    model, names = peft_comparison.tiny_model(folder, architecture)
+    peft_base, _ = peft_comparison.tiny_model(folder, architecture)
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, use_dora=True, target_modules=names)
-    peft_model = beside_peft.wrap(peft_base, config)
+    peft_model = peft_comparison.wrap(peft_base, config)
     draw = torch.Generator().manual_seed(0)
     for name in names:
         layer = peft_model.base_model.model.get_submodule(name)
         A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         m = layer.lora_magnitude_vector["default"].weight
         A.data.normal_(0, 0.3, generator=draw), B.data.normal_(0, 0.3, generator=draw)
-        update = LowRankUpdate(beside_peft.copy(A), beside_peft.copy(B), ALPHA / RANK)
+        update = LowRankUpdate(peft_comparison.copy(A), peft_comparison.copy(B), ALPHA / RANK)
         m.data *= torch.empty_like(m).uniform_(0.5, 1.5, generator=draw)
-        update.m = beside_peft.copy(m)
+        update.m = peft_comparison.copy(m)
         adapters.attach(model, name, update, dropout)
     return model, peft_model
 
@@ -53,11 +54,9 @@ def test_m_starts_as_the_norms_of_w0(architecture: str, tmp_path: Path) -> None:
     """Our norms of W0 equal PEFT's initial m."""
     from peft import LoraConfig
 
-    from autorank.modeling.layers import dora
-
-    model, names = beside_peft.tiny_model(tmp_path, architecture)
-    peft_base, _ = beside_peft.tiny_model(tmp_path, architecture)
-    peft_model = beside_peft.wrap(peft_base, LoraConfig(r=RANK, use_dora=True, target_modules=names))
+    model, names = peft_comparison.tiny_model(tmp_path, architecture)
+    peft_base, _ = peft_comparison.tiny_model(tmp_path, architecture)
+    peft_model = peft_comparison.wrap(peft_base, LoraConfig(r=RANK, use_dora=True, target_modules=names))
     for name in names:
         magnitude = peft_model.base_model.model.get_submodule(name).lora_magnitude_vector["default"].weight
         torch.testing.assert_close(dora.squared_row_norms(model.get_submodule(name)).sqrt(), magnitude.data)
@@ -98,10 +97,10 @@ def test_training_equals_pefts(tmp_path: Path) -> None:
 
     settings = {"rank": 2, "alpha": 8, "dropout": 0.2}
     config = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.2, "use_dora": True}
-    run, peft_training = beside_peft.train(
-        slow.write(tmp_path), "dora", settings, lambda names: LoraConfig(**config, target_modules=names)
+    run, peft_training = peft_comparison.train(
+        reference_training.write(tmp_path), "dora", settings, lambda names: LoraConfig(**config, target_modules=names)
     )
-    for name, update in slow.updates(run).items():
+    for name, update in reference_training.updates(run).items():
         peft_layer = peft_training.layers[name]
         torch.testing.assert_close(update.A, peft_layer.lora_A["default"].weight, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(update.B, peft_layer.lora_B["default"].weight, rtol=1e-3, atol=1e-4)
@@ -167,7 +166,7 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    trained, names = beside_peft.tiny_base(tmp_path, architecture)
+    trained, names = peft_comparison.tiny_base(tmp_path, architecture)
     draw = torch.Generator().manual_seed(0)
     for name in names:
         sizes = target_modules.features(trained.model.get_submodule(name))
@@ -198,8 +197,15 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
 
 
 def test_parameters_in_closed_form(tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny_models.model("bert", tmp_path / "model"))
     config = configure("dora", {"rank": 3, "targets": "all-linear"}).config
-    hidden, inner = tiny.HIDDEN, 32
+    hidden, inner = tiny_models.HIDDEN, 32
     layer = 4 * (3 * 2 * hidden + hidden) + (3 * (hidden + inner) + inner) + (3 * (inner + hidden) + hidden)
-    assert find("dora").adapter_params(config, model) == (tiny.LAYERS * layer,) * 2
+    assert find("dora").adapter_params(config, model) == (tiny_models.LAYERS * layer,) * 2
+
+
+def test_an_update_without_components_leaves_the_rows() -> None:
+    base = nn.Linear(5, 3)
+    squares = dora.squared_row_norms(base)
+    norms = dora.row_norms(base, squares, torch.empty(0, 5), torch.empty(3, 0), 1.0, torch.float32)
+    torch.testing.assert_close(norms, base.weight.norm(dim=1).detach())

@@ -11,10 +11,10 @@ import torch
 from autorank.methods import configure
 from autorank.modeling import target_modules
 from autorank.training.run import TrainingRun
-from tests.trainables import slow
+from tests.trainables import reference_training
 from tests.trainables.base_models import roberta
-from tests.trainables.slow_elalora import SlowElaLoRA
-from tests.trainables.trained import logits
+from tests.trainables.conformance_runs import logits
+from tests.trainables.reference_elalora import ReferenceElaLoRA
 from trainables.elalora import ElaLoRA, ElaLoRAConfig, elastic, start_ranks
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -23,7 +23,7 @@ STEPS = 40
 SETTINGS = {"mean_rank": 3, "initial": 0.1, "final": 0.3, "rounds": 7, "moved": 5}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
-    "a mean that is no integer": ({"mean_rank": 2.4}, {}),
+    "a mean that is not an integer": ({"mean_rank": 2.4}, {}),
     "every round alike, no warm-up": ({"scheduler": False, "initial": 0.0, "rounds": 12}, {}),
     "more to move than candidates": ({"candidates": 1, "moved": 30, "rounds": 2}, {}),
     "other averages, micro-batches": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {"accumulate": 2}),
@@ -34,8 +34,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_step_equals_the_reference(variant: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, training = VARIANTS[variant]
-    train_spec = slow.spec(bert, "elalora", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(train_spec), SlowElaLoRA(train_spec)
+    train_spec = reference_training.spec(bert, "elalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), ReferenceElaLoRA(train_spec)
     rounds: list[list[list[float]]] = []
 
     def recorder(scores: list[list[float]], *limits: int) -> Any:
@@ -43,7 +43,7 @@ def test_every_step_equals_the_reference(variant: str, bert: Path, monkeypatch: 
         return elastic(scores, *limits)
 
     monkeypatch.setattr("trainables.elalora.elastic", recorder)
-    for evaluation in slow.lockstep(run, reference):
+    for evaluation in reference_training.lockstep(run, reference):
         assert evaluation.ranks == {name: len(triplets) for name, triplets in reference.triplets.items()}
         if evaluation.step - 1 in reference.moved:
             assert len(rounds) == len(reference.moved)
@@ -51,9 +51,9 @@ def test_every_step_equals_the_reference(variant: str, bert: Path, monkeypatch: 
             for actual, expected in zip(rounds[-1], reference.scores.values(), strict=True):
                 torch.testing.assert_close(actual, expected, rtol=2e-3, atol=1e-3 * highest)
         if evaluation.step % 10 == 8:
-            expected = reference.evaluate(slow.validation(run))
+            expected = reference.evaluate(reference_training.validation(run))
             torch.testing.assert_close(logits(run).double(), expected, rtol=1e-4, atol=1e-5)
-    for name, update in slow.updates(run).items():  # float32 beside float64
+    for name, update in reference_training.updates(run).items():  # float32 beside float64
         A, B = reference.factors(name)
         torch.testing.assert_close(update.A.double(), A, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(update.B.double(), B, rtol=1e-3, atol=1e-4)
@@ -75,7 +75,7 @@ def test_a_round_by_hand() -> None:
     # more than the candidates: every candidate's layer loses it and gains one
     assert elastic(scores, 9, 2) == ([[1, 2], [1], [], [2, 0]], [2, 1, 0, 2])
     assert elastic(scores, 2, 1) == ([[1], [], [], [2]], [1, 1, 0, 0])
-    # of equal scores the earlier one loses or gains
+    # if scores are equal, the earlier one loses or gains
     assert elastic([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], 1, 1) == ([[0], [], []], [0, 0, 1])
     assert elastic([[1.0, 1.0], [1.0, 1.0]], 1, 1) == ([[0], []], [1, 0])
 

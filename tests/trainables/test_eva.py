@@ -14,8 +14,8 @@ from autorank.methods import configure, find
 from autorank.modeling import base_model, target_modules
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.trainables import beside_peft, slow, trained
+from tests import tiny_models
+from tests.trainables import conformance_runs, peft_comparison, reference_training
 from trainables import eva
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -25,7 +25,7 @@ SETTINGS = {"rank": 2, "alpha": 4.0, "svd_batch_size": 16}
 
 def start_run(folder: Path, **settings: Any) -> TrainingRun:
     """A run with attached updates, before its first step."""
-    return trained.open_run(slow.spec(folder, "eva", SETTINGS | settings, steps=6))
+    return conformance_runs.open_run(reference_training.spec(folder, "eva", SETTINGS | settings, steps=6))
 
 
 def batches(run: TrainingRun) -> list[dict[str, Tensor]]:
@@ -50,7 +50,7 @@ def test_start_and_ranks_equal_pefts(architecture: str, rank: int, rho: float, t
     from peft import LoraConfig, initialize_lora_eva_weights
     from peft.tuners.lora.config import EvaConfig
 
-    slow.write(tmp_path, architecture)
+    reference_training.write(tmp_path, architecture)
     run = start_run(tmp_path, rank=rank, rho=rho)
     base = base_model.load(str(tmp_path / "model"), outputs=2)
     base.model.config.pad_token_id = run._data.pad_id
@@ -58,11 +58,11 @@ def test_start_and_ranks_equal_pefts(architecture: str, rank: int, rho: float, t
     config = LoraConfig(
         r=rank, lora_alpha=4, target_modules=names, init_lora_weights="eva", eva_config=EvaConfig(rho=rho)
     )
-    peft_model = beside_peft.wrap(base.model, config)
+    peft_model = peft_comparison.wrap(base.model, config)
     initialize_lora_eva_weights(peft_model, batches(run), gather_distributed_inputs=False, show_progress_bar=False)
     layers = {name: peft_model.base_model.model.get_submodule(name) for name in names}
     peft_layers = {name: layer for name, layer in layers.items() if hasattr(layer, "lora_A")}
-    updates = slow.updates(run)
+    updates = reference_training.updates(run)
     assert {name: update.rank for name, update in updates.items()} == {
         name: len(layer.lora_A["default"].weight) for name, layer in peft_layers.items()
     }
@@ -77,9 +77,9 @@ def test_start_and_ranks_equal_pefts(architecture: str, rank: int, rho: float, t
 
 def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
     """The exact decomposition of the inputs of one epoch, without padding."""
-    run = start_run(slow.write(tmp_path))
+    run = start_run(reference_training.write(tmp_path))
     base = base_model.load(str(tmp_path / "model"), outputs=2)
-    inputs: dict[str, list[Tensor]] = {name: [] for name in slow.updates(run)}
+    inputs: dict[str, list[Tensor]] = {name: [] for name in reference_training.updates(run)}
     mask = torch.empty(0)
     for name in inputs:
         layer = base.model.get_submodule(name)
@@ -89,7 +89,7 @@ def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
         for batch in batches(run):
             mask = batch["attention_mask"].bool()
             base.model(**batch)
-    for name, update in slow.updates(run).items():
+    for name, update in reference_training.updates(run).items():
         x = torch.cat(inputs[name]).double()
         _, values, Vh = torch.linalg.svd(x - x.mean(0), full_matrices=False)
         if values[0] > 1.1 * values[1]:  # otherwise their order is arbitrary
@@ -99,7 +99,7 @@ def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
 
 
 def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
-    run = start_run(slow.write(tmp_path))
+    run = start_run(reference_training.write(tmp_path))
     assert run._context is not None
     assert torch.equal(run._context.generator.get_state(), torch.Generator().manual_seed(0).get_state())
     assert not [m for m in run._base.model.modules() if m._forward_hooks or m._forward_pre_hooks]
@@ -111,25 +111,27 @@ def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
 
 
 def test_other_runs_reuse_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = start_run(slow.write(tmp_path))
+    first = start_run(reference_training.write(tmp_path))
 
     def fail(*_: Any) -> None:
         raise AssertionError("decomposed again")
 
     monkeypatch.setattr(eva, "directions", fail)
     second = start_run(tmp_path, alpha=8.0, learning_rate=1e-3)
-    for name, update in slow.updates(first).items():
-        assert torch.equal(slow.updates(second)[name].A, update.A)
+    for name, update in reference_training.updates(first).items():
+        assert torch.equal(reference_training.updates(second)[name].A, update.A)
     with pytest.raises(AssertionError, match="decomposed again"):
         start_run(tmp_path, rho=1.0)
 
 
 def test_micro_batches_give_the_same_start(tmp_path: Path) -> None:
     """Micro-batches that save memory do not change the initial updates."""
-    full_run = start_run(slow.write(tmp_path))
-    train_spec = slow.spec(tmp_path, "eva", SETTINGS, steps=6, accumulate=16)  # batches of 4: too few tokens alone
-    run = trained.open_run(train_spec)
-    updates, expected = slow.updates(run), slow.updates(full_run)
+    full_run = start_run(reference_training.write(tmp_path))
+    train_spec = reference_training.spec(
+        tmp_path, "eva", SETTINGS, steps=6, accumulate=16
+    )  # batches of 4: too few tokens alone
+    run = conformance_runs.open_run(train_spec)
+    updates, expected = reference_training.updates(run), reference_training.updates(full_run)
     assert list(updates) == list(expected)
     for name, update in updates.items():
         torch.testing.assert_close(update.A, expected[name].A, rtol=1e-4, atol=1e-5)
@@ -140,14 +142,14 @@ def test_the_number_of_steps_is_limited(tmp_path: Path, monkeypatch: pytest.Monk
     steps = []
     original = eva.pass_through
     monkeypatch.setattr(eva, "pass_through", lambda *args: steps.append(1) or original(*args))
-    run = start_run(slow.write(tmp_path), tau=1.0, svd_steps=4)
+    run = start_run(reference_training.write(tmp_path), tau=1.0, svd_steps=4)
     assert len(steps) == 1 + 4  # the first finds layers with the same input
-    assert sum(update.rank for update in slow.updates(run).values()) == 2 * 18
+    assert sum(update.rank for update in reference_training.updates(run).values()) == 2 * 18
 
 
 def test_positions_are_no_inputs(tmp_path: Path) -> None:
     """DeBERTa calls its key and query layers twice, with tokens and then with positions; only tokens count."""
-    run = start_run(slow.write(tmp_path, "deberta-v2"))
+    run = start_run(reference_training.write(tmp_path, "deberta-v2"))
     assert run._context is not None
     token_counts: dict[str, int] = {}
     run.release()
@@ -162,7 +164,7 @@ def test_positions_are_no_inputs(tmp_path: Path) -> None:
 
 def test_too_few_tokens_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"cannot compute 32 directions: batches of 1 .*Raise svd_batch_size"):
-        start_run(slow.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
+        start_run(reference_training.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
 
 
 def test_ties_go_to_the_earlier_layer() -> None:
@@ -194,7 +196,7 @@ def test_bounds_equal_those_of_all_distributions(rank: int, rho: float, monkeypa
 
 def test_bounds_at_rho_1_are_loras_count(tmp_path: Path) -> None:
     """At rho 1 every layer has the same rank, as in LoRA."""
-    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny_models.model("bert", tmp_path / "model"))
     config = configure("eva", {"rank": 3, "rho": 1, "targets": "all-linear"}).config
     lora = configure("lora", {"rank": 3, "targets": "all-linear"}).config
     assert find("eva").adapter_params(config, model) == find("lora").adapter_params(lora, model)

@@ -16,8 +16,8 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.trainables.trained import write_model
+from tests import tiny_models
+from tests.trainables.conformance_runs import write_model
 
 STEPS = 4
 
@@ -43,7 +43,7 @@ def test_sizes_of_published_models() -> None:
 
 @pytest.mark.parametrize(("architecture", "pooler"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
 def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: bool, tmp_path: Path) -> None:
-    base = base_model.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
+    base = base_model.load(tiny_models.model(architecture, tmp_path / "model"), outputs=2)
     base_params = sum(p.numel() for name, p in base.model.named_parameters() if name not in base.head)
     assert base_params == params(base.model)[pooler]
     assert params(base_model.meta_model(str(tmp_path / "model"))) == params(base.model)
@@ -53,7 +53,7 @@ def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: boo
 def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
     """AdamW with linear warm-up and decay, gradients clipped at 1, no weight decay of biases and norms."""
     write_model(tmp_path / "model", dropout=0.0)
-    tiny.pairs_folder(tmp_path / "data", 32, 8)
+    tiny_models.pairs_folder(tmp_path / "data", 32, 8)
     spec = TrainSpec(
         task=TaskSpec(name="pairs", data=tmp_path / "data", text=("left", "right"), label="label"),
         model=str(tmp_path / "model"), method=method, settings={"learning_rate": 1e-2},

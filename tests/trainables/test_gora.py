@@ -19,8 +19,8 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
-from tests import texts
-from tests.trainables import slow, trained
+from tests import tiny_language_models
+from tests.trainables import conformance_runs, reference_training
 from tests.trainables.base_models import roberta
 from trainables.gora import GoRA, GoRAConfig, compressed, ranks, weight_gradients
 
@@ -59,10 +59,10 @@ def reference(run: TrainingRun, model: str, examples: int) -> dict[str, tuple[Te
 def test_ranks_and_first_values(
     architecture: str, settings: dict[str, Any], training: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = slow.write(tmp_path, architecture)
+    folder = reference_training.write(tmp_path, architecture)
     model = (folder / "model").rename(folder / architecture)
-    train_spec = slow.spec(folder, "gora", settings, steps=2, **training)
-    run = trained.open_run(train_spec.model_copy(update={"model": str(model)}))
+    train_spec = reference_training.spec(folder, "gora", settings, steps=2, **training)
+    run = conformance_runs.open_run(train_spec.model_copy(update={"model": str(model)}))
     expected = reference(run, str(model), min(settings["examples"], 91))
     importance = {name: (W * G).abs().mean().item() for name, (W, G) in expected.items()}
     root = {name: math.sqrt(sum(W.shape)) for name, (W, _) in expected.items()}
@@ -78,7 +78,7 @@ def test_ranks_and_first_values(
             rank += 1
         limits = config.min_rank or config.reference_rank // 2, config.max_rank or 4 * config.reference_rank
         expected_ranks[name] = min(max(rank, limits[0]), limits[1], *W.shape)
-    updates = slow.updates(run)
+    updates = reference_training.updates(run)
     assert {name: update.rank for name, update in updates.items()} == expected_ranks
     assert len(set(expected_ranks.values())) > 2
     for name, update in updates.items():
@@ -97,7 +97,7 @@ def test_ranks_and_first_values(
 
 def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers' gradients add up to those of one process, also with more workers than examples."""
-    run = TrainingRun(slow.spec(slow.write(tmp_path), "gora", {}, steps=2))
+    run = TrainingRun(reference_training.spec(reference_training.write(tmp_path), "gora", {}, steps=2))
     run._open()
     context = run._context
     assert context is not None
@@ -123,8 +123,8 @@ def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_workers_on_a_model_without_trained_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Language models have no head."""
-    task = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
-    model = texts.model("llama", tmp_path / "model")
+    task = TaskSpec(name="x", data=tiny_language_models.data(tmp_path / "data"), prompt="asked", completion="told")
+    model = tiny_language_models.model("llama", tmp_path / "model")
     run = TrainingRun(TrainSpec(task=task, model=model, method="gora", training=TrainingSpec(steps=2, batch_size=8)))
     run._open()
     assert run._context is not None and not any(p.requires_grad for p in run._base.model.parameters())
@@ -135,10 +135,12 @@ def test_workers_on_a_model_without_trained_parameters(tmp_path: Path, monkeypat
 
 
 def test_the_start_lowers_the_loss(tmp_path: Path) -> None:
-    folder = slow.write(tmp_path)
+    folder = reference_training.write(tmp_path)
     losses = {}
     for gamma in (0.0, 0.05):
-        run = trained.open_run(slow.spec(folder, "gora", {"gamma": gamma, "examples": 91}, steps=2))
+        run = conformance_runs.open_run(
+            reference_training.spec(folder, "gora", {"gamma": gamma, "examples": 91}, steps=2)
+        )
         run._base.model.eval()
         batch = collate(run._data.train, np.arange(91), run._data.pad_id)
         labels = batch.pop("labels")
@@ -194,7 +196,7 @@ def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
     lower, upper = GoRA.adapter_params(config, roberta())
     totals = []
     for power in (-4.0, -2.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
-        for count in (1, 8, 12, 16, 18, 20, 24, 72):  # importance is in so many of the largest, or smallest
+        for count in (1, 8, 12, 16, 18, 20, 24, 72):  # importance is in this many of the largest, or smallest
             for sign in (1, -1):
                 favored = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:count]
                 importance = {name: sum(sizes[name]) ** power if name in favored else 0.0 for name in sizes}

@@ -9,9 +9,9 @@ import torch
 
 from autorank.methods import configure, find
 from autorank.modeling import adapters
-from tests import tiny
+from tests import tiny_models
 from tests.trainables.base_models import deberta, roberta
-from tests.trainables.trained import spec, start
+from tests.trainables.conformance_runs import spec, start
 
 
 @pytest.mark.parametrize(("size", "total"), [(8, 313_536), (16, 608_640), (32, 1_198_848)])
@@ -23,8 +23,8 @@ def test_sizes_on_base_models(size: int, total: int) -> None:
 
 
 def test_the_start_is_nearly_the_base(tmp_path: Path) -> None:
-    tiny.model("bert", tmp_path / "model")
-    tiny.pairs_folder(tmp_path / "data", 16, 8)
+    tiny_models.model("bert", tmp_path / "model")
+    tiny_models.pairs_folder(tmp_path / "data", 16, 8)
     run = start(spec(tmp_path, "houlsby"), tmp_path)
     run._open()
     model = run._base.model.eval()
@@ -35,7 +35,9 @@ def test_the_start_is_nearly_the_base(tmp_path: Path) -> None:
         adapted_logits = model(input_ids=ids).logits
     layers = adapters.bottlenecked(model)
     assert list(layers) == [
-        f"bert.encoder.layer.{i}.{suffix}" for i in range(tiny.LAYERS) for suffix in ("attention.output", "output")
+        f"bert.encoder.layer.{i}.{suffix}"
+        for i in range(tiny_models.LAYERS)
+        for suffix in ("attention.output", "output")
     ]
     assert all(layer.bottleneck.activation == "silu" and not layer.twice for layer in layers.values())
     assert not torch.equal(adapted_logits, base_logits)

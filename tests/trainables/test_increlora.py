@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from autorank.training.run import TrainingRun
-from tests.trainables import slow
-from tests.trainables.slow_increlora import SlowIncreLoRA
-from tests.trainables.trained import logits
+from tests.trainables import reference_training
+from tests.trainables.conformance_runs import logits
+from tests.trainables.reference_increlora import ReferenceIncreLoRA
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -38,12 +38,12 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[TrainingRun, SlowIncreLoRA]:
-    train_spec = slow.spec(folder, "increlora", SETTINGS | settings, **{"steps": STEPS} | training)
-    return TrainingRun(train_spec), SlowIncreLoRA(train_spec)
+def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[TrainingRun, ReferenceIncreLoRA]:
+    train_spec = reference_training.spec(folder, "increlora", SETTINGS | settings, **{"steps": STEPS} | training)
+    return TrainingRun(train_spec), ReferenceIncreLoRA(train_spec)
 
 
-def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
+def check_scores(run: TrainingRun, reference: ReferenceIncreLoRA) -> None:
     """Importance and its uncertainty, a difference of nearly equal numbers, to 5e-5 of the largest.
 
     The difference is float32 rounding, which varies between CPUs; a reference in double precision differs as much.
@@ -59,8 +59,8 @@ def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
         )
 
 
-def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
-    for name, update in slow.updates(run).items():
+def check_weights(run: TrainingRun, reference: ReferenceIncreLoRA) -> None:
+    for name, update in reference_training.updates(run).items():
         for factor, expected in reference.values(name).items():
             actual = getattr(update, factor).detach().narrow(int(factor == "B"), 0, reference.ranks[name])
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
 def test_every_step_equals_the_reference(variant: str, bert: Path) -> None:
     settings, training = VARIANTS[variant]
     run, reference = start(bert, settings, **training)
-    for evaluation in slow.lockstep(run, reference, rtol=1e-6):
+    for evaluation in reference_training.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)
         assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
         assert evaluation.adapter_params == sum(
@@ -80,16 +80,16 @@ def test_every_step_equals_the_reference(variant: str, bert: Path) -> None:
         )
     check_weights(run, reference)
     assert reference.total == reference.target
-    assert {name: update.rank for name, update in slow.updates(run).items()} == reference.ranks
+    assert {name: update.rank for name, update in reference_training.updates(run).items()} == reference.ranks
     assert len(reference.allocations) > 2
     assert len(set(reference.ranks.values())) > 1  # the ranks differ between layers
 
 
 def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
-    """Scores over only a window before each allocation choose the same layers, and are within 10 % of the full ones."""
+    """Scores over only a window before each allocation choose the same layers, and are within 10% of the full ones."""
     sparse = {"score_window": None, "interval": 60, "first": 1, "components": 3, "top_h": 3, "learning_rate": 2e-3}
     run, reference = start(bert, sparse, steps=260)
-    for evaluation in slow.lockstep(run, reference, rtol=1e-3):
+    for evaluation in reference_training.lockstep(run, reference, rtol=1e-3):
         assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
         if reference.allocations and reference.allocations[-1][0] == evaluation.step - 1:
             state = run._method.state_dict()
@@ -101,13 +101,15 @@ def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
 
 def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
     run, reference = start(bert, {"components": 2})
-    for evaluation in slow.lockstep(run, reference):
+    for evaluation in reference_training.lockstep(run, reference):
         if evaluation.step == 9:  # what was activated after the step numbered 6 has moved from 1e-5
             break
     assert len(reference.allocations) == 1
-    for update in slow.updates(run).values():  # make the reserves large enough to matter
+    for update in reference_training.updates(run).values():  # make the reserves large enough to matter
         update.e.data[update.e.detach() == torch.tensor(1e-5)] = 1.0
-    torch.testing.assert_close(logits(run), reference.evaluate(slow.validation(run)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        logits(run), reference.evaluate(reference_training.validation(run)), rtol=1e-4, atol=1e-5
+    )
 
 
 DEBERTA: dict[str, dict[str, Any]] = {
@@ -121,9 +123,11 @@ DEBERTA: dict[str, dict[str, Any]] = {
 def test_layers_that_are_called_twice(variant: str, deberta: Path) -> None:
     """DeBERTa calls the query and key projections with the relative positions too."""
     run, reference = start(deberta, DEBERTA[variant])
-    for evaluation in slow.lockstep(run, reference, rtol=1e-6):
+    for evaluation in reference_training.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)
         assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
     check_weights(run, reference)
-    torch.testing.assert_close(logits(run), reference.evaluate(slow.validation(run)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        logits(run), reference.evaluate(reference_training.validation(run)), rtol=1e-5, atol=1e-5
+    )
     assert reference.total == reference.target

@@ -14,15 +14,16 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.run import TrainingRun
 from autorank.training.run_loops import RunLoops
-from tests import tiny
-from tests.trainables.trained import open_run
+from tests import tiny_models
+from tests.architectures import architecture
+from tests.trainables.conformance_runs import open_run
 from trainables.lora_drop import output_squares, select
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, own_cache: Path) -> Path:
-    tiny.model("bert", tmp_path / "model")
-    tiny.pairs_file(tmp_path / "pairs.jsonl", 80)
+    tiny_models.model("bert", tmp_path / "model")
+    tiny_models.pairs_file(tmp_path / "pairs.jsonl", 80)
     return tmp_path
 
 
@@ -60,8 +61,12 @@ def test_the_ablation_keeps_as_many_of_the_least_important_layers() -> None:
     assert select([3.0, 1.0, 5.0, 2.0], 0.7, smallest=True) == [1, 3]
 
 
-def test_importance_equals_a_plain_computation(workspace: Path) -> None:
-    trained = run(workspace, threshold=1.0)
+@pytest.mark.parametrize("family", ["bert", "opt"])
+def test_importance_equals_a_plain_computation(family: str, workspace: Path) -> None:
+    """OPT's layers have inputs without the batch's shape."""
+    if family == "opt":
+        architecture(family).save(workspace / "model")
+    trained = run(workspace, threshold=1.0, targets="all-linear")
     model, context = trained._base.model, trained._context
     assert context is not None
     examples = np.arange(0, 70, 3)
@@ -85,7 +90,7 @@ def test_importance_equals_a_plain_computation(workspace: Path) -> None:
                 handle.remove()
             for name, x in inputs.items():
                 delta = adapters.adapted(model)[name].update.delta_weight()
-                outputs = x[0] @ delta.T
+                outputs = x.flatten(0, -2) @ delta.T
                 expected[name] += float((outputs if tokens == "all" else outputs[:1]).double().square().sum())
         assert importance == pytest.approx(expected, rel=1e-4)
 
@@ -94,7 +99,7 @@ def test_the_rest_of_a_kind_shares_one_update(workspace: Path) -> None:
     trained = run(workspace, threshold=0.01)
     assert sorted(updates(trained, "query")) in ([0, 0, 2], [0, 1, 1])
     assert trained._base.model is not None
-    size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
+    size = 2 * (tiny_models.HIDDEN + tiny_models.HIDDEN)
     counted = adapters.adapter_params(trained._base.model, trained._base.head)
     assert counted == 2 * 2 * size  # a kept and a shared update for each of two kinds
 
@@ -107,7 +112,7 @@ def test_ablations(workspace: Path) -> None:
         return next(i for i, update in enumerate(indices) if indices.count(update) == 1)
 
     assert unshared(normal) != unshared(inverse)
-    assert unshared(run(workspace, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
+    assert unshared(run(workspace, threshold=0.01, ablation="top-k")) == tiny_models.LAYERS - 1
     assert len(updates(run(workspace, threshold=0.01, ablation="no-sharing"), "query")) == 1
     assert len(set(updates(run(workspace, threshold=0.01, ablation="random"), "query"))) == 2
 
@@ -169,4 +174,4 @@ def test_parameters_are_within_the_closed_formula(threshold: float, ablation: st
     lower, upper = find("lora-drop").adapter_params(config, base_model.meta_model(str(workspace / "model")))
     assert lower <= adapters.adapter_params(trained._base.model, trained._base.head) <= upper
     if threshold == 1:
-        assert lower == upper == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN
+        assert lower == upper == 2 * tiny_models.LAYERS * 2 * 2 * tiny_models.HIDDEN

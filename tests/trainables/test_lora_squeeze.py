@@ -18,8 +18,8 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.spectrum import Spectrum
 from autorank.run_context import RunContext
 from autorank.training.run import TrainingRun
-from tests.trainables import slow
-from tests.trainables.slow_lora_squeeze import SlowLoRASqueeze
+from tests.trainables import reference_training
+from tests.trainables.reference_lora_squeeze import ReferenceLoRASqueeze
 from trainables.lora_squeeze import prefix_bounds
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -28,15 +28,15 @@ STEPS = 30
 SETTINGS = {"mean_rank": 2, "source_rank": 6}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
-    "one cut, a mean that is no integer": ({"mean_rank": 2.4, "stages": 1}, {}),
+    "one cut, a mean that is not an integer": ({"mean_rank": 2.4, "stages": 1}, {}),
     "many cuts, weight decay, micro-batches": ({"stages": 7, "final": 0.2}, {"weight_decay": 0.1, "accumulate": 2}),
 }
 
 
-def check_moments(run: TrainingRun, reference: SlowLoRASqueeze) -> None:
+def check_moments(run: TrainingRun, reference: ReferenceLoRASqueeze) -> None:
     """Compare the moments after a cut, up to the signs of singular vectors."""
     moments = run._loop.optimizer.state_dict()["moments"]
-    for name, update in slow.updates(run).items():
+    for name, update in reference_training.updates(run).items():
         signs = (update.A * reference.A[name]).sum(1).sign().detach()
         for factor, parameters, flip in (("A", reference.A, signs[:, None]), ("B", reference.B, signs)):
             expected, actual = reference.optimizer.state[parameters[name]], moments[f"{name}.update.{factor}"]
@@ -48,15 +48,15 @@ def check_moments(run: TrainingRun, reference: SlowLoRASqueeze) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_step_equals_the_reference(variant: str, bert: Path) -> None:
     settings, training = VARIANTS[variant]
-    train_spec = slow.spec(bert, "lora-squeeze", SETTINGS | settings, steps=STEPS, **training)
-    run, reference = TrainingRun(train_spec), SlowLoRASqueeze(train_spec)
-    for evaluation in slow.lockstep(run, reference):
+    train_spec = reference_training.spec(bert, "lora-squeeze", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(train_spec), ReferenceLoRASqueeze(train_spec)
+    for evaluation in reference_training.lockstep(run, reference):
         assert evaluation.ranks == {name: len(A) for name, A in reference.A.items()}
         if evaluation.step - 1 in reference.cuts:
             budget = reference.cuts[evaluation.step - 1]
             assert budget - max(reference.sizes.values()) < evaluation.adapter_params <= budget
             check_moments(run, reference)
-    for name, update in slow.updates(run).items():
+    for name, update in reference_training.updates(run).items():
         torch.testing.assert_close(update.delta_weight(), reference.delta_weight(name), rtol=1e-2, atol=1e-4)
     assert len(reference.cuts) == train_spec.settings.get("stages", 3)
     assert len(set(evaluation.ranks.values())) > 1
@@ -87,7 +87,7 @@ def test_moments_are_transformed_like_gradients() -> None:
 def test_without_cuts_training_equals_lora(bert: Path) -> None:
     """Bit for bit: an update that is not cut is not factorized."""
     runs = [
-        TrainingRun(slow.spec(bert, method, settings, steps=12))
+        TrainingRun(reference_training.spec(bert, method, settings, steps=12))
         for method, settings in (("lora", {"rank": 4}), ("lora-squeeze", {"mean_rank": 4, "source_rank": 4}))
     ]
     losses = [[evaluation.train_loss for evaluation in run] for run in runs]
@@ -98,14 +98,16 @@ def test_without_cuts_training_equals_lora(bert: Path) -> None:
 
 def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None:
     settings = {"mean_rank": 3, "source_rank": 6, "stages": 1, "initial": 0.5, "final": 0.1}
-    run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=10))
+    run = TrainingRun(reference_training.spec(bert, "lora-squeeze", settings, steps=10))
     cut = run._method._cut  # type: ignore[attr-defined]
     before: dict[str, torch.Tensor] = {}
 
     def checked_cut(*arguments: Any) -> None:
-        before.update({name: update.delta_weight().detach() for name, update in slow.updates(run).items()})
+        before.update(
+            {name: update.delta_weight().detach() for name, update in reference_training.updates(run).items()}
+        )
         cut(*arguments)
-        for name, update in slow.updates(run).items():
+        for name, update in reference_training.updates(run).items():
             U, S, Vt = torch.linalg.svd(before[name])
             best = U[:, : update.rank] * S[: update.rank] @ Vt[: update.rank]
             torch.testing.assert_close(update.delta_weight(), best, rtol=0, atol=1e-5 * float(S[0]))
@@ -120,14 +122,14 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
 @pytest.mark.parametrize("score", ["input", "gradient"])
 def test_the_components_kept_are_those_of_the_best_scores(score: str, bert: Path) -> None:
     settings = {"mean_rank": 2, "source_rank": 4, "stages": 1, "score": score}
-    run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=12))
+    run = TrainingRun(reference_training.spec(bert, "lora-squeeze", settings, steps=12))
     run.start()
     context = run._hooks.run
     measured: list[list[torch.Tensor]] = []
 
-    def recorder(kind: str, parts: Spectrum, scores: Any = context.component_scores) -> list[torch.Tensor]:
+    def recorder(kind: str, spectrum: Spectrum, scores: Any = context.component_scores) -> list[torch.Tensor]:
         assert kind == score
-        measured.append(scores(kind, parts))
+        measured.append(scores(kind, spectrum))
         return measured[-1]
 
     context.component_scores = recorder
@@ -147,7 +149,7 @@ def test_the_components_kept_are_those_of_the_best_scores(score: str, bert: Path
 
 def test_a_layers_rank_is_at_most_its_width(bert: Path) -> None:
     settings = {"mean_rank": 6, "source_rank": 100, "stages": 1}
-    run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=10))
+    run = TrainingRun(reference_training.spec(bert, "lora-squeeze", settings, steps=10))
     first = next(run)
     for name, layer in adapters.adapted(run._base.model).items():
         assert first.ranks[name] == min(100, *layer.weight.shape)
@@ -185,6 +187,6 @@ def test_bounds_of_a_large_model_are_quick_to_find() -> None:
 
 
 def test_a_budget_below_one_rank_is_refused(bert: Path) -> None:
-    run = TrainingRun(slow.spec(bert, "lora-squeeze", {"mean_rank": 0.01}, steps=20))
+    run = TrainingRun(reference_training.spec(bert, "lora-squeeze", {"mean_rank": 0.01}, steps=20))
     with pytest.raises(AutorankError, match=r"mean_rank 0\.01 is a budget of \d+ parameters.*Raise mean_rank"):
         next(run)

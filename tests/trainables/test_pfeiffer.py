@@ -8,9 +8,9 @@ import pytest
 
 from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model
-from tests import tiny
+from tests import tiny_models
 from tests.trainables.base_models import deberta, roberta
-from tests.trainables.trained import spec, start
+from tests.trainables.conformance_runs import spec, start
 
 
 @pytest.mark.parametrize(("size", "total"), [(16, 304_320), (32, 599_424), (64, 1_189_632)])
@@ -32,12 +32,12 @@ def test_sizes_on_base_models(size: int, total: int) -> None:
 )
 def test_form_by_architecture(architecture: str, name_pattern: str, twice: bool, tmp_path: Path) -> None:
     """Models with a LayerNorm after the feed-forward layer apply it before the bottleneck too; others do not."""
-    tiny.model(architecture, tmp_path / "model")
-    tiny.pairs_folder(tmp_path / "data", 16, 8)
+    tiny_models.model(architecture, tmp_path / "model")
+    tiny_models.pairs_folder(tmp_path / "data", 16, 8)
     run = start(spec(tmp_path, "pfeiffer", steps=2), tmp_path)
     evaluations = list(run)
     layers = adapters.bottlenecked(run._base.model)
-    assert list(layers) == [name_pattern.format(i) for i in range(tiny.LAYERS)]
+    assert list(layers) == [name_pattern.format(i) for i in range(tiny_models.LAYERS)]
     assert all(layer.twice == twice and layer.bottleneck.activation == "relu" for layer in layers.values())
     (total, _) = find("pfeiffer").adapter_params(run._method.config, base_model.meta_model(str(tmp_path / "model")))
     assert [e.adapter_params for e in evaluations] == [total, total] and evaluations[-1].ranks == {}

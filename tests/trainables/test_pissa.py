@@ -16,10 +16,10 @@ from autorank.modeling import adapters, base_model, target_modules
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.trainables import beside_peft, slow
+from tests import tiny_models
+from tests.trainables import peft_comparison, reference_training
+from tests.trainables.conformance_runs import logits
 from tests.trainables.test_dora import Int8Linear, dequantized
-from tests.trainables.trained import logits
 from trainables import pissa
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -31,13 +31,13 @@ def pair(folder: Path, architecture: str) -> tuple[nn.Module, Any]:
     """A model with our PiSSA and one with PEFT's."""
     from peft import LoraConfig
 
-    model, names = beside_peft.tiny_model(folder, architecture)
-    peft_base, _ = beside_peft.tiny_model(folder, architecture)
+    model, names = peft_comparison.tiny_model(folder, architecture)
+    peft_base, _ = peft_comparison.tiny_model(folder, architecture)
     starts = pissa.principal({name: model.get_submodule(name) for name in names}, RANK)
     for name in names:
         adapters.attach(model, name, pissa_update(starts[f"{name}.A"], starts[f"{name}.B"]))
     config = LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="pissa", target_modules=names)
-    return model, beside_peft.wrap(peft_base, config)
+    return model, peft_comparison.wrap(peft_base, config)
 
 
 def pissa_update(A: Tensor, B: Tensor) -> LowRankUpdate:
@@ -48,7 +48,7 @@ def pissa_update(A: Tensor, B: Tensor) -> LowRankUpdate:
 @pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
 def test_initial_weights_equal_pefts(architecture: str, tmp_path: Path) -> None:
     our_model, peft_model = pair(tmp_path, architecture)
-    base, _ = beside_peft.tiny_model(tmp_path, architecture)
+    base, _ = peft_comparison.tiny_model(tmp_path, architecture)
     ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
     logits = []
     for model in (our_model, peft_model):
@@ -71,10 +71,14 @@ def test_training_equals_pefts(tmp_path: Path) -> None:
     from peft import LoraConfig
 
     config = {"r": 2, "lora_alpha": 2, "init_lora_weights": "pissa"}
-    run, peft_training = beside_peft.train(
-        slow.write(tmp_path), "pissa", {"rank": 2}, lambda names: LoraConfig(**config, target_modules=names), False
+    run, peft_training = peft_comparison.train(
+        reference_training.write(tmp_path),
+        "pissa",
+        {"rank": 2},
+        lambda names: LoraConfig(**config, target_modules=names),
+        False,
     )
-    for name, update in slow.updates(run).items():
+    for name, update in reference_training.updates(run).items():
         peft_layer = peft_training.layers[name]
         product = peft_layer.lora_B["default"].weight @ peft_layer.lora_A["default"].weight
         torch.testing.assert_close(update.B @ update.A, product, rtol=1e-3, atol=1e-4)
@@ -140,10 +144,10 @@ def test_the_rank_of_an_update_with_a_start_is_fixed() -> None:
 
 
 def test_merged(tmp_path: Path) -> None:
-    run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": 2}, steps=4))
+    run = TrainingRun(reference_training.spec(reference_training.write(tmp_path), "pissa", {"rank": 2}, steps=4))
     list(run)
     expected = logits(run)
-    batch = slow.validation(run)
+    batch = reference_training.validation(run)
     batch.pop("labels")
     merge(run._base.model)
     assert not adapters.adapted(run._base.model)
@@ -152,27 +156,31 @@ def test_merged(tmp_path: Path) -> None:
 
 def test_other_runs_reuse_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of any rank up to the number of cached directions."""
-    slow.write(tmp_path)
-    first = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
+    reference_training.write(tmp_path)
+    first = list(TrainingRun(reference_training.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
 
     def fail(*_: Any) -> None:
         raise AssertionError("decomposed again")
 
     monkeypatch.setattr(pissa, "principal", fail)
-    rerun = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
+    rerun = list(TrainingRun(reference_training.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
     assert [e.train_loss for e in rerun] == [e.train_loss for e in first]
-    higher_rank = next(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 5, "learning_rate": 1e-3}, steps=3)))
+    higher_rank = next(
+        TrainingRun(reference_training.spec(tmp_path, "pissa", {"rank": 5, "learning_rate": 1e-3}, steps=3))
+    )
     assert set(higher_rank.ranks.values()) == {5}
 
 
 def test_rank_above_the_matrix_rank_is_refused(tmp_path: Path) -> None:
-    run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": tiny.HIDDEN + 1}, steps=3))
+    run = TrainingRun(
+        reference_training.spec(reference_training.write(tmp_path), "pissa", {"rank": tiny_models.HIDDEN + 1}, steps=3)
+    )
     with pytest.raises(AutorankError, match=r"rank 17 .* 16\. Lower rank"):
         next(run)
 
 
 def test_parameters_in_closed_form(tmp_path: Path) -> None:
-    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny_models.model("bert", tmp_path / "model"))
     config = configure("pissa", {"rank": 3, "targets": "all-linear"}).config
     total = 3 * sum(map(sum, target_modules.shapes(model, "all-linear").values()))
     assert find("pissa").adapter_params(config, model) == (total, total)

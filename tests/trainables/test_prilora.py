@@ -11,13 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from autorank.errors import AutorankError
 from autorank.export.peft_export import write_peft
+from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 from tests.trainables.prilora_runs import Inputs, norms, open_run
 
 
@@ -71,7 +73,7 @@ def test_pruned_entries_grow_again_until_the_next_pruning(prilora_workspace: Pat
 def test_regrown_weights_are_masked_in_evaluations(prilora_workspace: Path) -> None:
     run = open_run(prilora_workspace, {"interval": 4}, steps=6)
     list(run)
-    x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
+    x, y = torch.randn(5, tiny_models.HIDDEN), torch.randn(5, tiny_models.HIDDEN)
     update = next(iter(adapters.adapted(run._base.model).values())).update
     assert update.mask_A is not None and (update.A.detach() != 0)[update.mask_A == 0].any()
     expected = y + x @ (update.scale * update.B @ (update.A * update.mask_A)).T
@@ -169,8 +171,15 @@ def test_the_exported_adapter_has_exactly_the_zeros(prilora_workspace: Path, tmp
         for name, layer in adapters.adapted(run._base.model).items()
         if layer.update.mask_A is not None
     }
-    assert len(final) == 6 * (tiny.LAYERS - 1) and half_pruned(final)  # the first layer has rank 0
+    assert len(final) == 6 * (tiny_models.LAYERS - 1) and half_pruned(final)  # the first layer has rank 0
     for name, zero in final.items():
         assert torch.equal(stored[f"{name}.update.A"] == 0, zero)
         assert torch.equal(exported[f"base_model.model.{name}.lora_A.weight"] == 0, zero)
     assert sum("lora_A" in name for name in exported) == len(final)
+
+
+def test_a_run_must_be_long_enough_for_one_pruning() -> None:
+    method = configure("prilora", {"interval": 24})
+    method.check_length(layers=12, total_steps=24)  # prunes in the last step
+    with pytest.raises(AutorankError, match="its interval of 24 steps is longer than the run, 23 steps"):
+        method.check_length(layers=12, total_steps=23)

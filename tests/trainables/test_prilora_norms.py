@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 from tests.trainables.prilora_runs import Inputs, norms, open_run
 
 
@@ -27,7 +27,7 @@ def check_norms(run: TrainingRun, ema: float) -> None:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
+@pytest.mark.parametrize("architecture", ["bert", "deberta-v2", "opt"])
 def test_the_inputs_norms(architecture: str, accumulate: int, prilora_workspace: Path) -> None:
     """Norms leave out padding and the dropout of the update's input; the last step of an epoch is smaller."""
     run = open_run(prilora_workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
@@ -39,7 +39,7 @@ def test_positions_are_no_tokens(prilora_workspace: Path) -> None:
     from transformers import DebertaV2Config, DebertaV2Model
 
     folder = prilora_workspace / "buckets"
-    tiny.model("deberta-v2", folder)
+    tiny_models.model("deberta-v2", folder)
     config = DebertaV2Config.from_pretrained(folder)
     config.position_buckets = 8
     DebertaV2Model(config).save_pretrained(folder)

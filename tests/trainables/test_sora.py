@@ -19,17 +19,17 @@ from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.caches import cached_in
-from tests.trainables import trained
+from tests import tiny_models
+from tests.cache_dirs import cached_in
+from tests.trainables import conformance_runs
 from trainables.sora import normalizations
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sora")
-    tiny.model("bert", folder / "bert")
-    tiny.pairs_folder(folder / "data", 24, 8)
+    tiny_models.model("bert", folder / "bert")
+    tiny_models.pairs_folder(folder / "data", 24, 8)
     with cached_in(folder):
         yield folder
 
@@ -44,7 +44,7 @@ def open_run(workspace: Path, settings: dict[str, Any] | None = None, **training
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
         training=TrainingSpec(**common | training),
     )
-    return trained.open_run(train_spec)
+    return conformance_runs.open_run(train_spec)
 
 
 def gates(run: TrainingRun) -> Tensor:
@@ -55,7 +55,7 @@ def gates(run: TrainingRun) -> Tensor:
 
 def test_gates_start_normal_and_the_update_zero(workspace: Path) -> None:
     initial = gates(open_run(workspace, {"rank": 500}))
-    assert len(initial) == 500 * 2 * tiny.LAYERS
+    assert len(initial) == 500 * 2 * tiny_models.LAYERS
     assert abs(initial.mean()) < 0.1 and initial.std().item() == pytest.approx(1, abs=0.05)
     for layer in adapters.adapted(open_run(workspace)._base.model).values():
         assert layer.update.scale == 4 and not layer.update.B.any() and layer.update.rank == 4
@@ -153,18 +153,18 @@ def test_normalization_layers_are_trained_and_counted_if_set(workspace: Path, tm
     names = set(normalizations(model))
     assert names == {
         f"bert.encoder.layer.{i}.{module}.LayerNorm.{part}"
-        for i in range(tiny.LAYERS)
+        for i in range(tiny_models.LAYERS)
         for module in ("attention.output", "output")
         for part in ("weight", "bias")
     }
     initial = {name: model.get_parameter(name).detach().clone() for name in names}
     last = list(run)[-1]
     assert all(not torch.equal(model.get_parameter(name), initial[name]) for name in names)
-    norms = 4 * tiny.LAYERS * tiny.HIDDEN
-    assert last.adapter_params == norms + 2 * tiny.HIDDEN * sum(last.ranks.values())
+    norms = 4 * tiny_models.LAYERS * tiny_models.HIDDEN
+    assert last.adapter_params == norms + 2 * tiny_models.HIDDEN * sum(last.ranks.values())
     config = configure("sora", settings).config
     bounds = find("sora").adapter_params(config, base_model.meta_model(str(workspace / "bert")))
-    assert bounds == (norms, norms + 4 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS)
+    assert bounds == (norms, norms + 4 * 2 * tiny_models.HIDDEN * 2 * tiny_models.LAYERS)
     batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")

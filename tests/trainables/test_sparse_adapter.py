@@ -21,17 +21,17 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.caches import cached_in
-from tests.trainables import trained
+from tests import tiny_models
+from tests.cache_dirs import cached_in
+from tests.trainables import conformance_runs
 from trainables.sparse_adapter import masks, sample
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sparse")
-    tiny.model("bert", folder / "bert")
-    tiny.pairs_folder(folder / "data", 40, 8)
+    tiny_models.model("bert", folder / "bert")
+    tiny_models.pairs_folder(folder / "data", 40, 8)
     with cached_in(folder):
         yield folder
 
@@ -45,7 +45,7 @@ def open_run(workspace: Path, **settings: Any) -> TrainingRun:
         settings={"rank": 3, "learning_rate": 1e-2, "targets": "query,value"} | settings,
         training=TrainingSpec(steps=8, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
     )
-    return trained.open_run(train_spec)
+    return conformance_runs.open_run(train_spec)
 
 
 def factors(run: TrainingRun) -> dict[str, Tensor]:

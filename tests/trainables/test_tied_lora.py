@@ -12,7 +12,7 @@ from torch import nn
 from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from tests import tiny
+from tests import tiny_models
 
 ATTENTION = "encoder.layer.{}.attention.self.{}"
 ONE_QUERY = "layer.1.attention.self.query,value"  # one query layer, all value layers
@@ -31,26 +31,28 @@ def prepare(base: base_model.BaseModel, targets: str) -> dict[str, LowRankUpdate
 
 def test_query_and_value(base: base_model.BaseModel) -> None:
     updates = prepare(base, "query,value")
-    assert len(updates) == 2 * tiny.LAYERS
-    query, value = ([updates[ATTENTION.format(i, kind)] for i in range(tiny.LAYERS)] for kind in ("query", "value"))
+    assert len(updates) == 2 * tiny_models.LAYERS
+    query, value = (
+        [updates[ATTENTION.format(i, kind)] for i in range(tiny_models.LAYERS)] for kind in ("query", "value")
+    )
     all_updates = query + value
     assert len({id(update.A) for update in all_updates}) == 1
     assert [len({id(update.B) for update in kind}) for kind in (query, value)] == [1, 1]
     assert query[0].B is not value[0].B
-    assert [a.e is b.e for a, b in zip(query, value, strict=True)] == [True] * tiny.LAYERS
-    assert len({id(update.e) for update in all_updates}) == tiny.LAYERS
-    assert len({id(update.u) for update in all_updates}) == 2 * tiny.LAYERS
+    assert [a.e is b.e for a, b in zip(query, value, strict=True)] == [True] * tiny_models.LAYERS
+    assert len({id(update.e) for update in all_updates}) == tiny_models.LAYERS
+    assert len({id(update.u) for update in all_updates}) == 2 * tiny_models.LAYERS
     assert all(p.requires_grad for update in all_updates for p in update.parameters())
 
 
 def test_each_input_width_has_its_own_A(base: base_model.BaseModel) -> None:
     updates = prepare(base, "all-linear")
     shapes = {id(update.A): update.A.shape for update in updates.values()}
-    assert sorted(shapes.values()) == [(3, tiny.HIDDEN), (3, 2 * tiny.HIDDEN)]
+    assert sorted(shapes.values()) == [(3, tiny_models.HIDDEN), (3, 2 * tiny_models.HIDDEN)]
     assert len({id(update.B) for update in updates.values()}) == 6  # one for each kind of layer
-    assert len({id(update.e) for update in updates.values()}) == 2 * tiny.LAYERS
+    assert len({id(update.e) for update in updates.values()}) == 2 * tiny_models.LAYERS
     wide = [update for name, update in updates.items() if name.endswith(".output.dense") and "attention" not in name]
-    assert all(update.A.shape[1] == 2 * tiny.HIDDEN for update in wide)
+    assert all(update.A.shape[1] == 2 * tiny_models.HIDDEN for update in wide)
 
 
 def test_the_update_is_its_formula_and_starts_as_loras(base: base_model.BaseModel) -> None:
@@ -76,7 +78,7 @@ def test_counted_parameters_equal_the_closed_formula(targets: str, base: base_mo
         meta_model = type(base.model)(base.model.config)
     counted = adapters.adapter_params(base.model, base.head)
     assert find("tied-lora").adapter_params(config, meta_model) == (counted, counted)
-    h, layers = tiny.HIDDEN, tiny.LAYERS
+    h, layers = tiny_models.HIDDEN, tiny_models.LAYERS
     by_hand = {
         "query,value": 3 * h + 2 * 3 * h + layers * 3 + 2 * layers * h,
         ONE_QUERY: 3 * h + 2 * 3 * h + layers * 3 + layers * h,

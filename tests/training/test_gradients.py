@@ -15,9 +15,9 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.caches import cached_in
-from tests.trainables.trained import open_run
+from tests import tiny_models
+from tests.cache_dirs import cached_in
+from tests.trainables.conformance_runs import open_run
 
 EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
 
@@ -25,8 +25,8 @@ EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("gradients")
-    tiny.model("bert", folder / "model")  # with dropout, which evaluation mode leaves out
-    tiny.pairs_folder(folder / "data", 24, 4)
+    tiny_models.model("bert", folder / "model")  # with dropout, which evaluation mode leaves out
+    tiny_models.pairs_folder(folder / "data", 24, 4)
     with cached_in(folder):
         yield folder
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from autorank.training.model_cache import ModelCache
-from tests import tiny
+from tests import tiny_models
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(tiny.model("bert", tmp_path / "bert"))
+    return Path(tiny_models.model("bert", tmp_path / "bert"))
 
 
 def test_copies_have_one_fingerprint_whatever_their_path_and_times(folder: Path, tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ def test_a_node_reads_the_copy_of_the_model_that_it_was_sent(folder: Path, own_c
     caches = [ModelCache(), ModelCache()]
     times = []
     for cache in caches:
-        cache.keep(None, model_path, None, files)  # type: ignore[arg-type]
+        cache.store(None, model_path, None, files)  # type: ignore[arg-type]
         assert cache.fingerprint(model_path) == ModelCache().fingerprint(str(folder))
         times.append({path: path.stat().st_mtime_ns for path in own_cache.rglob("*.safetensors")})
     assert times[0] == times[1] and len(times[0]) == 1
     changed = ModelCache()
-    changed.keep(None, model_path, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
+    changed.store(None, model_path, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
     assert len(list(own_cache.rglob("*.safetensors"))) == 2
     assert changed.fingerprint(model_path) != caches[0].fingerprint(model_path)

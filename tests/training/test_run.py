@@ -10,7 +10,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, spectrum
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    tiny.model("bert", directory / "model")
-    tiny.pairs_folder(directory / "data", 90, 40)
+    tiny_models.model("bert", directory / "model")
+    tiny_models.pairs_folder(directory / "data", 90, 40)
     return directory
 
 
@@ -86,7 +86,7 @@ def test_training_beats_chance(folder: Path) -> None:
 
 def test_counts_of_parameters(folder: Path) -> None:
     last = list(TrainingRun(spec(folder)))[-1]
-    layers, h = 2 * tiny.LAYERS, tiny.HIDDEN
+    layers, h = 2 * tiny_models.LAYERS, tiny_models.HIDDEN
     assert last.adapter_params == last.nonzero_params == layers * 2 * (h + h)
     assert last.head_params == 2 * h + 2
     assert last.trainable_params == last.adapter_params + last.head_params
@@ -110,16 +110,16 @@ def test_a_slice_scores_what_its_adapter_scores_when_it_is_cut(folder: Path, tmp
     """The slice has as many components as fit; the run continues as if it had not been cut."""
     run, uncut = TrainingRun(spec(folder)), TrainingRun(spec(folder))
     evaluation, _ = next(run), next(uncut)
-    component = 2 * tiny.HIDDEN
+    component = 2 * tiny_models.HIDDEN
     sizes = [4 * component + 5, component - 1, evaluation.adapter_params]
-    piece, empty, full = run.with_slices(evaluation, sizes).slices
-    assert (piece.adapter_params, sum(piece.ranks.values())) == (4 * component, 4)
+    slice_, empty, full = run.with_slices(evaluation, sizes).slices
+    assert (slice_.adapter_params, sum(slice_.ranks.values())) == (4 * component, 4)
     assert empty.adapter_params == 0 and full.score == evaluation.score
     run.save_adapter(tmp_path / "a.safetensors")
     assert next(run).train_loss == next(uncut).train_loss
     cut, _ = adapter_file.load(tmp_path / "a.safetensors")
-    spectrum.cut(cut.model, piece.kept)
+    spectrum.cut(cut.model, slice_.component_masks)
     run._base.model, model = cut.model, run._base.model
     run._loop.model = cut.model
-    assert run._objective.evaluate(run._loop, run._data.validation) == piece.metrics
+    assert run._objective.evaluate(run._loop, run._data.validation) == slice_.metrics
     run._base.model = run._loop.model = model

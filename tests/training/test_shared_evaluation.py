@@ -17,7 +17,7 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.objectives import generation, labels, spans
 from autorank.training.optimization import forward_passes
 from autorank.training.run import TrainingRun
-from tests.trainables.trained import on_workers, results
+from tests.trainables.conformance_runs import on_workers, results
 
 TASKS: dict[str, dict[str, Any]] = {
     "pairs": {"text": ("left", "right"), "label": "label"},
@@ -53,9 +53,9 @@ def evaluate(folder: Path, task: str) -> dict[str, Any]:
         scores = run._objective.evaluate(run._loop, run._data.validation)
         passes = sum(batch_sizes)
         loss = run._loop.mean_loss(run._data.validation)
-        piece, _ = run._slices.at(1000)
+        slice_, _ = run._slices.at(1000)
     assert scores.outcomes is not None
-    return {"values": (dict(scores), pack([scores.outcomes]), loss, piece), "passes": passes}
+    return {"values": (dict(scores), pack([scores.outcomes]), loss, slice_), "passes": passes}
 
 
 def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:

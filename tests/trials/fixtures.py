@@ -9,7 +9,7 @@ import pytest
 from autorank.spec import SearchSpec
 from autorank.trials.journal.journal import Journal
 from tests.trials.journals import REFERENCE
-from tests.trials.made_trials import search, trial
+from tests.trials.trial_factories import search, trial
 
 
 @pytest.fixture

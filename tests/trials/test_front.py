@@ -8,7 +8,7 @@ import pytest
 
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, front, gain, hypervolume, knee, non_dominated
-from tests.trials.made_trials import evaluation, point_values, sliced, trial
+from tests.trials.trial_factories import evaluation, point_values, sliced, trial
 
 
 def test_front_is_taken_over_all_evaluations():
@@ -28,16 +28,16 @@ def test_every_slice_is_a_candidate():
     assert point_values(front(trials)) == [
         (0, 10, 10, 0.5), (1, 20, 50, 0.6), (0, 10, 100, 0.85), (1, 10, 200, 0.86), (0, 10, 1000, 0.9),
     ]  # fmt: skip
-    piece, unsliced = front(trials)[2], front(trials)[-1]
-    assert (piece.kept, piece.cut_from, piece.nonzero_params) == (curve.slices[1].kept, 1000, 100)
-    assert (piece.metrics, piece.settings, piece.seconds) == ({"accuracy": 0.85}, unsliced.settings, unsliced.seconds)
-    assert (unsliced.kept, unsliced.cut_from) == (None, None)
-    assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and unsliced.label == "trial 0, step 10"
+    cut, uncut = front(trials)[2], front(trials)[-1]
+    assert (cut.component_masks, cut.cut_from, cut.nonzero_params) == (curve.slices[1].component_masks, 1000, 100)
+    assert (cut.metrics, cut.settings, cut.seconds) == ({"accuracy": 0.85}, uncut.settings, uncut.seconds)
+    assert (uncut.component_masks, uncut.cut_from) == (None, None)
+    assert cut.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and uncut.label == "trial 0, step 10"
 
 
 def test_a_whole_adapter_is_preferred_to_an_equal_slice():
     trials = [trial(0, sliced(10, 300, 0.7, (100, 0.8))), trial(1, (100, 0.8))]
-    assert [(p.key, p.kept) for p in front(trials)] == [((1, 10, 100), None)]
+    assert [(p.key, p.component_masks) for p in front(trials)] == [((1, 10, 100), None)]
 
 
 def test_gain_is_over_the_curve_of_the_baseline():
@@ -130,7 +130,7 @@ def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
 
 
 @pytest.mark.parametrize(
-    "third, values, expected",
+    "third_objective, values, expected",
     [
         (None, {}, [(0, 10)]),
         ("nonzero_params", {"nonzero_params": 10}, [(1, 10), (0, 10)]),
@@ -139,15 +139,15 @@ def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
         ("memory", {"peak_memory": 2, "seconds": 0.0, "nonzero_params": 0}, [(0, 10)]),  # as much
     ],
 )
-def test_third_objective_keeps_points_that_are_worse_in_the_others(third, values, expected):
+def test_third_objective_keeps_points_that_are_worse_in_the_others(third_objective, values, expected):
     better = trial(0, evaluation(10, 100, 0.9, peak_memory=2))
     worse = trial(1, evaluation(10, 100, 0.8, **{"peak_memory": 2} | values))
-    points = front([better, worse], ObjectivesSpec(third=third))
+    points = front([better, worse], ObjectivesSpec(third_objective=third_objective))
     assert [(p.trial, p.step) for p in points] == expected
 
 
 def test_the_earliest_of_points_equal_in_three_objectives_stays():
-    objectives = ObjectivesSpec(third="memory")
+    objectives = ObjectivesSpec(third_objective="memory")
     equal = [trial(i, evaluation(10, 100, 0.9, peak_memory=5)) for i in range(3)]
     lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))
     assert point_values(front(equal, objectives)) == [(0, 10, 100, 0.9)]

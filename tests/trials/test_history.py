@@ -9,7 +9,7 @@ import pytest
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import front, hypervolume
 from autorank.trials.history import History
-from tests.trials.made_trials import START, trial
+from tests.trials.trial_factories import START, trial
 
 
 def test_history_follows_the_order_in_which_trials_end():
@@ -20,10 +20,10 @@ def test_history_follows_the_order_in_which_trials_end():
     assert [after.at - START for after in history] == [110, 500]
 
 
-@pytest.mark.parametrize("third", [None, "seconds"])
-def test_a_history_that_grows_is_the_one_from_scratch(third):
+@pytest.mark.parametrize("third_objective", [None, "seconds"])
+def test_a_history_that_grows_is_the_one_from_scratch(third_objective):
     draw = random.Random(7)
-    objectives = ObjectivesSpec(third=third, max_params=900)
+    objectives = ObjectivesSpec(third_objective=third_objective, max_params=900)
     trials = [
         trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), baseline=i % 5 == 3,
               state=draw.choice(["complete", "pruned", "failed"]), ended=START + draw.randrange(10_000))

@@ -7,7 +7,7 @@ import pytest
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, candidates, front
 from autorank.trials.limits import excesses
-from tests.trials.made_trials import evaluation, sliced, trial
+from tests.trials.trial_factories import evaluation, sliced, trial
 
 
 def test_a_larger_training_is_within_the_limit_with_its_slices():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -20,25 +21,30 @@ from autorank.trials.retention import (
     storage_folder,
 )
 from autorank.trials.snapshot import Snapshot
-from tests.trials.made_trials import sliced, trial
+from tests.trials.trial_factories import sliced, trial
 
 
 def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path):
     assert run_folder(tmp_path, "mrpc-1.a") == tmp_path / "mrpc-1.a"
 
 
-@pytest.mark.parametrize("name", ["..", "../other", ".", "a/b", "/etc", ""])
+@pytest.mark.parametrize("name", ["..", "../other", ".", "a/b", "a/", "/etc", ""])
 def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path, name):
     with pytest.raises(AutorankError, match="would not be in"):
         run_folder(tmp_path / "runs", name)
 
 
-def test_a_link_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path):
-    runs = tmp_path / "runs"
-    runs.mkdir()
-    (runs / "mine").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AutorankError, match="would not be in"):
-        run_folder(runs, "mine")
+def test_a_search_may_be_moved_to_another_disk_and_linked(tmp_path):
+    (tmp_path / "disk" / "mine").mkdir(parents=True)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(tmp_path / "disk" / "mine")
+    folder = run_folder(tmp_path / "runs", "mine")
+    assert folder == tmp_path / "runs" / "mine" and folder.is_dir()
+
+
+def test_an_address_as_the_folder_of_runs_is_refused():
+    with pytest.raises(AutorankError, match=r"--runs s3://b/c is not a directory(.|\n)*--storage s3://b/c\."):
+        run_folder(Path("s3://b/c"), "mine")
 
 
 def test_only_adapters_of_front_points_stay_on_disk(tmp_path):
@@ -73,7 +79,7 @@ def test_an_adapter_stays_while_a_slice_of_it_is_on_a_front(tmp_path):
 
 
 def test_the_folder_of_an_ended_trial_without_adapters_is_deleted(tmp_path):
-    """Its only adapter was deleted while it was running; thousands of empty folders would make listings slow."""
+    """Its only adapter was deleted while it was running; thousands of empty directories would make listings slow."""
     best = trial(0, (50, 0.9))
     trial_folder = adapter_path(tmp_path, 1, 10).parent
     trial_folder.mkdir(parents=True)

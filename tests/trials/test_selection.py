@@ -8,7 +8,7 @@ from autorank.errors import AutorankError
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import candidates, front
 from autorank.trials.selection import pick
-from tests.trials.made_trials import evaluation, point_values, sliced, trial
+from tests.trials.trial_factories import evaluation, point_values, sliced, trial
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_pick_of_a_trial_s_sizes():
 
 
 def test_pick_takes_the_knee_that_is_marked():
-    # the one in between is on the front for its time alone: among three it is no bend, without it there is none
+    # the one in between is on the front for its time alone: among three it is not a bend, without it there is none
     slow, fast, large = evaluation(10, 10, 0.8), evaluation(10, 100, 0.5, seconds=1.0), evaluation(10, 1000, 0.9)
-    points = front([trial(0, slow), trial(1, fast), trial(2, large)], ObjectivesSpec(third="seconds"))
+    points = front([trial(0, slow), trial(1, fast), trial(2, large)], ObjectivesSpec(third_objective="seconds"))
     assert point_values(points) == [(0, 10, 10, 0.8), (1, 10, 100, 0.5), (2, 10, 1000, 0.9)]
     assert [p.knee for p in points] == [True, False, False]
     assert pick(points) is points[0]

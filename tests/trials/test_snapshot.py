@@ -11,14 +11,14 @@ import pytest
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, candidates, front
 from autorank.trials.snapshot import IncrementalFront
-from tests.trials.made_trials import evaluation, sliced, trial
+from tests.trials.trial_factories import evaluation, sliced, trial
 
 OBJECTIVES = {
     "two": NO_LIMITS,
     "within limits": ObjectivesSpec(max_params=6, min_score=0.2, max_memory=6),
-    "nonzero": ObjectivesSpec(third="nonzero_params"),
-    "seconds": ObjectivesSpec(third="seconds"),
-    "memory within limits": ObjectivesSpec(third="memory", max_params=7, max_memory=5),
+    "nonzero": ObjectivesSpec(third_objective="nonzero_params"),
+    "seconds": ObjectivesSpec(third_objective="seconds"),
+    "memory within limits": ObjectivesSpec(third_objective="memory", max_params=7, max_memory=5),
 }
 
 
@@ -54,20 +54,23 @@ def arrivals(trials):
 
 
 def by_definition(trials, objectives, baseline):
-    """Return the keys of the non-dominated points; of equal points an adapter precedes slices, then the earliest."""
+    """Return the keys of the non-dominated points; on a tie an adapter precedes slices, then the earliest wins."""
 
     def values(p):
-        third = () if objectives.third is None else (getattr(p, objectives.third),)
+        third = () if objectives.third_objective is None else (getattr(p, objectives.third_objective),)
         return (p.adapter_params, -p.score, *third)
 
     points = candidates([record for record in trials if record.baseline == baseline], objectives)
     return {
-        (*p.key, p.kept is None)
+        (*p.key, p.component_masks is None)
         for p in points
         if not any(
             q is not p
             and all(a <= b for a, b in zip(values(q), values(p), strict=True))
-            and (values(q) != values(p) or (bool(q.kept), q.trial, q.step) < (bool(p.kept), p.trial, p.step))
+            and (
+                values(q) != values(p)
+                or (bool(q.component_masks), q.trial, q.step) < (bool(p.component_masks), p.trial, p.step)
+            )
             for q in points
         )
     }
@@ -79,7 +82,7 @@ def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
     trials = random_trials(seed, size=30)
     expected = front(trials, objectives), front(trials, objectives, baseline=True)
     for points, baseline in zip(expected, (False, True), strict=True):
-        assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, baseline)
+        assert {(*p.key, p.component_masks is None) for p in points} == by_definition(trials, objectives, baseline)
     pairs = arrivals(trials)
     for order in range(5):
         if order:
@@ -124,7 +127,7 @@ def test_a_whole_adapter_is_preferred_to_an_equal_slice():
         archive = IncrementalFront(NO_LIMITS)
         for record, result in order:
             archive.add(record, result)
-        assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
+        assert [(p.key, p.component_masks) for p in archive.points] == [((1, 10, 5), None)]
 
 
 def test_the_baseline_has_a_separate_front():

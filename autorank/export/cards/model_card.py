@@ -97,14 +97,7 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     is_function = (task.metric_source or "").startswith(PICKLE)
     metric = f"FILE.py:{task.metric}" if is_function else task.metric
     options: dict[str, Any] = {
-        "method": train.method, "task": None if task.own_data else task.name, "data": task.data,
-        "train_split": task.train_split, "eval_split": task.eval_split,
-        "text": ",".join(task.text) or None, "label": task.label, "label_type": task.label_type,
-        "prompt": ",".join(task.prompt) or None, "completion": task.completion, "messages": task.messages,
-        "metric": metric, "chat": task.chat, "model": train.model,
-        "max_length": task.max_length, "max_train_examples": task.max_train_examples,
-        "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
-        "trust_remote_code": task.trust_remote_code or None,
+        "method": train.method, **task.options(given_only=True), "metric": metric, "model": train.model,
         **training.model_dump(exclude_defaults=True),
         "slices": None if training.slices == SLICES else training.slices, "seed": training.seed,
     }  # fmt: skip
@@ -113,6 +106,8 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list):
+            words += [f"--{option}", ",".join(name.replace(",", r"\,") for name in value)]
         elif value is not None:
             words += [f"--{option}", str(value)]
     for name, value in settings.items():

@@ -44,7 +44,7 @@ def usage_code(origin: Origin, form: Form, train: TrainSpec) -> str:
         train: How the adapter was trained; a generation task's prompt is taken from it.
 
     Returns:
-        Code in which the export's directory is written as "this folder".
+        Code in which the export's directory is "path/to/adapter", or "path/to/model" for a merged model.
     """
     if origin.head.generates:
         return _generation_code(origin, form, train)
@@ -102,7 +102,7 @@ def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     return render(
         "generate.py",
         loader=None if merged else _LOADERS[LIBRARIES[form]],
-        base="this folder" if merged else origin.public_model,
+        base="path/to/model" if merged else origin.public_model,
         model_class="AutoModelForCausalLM" if how.start is None else "AutoModelForSeq2SeqLM",
         trust=_TRUST if train.task.trust_remote_code else "",
         prompting=how,

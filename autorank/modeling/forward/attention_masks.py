@@ -45,7 +45,7 @@ def find_form(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype) ->
     Returns:
         The form; `tokens` if there is no other.
     """
-    if MASK not in batch or "decoder_input_ids" in batch or batch[MASK].ndim != 2:
+    if MASK not in batch or "decoder_input_ids" in batch or batch[MASK].ndim != 2 or _has_windows(model):
         return "tokens"
     expected = first(model(**batch))
     forms: tuple[Form, ...] = ("keys", "causal")
@@ -58,6 +58,14 @@ def find_form(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype) ->
         if torch.equal(outputs[rows], expected[rows]):
             return form
     return "tokens"
+
+
+def _has_windows(model: nn.Module) -> bool:
+    """Whether layers do not attend to all tokens (ModernBERT, Mistral, Gemma); in short texts they do."""
+    config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    if layer_types := getattr(config, "layer_types", None):
+        return any(kind != "full_attention" for kind in layer_types)
+    return any(getattr(config, name, None) for name in ("sliding_window", "local_attention", "attention_chunk_size"))
 
 
 def first(outputs: object) -> Tensor:

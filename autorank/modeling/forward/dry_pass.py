@@ -98,7 +98,7 @@ def accepted_length(model: nn.Module, limit: int) -> int | None:
     return low
 
 
-def reached(model: nn.Module) -> dict[str, tuple[int, int]] | None:
+def modules_on_text_path(model: nn.Module) -> dict[str, tuple[int, int]] | None:
     """The modules through which text passes, if they map one tensor to one tensor.
 
     Args:
@@ -114,7 +114,7 @@ def reached(model: nn.Module) -> dict[str, tuple[int, int]] | None:
 
 @contextmanager
 def _recording(model: nn.Module, widths: dict[str, tuple[int, int]]) -> Iterator[None]:
-    """Within this context, modules that are called are added to `widths`; see `reached`."""
+    """Within this context, modules that are called are added to `widths`; see `modules_on_text_path`."""
 
     def record(name: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) and args[0].ndim and output.ndim:

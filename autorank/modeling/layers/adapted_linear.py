@@ -66,11 +66,11 @@ class AdaptedLinear(nn.Module):
         """Apply the layer and its update.
 
         Args:
-            x: batch x seq x in.
+            x: Input of the layer, batch x seq x in.
             y: Output of the base for `x`, batch x seq x out; None: it is computed.
 
         Returns:
-            batch x seq x out.
+            Output of the layer, batch x seq x out.
         """
         x = self.convert(x)
         if y is None and self._fuses(x):

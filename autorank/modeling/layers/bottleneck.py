@@ -102,11 +102,11 @@ class Bottlenecked(nn.Module):
         """Apply base and bottleneck to `x`.
 
         Args:
-            x: ... x in.
-            residual: ... x width; only in post-norm encoders.
+            x: Input of the layer, ... x in.
+            residual: Residual stream, ... x width; only in post-norm encoders.
 
         Returns:
-            ... x width.
+            Output of the layer, ... x width.
         """
         if residual is None:
             y: Tensor = self.base(x)

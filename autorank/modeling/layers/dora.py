@@ -36,16 +36,16 @@ def row_norms(
     Args:
         base: The layer with the weight W0.
         squares: Squared norms of the rows of W0: out.
-        A: rank x in, or lanes x rank x in.
-        B: out x rank, or lanes x out x rank.
-        scale: s.
+        A: Down projection, rank x in, or lanes x rank x in.
+        B: Up projection, out x rank, or lanes x out x rank.
+        scale: Factor s of the product.
         dtype: Type of the base layer's input.
 
     Returns:
-        out, or lanes x out.
+        The norms, out, or lanes x out.
     """
-    images = product(base, A.reshape(-1, A.shape[-1]).to(dtype))  # of the rows of A
-    base_output = images.view(*A.shape[:-1], -1).mT.to(B.dtype)  # W0 Aᵀ, out x rank
+    images = product(base, A.reshape(-1, A.shape[-1]).to(dtype))  # images of the rows of A
+    base_output = images.view(*A.shape[:-1], images.shape[-1]).mT.to(B.dtype)  # W0 Aᵀ, out x rank
     add_product = torch.addmm if A.dim() == 2 else torch.baddbmm
     with torch.autocast(A.device.type, enabled=False):
         cross_term = add_product(base_output, B, A @ A.mT, beta=2 * scale, alpha=scale**2)
@@ -83,7 +83,7 @@ class DoraLinear(AdaptedLinear):
         A, B, scale = self.update.product()
         if y is None and dropped is x and self._fuses(x) and A.dtype == x.dtype:
             fused: Tensor = _FusedDora.apply(x, self.base.weight, self.base.bias, A, B, scale, self.update.m, norms)
-            return fused
+            return fused.view(*x.shape[:-1], fused.shape[1])  # not within, see `AdaptedLinear.forward`
         y = self.base(x) if y is None else y
         plain: Tensor = y if dropped is x else self.base(dropped)
         gain = self.update.m / norms  # in float32, because steps of m are smaller than 16-bit rounding
@@ -106,7 +106,7 @@ class DoraLinear(AdaptedLinear):
 
 
 class _FusedDora(torch.autograd.Function):
-    """b + m / norms ∘ (W0 x + s · B A x), the norms taken as constants."""
+    """b + m / norms ∘ (W0 x + s · B A x), `tokens x out`, the norms taken as constants."""
 
     @staticmethod
     def forward(
@@ -125,7 +125,7 @@ class _FusedDora(torch.autograd.Function):
                 torch.addcmul(bias, moved, gain, out=out)
         ctx.save_for_backward(tokens, down, weight, A, B, moved, gain, norms)
         ctx.shape, ctx.scale = x.shape, scale
-        return out.view(*x.shape[:-1], out.shape[1])
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

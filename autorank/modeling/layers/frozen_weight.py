@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 
 from autorank.modeling.target_modules import features
 
-RAISED = 64.0  # factor of the inputs, so that in 16 bits the product is not lost by rounding next to the bias
+INPUT_SCALE = 64.0  # factor of the inputs, so that in 16 bits the product is not lost by rounding next to the bias
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def product(layer: nn.Module, x: Tensor) -> Tensor:
     """
     if type(layer) is nn.Linear and layer.weight.dtype == x.dtype:
         return F.linear(x, layer.weight)
-    y: Tensor = layer(x * RAISED)
+    y: Tensor = layer(x * INPUT_SCALE)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     bias = layer.bias
-    return (y - bias if isinstance(bias, Tensor) else y) / RAISED
+    return (y - bias if isinstance(bias, Tensor) else y) / INPUT_SCALE

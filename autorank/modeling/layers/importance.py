@@ -73,11 +73,14 @@ class Importance:
             handle.remove()
         self._handles = []
 
-    def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
         if self.watching and output.requires_grad and not gradient_checkpointing.recomputing():
             ignored = self._first_call and self._open[i] > 0
             self._open[i] += 1
+            if output._is_view():  # of which models that change it in place would lose the hook (Falcon, DeBERTa)
+                output = output.clone()
             output.register_hook(partial(self._backward, i, None if ignored else inputs[0].detach()))
+        return output
 
     @torch.no_grad()
     def _backward(self, i: int, x: Tensor | None, g: Tensor) -> None:

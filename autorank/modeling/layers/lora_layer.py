@@ -1,4 +1,4 @@
-"""The low-rank layer. Every reparameterised method is a special case of it.
+"""The low-rank layer. Every reparameterized method is a special case of it.
 
     y = W0 x + s · diag(u) · B · diag(e) · A · dropout(x)
 
@@ -20,7 +20,8 @@ layers work.
 
 A component is one row of A, one entry of e and one column of B. An update may hold components or entries that exist
 only in training: IncreLoRA's reserves, triplets that AdaLoRA has masked but may restore, entries that grow again after
-PRILoRA has pruned them. They are excluded from evaluations, parameter counts and exported adapters; all others "count".
+PRILoRA has pruned them. They are excluded from evaluations, parameter counts and exported adapters; all others are
+called active.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ class LowRankUpdate(nn.Module):
     """The factors of s · diag(u) · B · diag(e) · A. A factor is trained if it requires a gradient.
 
     Args:
-        A: rank x in.
-        B: out x rank.
-        scale: s.
-        e: Rank, or None.
-        u: out, or None.
-        active: Which components count, rank, bool. None: all.
+        A: Down projection, rank x in.
+        B: Up projection, out x rank.
+        scale: Factor s of the product.
+        e: Gates or singular values, shape rank; None: not used.
+        u: Output scales, shape out; None: not used.
+        active: Which components are active, rank, bool. None: all.
         m: The norm of each row of the base's weight with the update (DoRA), out, or None.
         start: A0 and B0 (PiSSA), of the shapes of A and B, or None; s · B0 A0 is subtracted. They are frozen and
-            determined by the base, so they are not counted. With a start, all components count and there is no e or u.
+            determined by the base, so they are not counted. With a start, all components are active, without e and u.
 
     Attributes:
-        mask_A: Which entries of A count, 1 or 0, rank x in. None: all.
-        mask_B: Which entries of B count, 1 or 0, out x rank. None: all.
+        mask_A: Which entries of A are active, 1 or 0, rank x in. None: all.
+        mask_B: Which entries of B are active, 1 or 0, out x rank. None: all.
         prepared: s · diag(e) · A and B as forward passes use them, within `prepared_factors.prepared`. None outside.
 
     Raises:
@@ -137,7 +138,7 @@ class LowRankUpdate(nn.Module):
         return (*self.used(), self.scale) if self.prepared is None else (*self.prepared, 1.0)
 
     def used(self) -> tuple[Tensor, Tensor]:
-        """diag(e) · A, rank x in, and B, out x rank, as used in a forward pass; in evaluation mode only what counts."""
+        """diag(e) · A, rank x in, and B, out x rank as used in a forward pass; in evaluation mode only active parts."""
         A, B = (self.A, self.B) if self.training else self._unmasked()
         e: Tensor | None = self.e
         if self.active is not None and not self.training:
@@ -183,7 +184,7 @@ class LowRankUpdate(nn.Module):
         """Two factors whose product, times the scale, is the update without m: A and diag(u) · B · diag(e).
 
         Returns:
-            rank x in and out x rank; with a start, which they include, twice the rank.
+            The factors, rank x in and out x rank; with a start, which they include, twice the rank.
         """
         down, up = self.without_start()
         return (down, up) if self.A0 is None else self._minus_start(down, up)
@@ -228,12 +229,12 @@ class LowRankUpdate(nn.Module):
     def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
         """Append components, in place.
 
-        They count, unless the update has `active`: then they do not.
+        They are active, unless the update has an attribute `active`: then they are not.
 
         Args:
-            A: new x in.
-            B: out x new.
-            e: New; required if the update has a factor e.
+            A: New rows of A, new x in.
+            B: New columns of B, out x new.
+            e: New entries of e, shape new; required if the update has e.
 
         Raises:
             ValueError: The update has a factor e and none is given, or it has a start.
@@ -272,4 +273,4 @@ class LowRankUpdate(nn.Module):
             raise ValueError("the components of an update with a start cannot be changed")
         parameter = getattr(self, factor)
         parameter.data = values.contiguous()
-        parameter.grad = None  # of the old shape
+        parameter.grad = None  # it has the old shape

@@ -14,12 +14,12 @@ from torch import nn
 BIAS = "disentangled_attention_bias"  # the method of the attention module that uses the positions
 
 
-def have_update(attention: nn.Module, child: str) -> bool:
+def has_update_on_position_queries(attention: nn.Module, child: str) -> bool:
     """Whether an update of the layer `child` of `attention` applies to position queries."""
     return child == "query_proj" and bool(getattr(attention, "share_att_key", False)) and hasattr(attention, BIAS)
 
 
-def leave_off(attention: Any) -> None:
+def exclude_position_queries(attention: Any) -> None:
     """Apply the base layer alone to the position queries of `attention`, whose query projection is adapted."""
     bias = getattr(attention, BIAS)
 
@@ -34,6 +34,6 @@ def leave_off(attention: Any) -> None:
     setattr(attention, BIAS, without_update)
 
 
-def put_back(attention: nn.Module) -> None:
-    """Undo `leave_off`."""
+def restore_position_queries(attention: nn.Module) -> None:
+    """Undo `exclude_position_queries`."""
     attention.__dict__.pop(BIAS, None)

@@ -12,8 +12,8 @@ from pathlib import Path
 from autorank.errors import DISK_FULL, AutorankError
 from autorank.git_lfs import pointers
 
-PATIENCE = 5.0  # seconds to wait for the Hub's first answer; its clients retry each file for 23 s
-SILENCE = 60.0  # seconds before a Hub that did not answer is tried again
+HUB_TIMEOUT_S = 5.0  # seconds to wait for the Hub's first answer; its clients retry each file for 23 s
+HUB_RETRY_AFTER_S = 60.0  # seconds before a Hub that did not answer is tried again
 
 # Suggestions for mistyped names, besides local directories: the base models of the papers.
 MODELS = (
@@ -43,8 +43,8 @@ _silent_until: dict[str, float] = {}  # address -> monotonic time at which it ma
 def hub_access(kind: str, name: str) -> Iterator[None]:
     """Context for loading a model or dataset from a directory, the Hub or its cache.
 
-    If the Hub does not answer within `PATIENCE`, its clients are switched offline within the context, for the whole
-    process: cached files load at once, others fail at once.
+    If the Hub does not answer within `HUB_TIMEOUT_S`, its clients are switched offline within the context, for the
+    whole process: cached files load at once, others fail at once.
 
     Args:
         kind: "model" or "dataset", for messages.
@@ -182,14 +182,14 @@ def _offline_if_unreachable() -> Iterator[None]:
 
 
 def _answers(address: str) -> bool:
-    """Whether the Hub at this address answers; failures are remembered for `SILENCE`."""
+    """Whether the Hub at this address answers; failures are remembered for `HUB_RETRY_AFTER_S`."""
     from huggingface_hub import get_session
 
     if time.monotonic() < _silent_until.get(address, 0.0):
         return False
     try:
-        get_session().head(address, timeout=PATIENCE, follow_redirects=False)
+        get_session().head(address, timeout=HUB_TIMEOUT_S, follow_redirects=False)
     except Exception:  # any error means no answer
-        _silent_until[address] = time.monotonic() + SILENCE
+        _silent_until[address] = time.monotonic() + HUB_RETRY_AFTER_S
         return False
     return True

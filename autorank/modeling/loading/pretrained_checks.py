@@ -94,17 +94,37 @@ def stored_quantization(config: Any) -> str | None:
     return str(getattr(method, "value", method))
 
 
+def refuse_other_sizes(model: str, prefix: str, mismatched: Collection[tuple[str, Any, Any]]) -> None:
+    """Refuse a checkpoint with weights of other sizes outside the head, which would be random.
+
+    Args:
+        model: Directory or name on the Hub, for messages.
+        prefix: Name of the backbone within the model.
+        mismatched: Name of each weight whose size differs, its shape in the checkpoint, and in the model.
+
+    Raises:
+        AutorankError: Weights of the backbone are among them.
+    """
+    backbone = sorted(item for item in mismatched if f".{prefix}." in f".{item[0]}" and "pooler" not in item[0])
+    if backbone:
+        name, stored, needed = backbone[0]
+        raise AutorankError(
+            f"The weights of model {model!r} do not match its config.json ({len(backbone)}, including {name}: "
+            f"{list(stored)}, but {list(needed)} by config.json). Use a complete model, or correct its config.json."
+        )
+
+
 def refuse_missing_layers(model: str, new: Collection[str]) -> None:
-    """Refuse a checkpoint that lacks layers: it belongs to another architecture, and the layers would be random.
+    """Refuse a checkpoint that lacks layers or embeddings: they would be random, and stay so.
 
     Args:
         model: Directory or name on the Hub, for messages.
         new: Names of the parameters that the checkpoint lacks.
 
     Raises:
-        AutorankError: Parameters of layers are among them.
+        AutorankError: Parameters of layers or embeddings are among them.
     """
-    missing = sorted(name for name in new if any(part.isdigit() for part in name.split(".")))
+    missing = sorted(name for name in new if any(_is_of_backbone(part) for part in name.split(".")))
     if not missing:
         return
     remedy = "Its config.json does not match its weights. Use a complete model."
@@ -113,3 +133,8 @@ def refuse_missing_layers(model: str, new: Collection[str]) -> None:
     raise AutorankError(
         f"Model {model!r} lacks weights of its layers ({len(missing)}, including {missing[0]}). {remedy}"
     )
+
+
+def _is_of_backbone(part: str) -> bool:
+    """Whether a part of a parameter's name is the number of a layer, or an embedding."""
+    return part.isdigit() or part in ("wte", "wpe") or "embeddings" in part or part.startswith("embed_")

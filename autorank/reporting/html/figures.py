@@ -13,7 +13,7 @@ from typing import Any
 from autorank.reporting.html.document import Figure
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.plots import log_params
-from autorank.reporting.tables import THIRD, count, settings
+from autorank.reporting.tables import THIRD_OBJECTIVE_COLUMNS, count, settings
 from autorank.trials.point import Point, PointKey
 from autorank.trials.statistics.certainty import Certainty
 
@@ -63,10 +63,10 @@ def set_params_axis(figure: Figure) -> Figure:
 
 
 def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: bool = False) -> Figure:
-    """A front as a step function: the best score with at most so many parameters.
+    """A front as a step function: the best score with at most x parameters.
 
     Args:
-        points: The front, by increasing parameters.
+        points: The front, in ascending order of parameters.
         right: The parameters at which the line ends.
         color: A CSS color.
         name: The name in the legend.
@@ -87,7 +87,7 @@ def band(points: Sequence[Point], certain: Mapping[PointKey, Certainty], right: 
     """The 90% intervals of the scores of a front, as an area between two step functions.
 
     Args:
-        points: The front, by increasing parameters.
+        points: The front, in ascending order of parameters.
         certain: Key of a point -> its certainty.
         right: The parameters at which the area ends.
         color: A CSS color.
@@ -107,7 +107,7 @@ def band(points: Sequence[Point], certain: Mapping[PointKey, Certainty], right: 
 
 
 def point_markers(
-    points: Sequence[Point], name: str, marker: Figure, third: str | None = None, **values: Any
+    points: Sequence[Point], name: str, marker: Figure, third_objective: str | None = None, **values: Any
 ) -> Figure:
     """Points as markers.
 
@@ -115,7 +115,7 @@ def point_markers(
         points: The points.
         name: The name in the legend.
         marker: Plotly's marker.
-        third: The search's third objective, for the hover text.
+        third_objective: The search's third objective, for the hover text.
         **values: Further fields of the trace, which take precedence.
 
     Returns:
@@ -124,16 +124,16 @@ def point_markers(
     return {
         "type": "scatter", "mode": "markers", "name": name, "marker": marker, "hovertemplate": HOVER,
         "x": [log_params(p.adapter_params) for p in points], "y": [p.score for p in points],
-        "text": [hover_text(p, third=third) for p in points],
+        "text": [hover_text(p, third_objective=third_objective) for p in points],
     } | values  # fmt: skip
 
 
-def hover_text(*points: Point, third: str | None = None) -> str:
+def hover_text(*points: Point, third_objective: str | None = None) -> str:
     """The text shown when the pointer is over a marker: the values of its points, and their settings.
 
     Args:
         *points: Points of one evaluation.
-        third: The search's third objective.
+        third_objective: The search's third objective.
 
     Returns:
         Lines joined by `<br>`, escaped for Plotly.
@@ -143,20 +143,20 @@ def hover_text(*points: Point, third: str | None = None) -> str:
     for point in points:
         cut = "" if point.cut_from is None else f", cut from {count(point.cut_from)}"
         lines.append(f"<b>{count(point.adapter_params)} parameters, score {point.score:.4f}</b>{cut}")
-        if third is not None:
-            lines.append(" ".join(third_objective(third, point)))
+        if third_objective is not None:
+            lines.append(" ".join(third_objective_text(third_objective, point)))
     return "<br>".join([*lines, *(escape_tags(settings({name: value})) for name, value in first.settings.items())])
 
 
-def third_objective(third: str, point: Point) -> tuple[str, str]:
+def third_objective_text(third_objective: str, point: Point) -> tuple[str, str]:
     """The third objective of a point.
 
     Args:
-        third: The search's third objective.
+        third_objective: The search's third objective.
         point: The point.
 
     Returns:
         The objective's name and its value, as texts.
     """
-    name, text = THIRD[third]
+    name, text = THIRD_OBJECTIVE_COLUMNS[third_objective]
     return name, text(point)

@@ -33,10 +33,10 @@ def front(snapshot: Snapshot) -> Figure:
     Returns:
         The figure; its x axis is logarithmic.
     """
-    evaluations, markers = candidates(snapshot.trials), partial(point_markers, third=snapshot.third)
+    evaluations, markers = candidates(snapshot.trials), partial(point_markers, third_objective=snapshot.third_objective)
     right = max([log_params(snapshot.reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     curves = size_curves(evaluations, [*snapshot.points, *snapshot.baseline])
-    name = "evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations"
+    name = "evaluations and slices" if any(p.component_masks is not None for p in evaluations) else "evaluations"
     traces = [markers(evaluations, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
     traces += _size_lines(curves)
     if snapshot.baseline:
@@ -78,7 +78,7 @@ def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: st
         return []
     stats = [(p, confirmed[p.key]) for p in points if p.key in confirmed]
     means = [replace(p, score=c.mean) for p, c in stats]
-    trace = point_markers(means, name, {"color": color, "size": 8, "symbol": "diamond"}, snapshot.third)
+    trace = point_markers(means, name, {"color": color, "size": 8, "symbol": "diamond"}, snapshot.third_objective)
     return [
         trace
         | {"text": [f"trial {p.trial}: {c}, {c.seeds} seeds" for p, c in stats]}
@@ -155,7 +155,7 @@ def curves(snapshot: Snapshot) -> Figure | None:
     on_front = {
         "type": "scatter", "mode": "markers", "name": "on the front", "x": [step for _, step in groups],
         "y": [scores[key] for key in groups], "hovertemplate": HOVER,
-        "text": [hover_text(*points, third=snapshot.third) for points in groups.values()],
+        "text": [hover_text(*points, third_objective=snapshot.third_objective) for points in groups.values()],
         "marker": {"color": "var(--ink)", "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
     }  # fmt: skip
     figure: Figure = {"data": [*traces, on_front], "layout": layout("optimizer step", "score")}

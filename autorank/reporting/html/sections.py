@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from autorank.reporting.certainty_texts import interval_text, percent
 from autorank.reporting.html.document import Cell, Column, Figure, HtmlTable
-from autorank.reporting.html.figures import third_objective
+from autorank.reporting.html.figures import third_objective_text
 from autorank.reporting.html.rank_maps import option, rank_maps
 from autorank.reporting.html.setting_figures import (
     importance_figure,
@@ -16,7 +16,7 @@ from autorank.reporting.html.setting_figures import (
     setting_importances,
     shared_parallel_coordinates,
 )  # fmt: skip
-from autorank.reporting.tables import THIRD, count, duration, origins, settings
+from autorank.reporting.tables import THIRD_OBJECTIVE_COLUMNS, count, duration, origins, settings
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
 from autorank.trials.point import Point
@@ -67,41 +67,40 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     statistics = front_statistics(snapshot)
     confirmed, certain, known = statistics.confirmed, statistics.certainties, statistics.known
     better = statistics.gain_probabilities
-    has_slices = any(point.cut_from is not None for point in snapshot.points)
-    columns = [Column("parameters", number=True)]
-    columns += [Column("cut from", number=True)] if has_slices else []
-    columns += [Column("score", number=True)]
-    columns += [Column("90%")] if certain else []
-    columns += [Column("new seeds")] if confirmed else []
-    columns += [Column("on front", number=True)] if known else []
-    columns += [Column(THIRD[snapshot.third][0], number=True)] if snapshot.third else []
-    columns += [Column("gain", number=True)] if snapshot.baseline else []
-    columns += [Column("better", number=True)] if better else []
-    columns += [Column("trial", number=True), Column("step", number=True)]
-    columns += [Column("method"), Column(""), Column("settings")]
-    rows = []
-    for p in snapshot.points:
-        row = [Cell(f"{p.adapter_params:,}", p.adapter_params)]
-        if has_slices:
-            row.append(Cell("", "") if p.cut_from is None else Cell(f"{p.cut_from:,}", p.cut_from))
-        row.append(Cell(f"{p.score:.4f}", p.score))
-        stats = confirmed.get(p.key)
-        if certain:
-            row.append(Cell(interval_text(certain.get(p.key))))
-        if confirmed:
-            row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
-        if known:
-            row.append(_percent(known[p.key].on_front if p.key in known else None))
-        if snapshot.third:
-            row.append(Cell(third_objective(snapshot.third, p)[1], float(getattr(p, snapshot.third))))
-        if snapshot.baseline:
-            gain = best_gain(p, snapshot, stats)
-            row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
-        if better:
-            row.append(_percent(better.get(p.key)))
-        row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
-        rows.append([*row, Cell(settings(p.settings))])
-    return HtmlTable(columns, rows)
+    columns: dict[Column, Callable[[Point], Cell]] = {
+        Column("parameters", number=True): lambda p: Cell(f"{p.adapter_params:,}", p.adapter_params)
+    }
+    if any(point.cut_from is not None for point in snapshot.points):
+        columns[Column("cut from", number=True)] = lambda p: _cell(p.cut_from, ",")
+    columns[Column("score", number=True)] = lambda p: Cell(f"{p.score:.4f}", p.score)
+    if certain:
+        columns[Column("90%")] = lambda p: Cell(interval_text(certain.get(p.key)))
+    if confirmed:
+        columns[Column("new seeds")] = lambda p: (
+            Cell(str(confirmed[p.key]), confirmed[p.key].mean) if p.key in confirmed else Cell("", "")
+        )
+    if known:
+        columns[Column("on front", number=True)] = lambda p: _percent(known[p.key].on_front if p.key in known else None)
+    if (third := snapshot.third_objective) is not None:
+        columns[Column(THIRD_OBJECTIVE_COLUMNS[third][0], number=True)] = lambda p: Cell(
+            third_objective_text(third, p)[1], float(getattr(p, third))
+        )
+    if snapshot.baseline:
+        columns[Column("gain", number=True)] = lambda p: _cell(best_gain(p, snapshot, confirmed.get(p.key)), "+.4f")
+    if better:
+        columns[Column("better", number=True)] = lambda p: _percent(better.get(p.key))
+    columns |= {
+        Column("trial", number=True): lambda p: Cell(str(p.trial)),
+        Column("step", number=True): lambda p: Cell(str(p.step)),
+        Column("method"): lambda p: Cell(p.method),
+        Column(""): lambda p: Cell("knee" if p.knee else ""),
+        Column("settings"): lambda p: Cell(settings(p.settings)),
+    }
+    return HtmlTable(list(columns), [[cell(p) for cell in columns.values()] for p in snapshot.points])
+
+
+def _cell(number: float | None, form: str) -> Cell:
+    return Cell("", "") if number is None else Cell(format(number, form), number)
 
 
 def _percent(probability: float | None) -> Cell:
@@ -141,7 +140,7 @@ def methods_without_ranks(points: Sequence[Point], menu: Menu) -> list[str]:
 
     Args:
         points: The points of the front.
-        menu: Of `rank_menu`.
+        menu: The result of `rank_menu`.
 
     Returns:
         Names of methods, sorted.

@@ -16,8 +16,9 @@ from autorank.training.evaluation import best
 from autorank.trials.distributions import distributions
 from autorank.trials.record import TrialRecord
 
-TOP, SHARE = 5, 0.1  # the trials near a method's front: a tenth of its trials, at least TOP (as Optuna advises)
-MIN_TRIALS = 3 * TOP  # with fewer, the trials near the front are a large part of all
+# the trials near a method's front: a tenth of its trials, at least MIN_TOP_TRIALS (as Optuna advises)
+MIN_TOP_TRIALS, TOP_FRACTION = 5, 0.1
+MIN_TRIALS = 3 * MIN_TOP_TRIALS  # with fewer, the trials near the front are a large part of all
 
 
 def parallel_coordinates(entry: MethodSpec, trials: Sequence[TrialRecord]) -> Figure | None:
@@ -89,7 +90,7 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
         trials: The method's trials.
 
     Returns:
-        Setting -> share of the importance, by decreasing importance; or a text that says why there are none.
+        Setting -> share of the importance, in descending order of importance; or a text that says why there are none.
     """
     scored = [
         trial for trial in trials if trial.sampler_values is not None and all(map(math.isfinite, trial.sampler_values))
@@ -116,7 +117,9 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=max(SHARE, TOP / len(scored)))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(
+            target_quantile=max(TOP_FRACTION, MIN_TOP_TRIALS / len(scored))
+        )
         importances = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
     return dict(sorted(importances.items(), key=lambda item: (-item[1], names.index(item[0]))))
 
@@ -125,7 +128,7 @@ def importance_figure(importances: Mapping[str, float]) -> Figure:
     """Importances as horizontal bars, the most important setting at the top.
 
     Args:
-        importances: Setting -> share, by decreasing importance.
+        importances: Setting -> share, in descending order of importance.
 
     Returns:
         The figure.

@@ -23,7 +23,7 @@ import numpy as np
 
 from autorank.spec import HalvingSpec
 
-REMEMBERED = 1_000  # number of latest trials of a rung that are compared; limits the time of a decision
+MAX_RUNG_TRIALS = 1_000  # number of latest trials of a rung that are compared; limits the time of a decision
 
 
 class Reached(NamedTuple):
@@ -69,7 +69,7 @@ class Halving:
             return True
         rung = self._rungs[method, evaluations]
         rung[number] = curve
-        if len(rung) > REMEMBERED:
+        if len(rung) > MAX_RUNG_TRIALS:
             del rung[next(iter(rung))]
         return promoted(list(rung.values()), list(rung).index(number), self._spec.factor)
 
@@ -127,7 +127,7 @@ def layers(points: Sequence[Reached]) -> list[int]:
     these best scores fall from layer to layer, so it is found by bisection.
     """
     layer_of = [0] * len(points)
-    tops: list[float] = []  # layer -> minus its best score so far, rising
+    tops: list[float] = []  # layer -> minus its best score so far, in ascending order
     for i in sorted(range(len(points)), key=lambda i: (points[i].params, -points[i].score)):
         layer = bisect_left(tops, -points[i].score)
         layer_of[i] = layer

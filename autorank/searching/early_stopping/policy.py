@@ -67,17 +67,20 @@ class StoppingPolicy:
 
     def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
         """The final adapter and the slices so far; only those within `max_params` if there are any."""
-        slices = [piece for evaluation in trial.evaluations for piece in evaluation.slices if isfinite(piece.score)]
-        curve = [Reached(self.target(trial), score), *(Reached(piece.adapter_params, piece.score) for piece in slices)]
+        slices = [slice_ for evaluation in trial.evaluations for slice_ in evaluation.slices if isfinite(slice_.score)]
+        curve = [
+            Reached(self.target(trial), score),
+            *(Reached(slice_.adapter_params, slice_.score) for slice_ in slices),
+        ]
         max_params = self._objectives.max_params
         return [point for point in curve if max_params is None or point.params <= max_params] or curve
 
     def _on_front(self, trial: TrialRecord, front: Sequence[Point]) -> bool:
-        third = self._objectives.third
-        if third is None:
+        third_objective = self._objectives.third_objective
+        if third_objective is None:
             return False
         latest_points = candidates([replace(trial, evaluations=trial.evaluations[-1:])], self._objectives)
-        return any(point in latest_points for point in non_dominated([*front, *latest_points], third))
+        return any(point in latest_points for point in non_dominated([*front, *latest_points], third_objective))
 
     def _exceeded(self, trial: TrialRecord) -> str | None:
         """The limit that a trial exceeds now and at its end, or None.

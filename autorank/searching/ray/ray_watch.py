@@ -23,14 +23,14 @@ from autorank.searching.ray.stalls import TrialProcesses, why_waiting
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-INTERVAL = 2.0  # seconds between checks
-FAILURES = 5  # checks in a row in which the head of a cluster does not answer, until it counts as gone
-GRACE = 10.0  # seconds that Tune's loop has to end by itself
-ANSWER = 5.0  # seconds in which Ray must answer
-WAITING = 40.0  # seconds without a running trial, after which a warning says why
-UNUSED = 25.0  # seconds in which running trials use no CPU, after which the user is warned
-REMINDER = 600.0  # seconds between warnings
-UNUSUAL = 10  # times the longest time between two evaluations so far, after which the user is warned
+CHECK_INTERVAL_S = 2.0  # seconds between checks
+MAX_FAILED_HEAD_CHECKS = 5  # checks in a row in which the head of a cluster does not answer, until it counts as gone
+LOOP_EXIT_TIMEOUT_S = 10.0  # seconds that Tune's loop has to end by itself
+RAY_CALL_TIMEOUT_S = 5.0  # seconds in which Ray must answer
+NO_TRIAL_WARNING_S = 40.0  # seconds without a running trial, after which a warning says why
+IDLE_CPU_WARNING_S = 25.0  # seconds in which running trials use no CPU, after which the user is warned
+WARNING_INTERVAL_S = 600.0  # seconds between warnings
+STALL_FACTOR = 10  # times the longest time between two evaluations so far, after which the user is warned
 
 
 class RayLost(AutorankError):
@@ -62,7 +62,7 @@ class RayWatch:
         self._with_workers: set[str] = set()  # those of them whose workers have started
         self._processes = TrialProcesses(psutil.Process())
         self._waiting = self._stuck = self._quiet = 0.0  # seconds without a running trial, working process, evaluation
-        self._longest = WAITING  # seconds between two evaluations
+        self._longest = NO_TRIAL_WARNING_S  # seconds between two evaluations
         self._head: str | None = None
         self._head_failures = 0
         self._main = threading.get_ident()
@@ -80,7 +80,7 @@ class RayWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._thread.join(INTERVAL)
+        self._thread.join(CHECK_INTERVAL_S)
 
     def on_step(self, running: Collection[str]) -> None:
         """Record a step of Tune's loop.
@@ -97,14 +97,14 @@ class RayWatch:
         self._longest, self._quiet = max(self._longest, self._quiet), 0.0
 
     def _work(self) -> None:
-        while not self._closed.wait(INTERVAL):
+        while not self._closed.wait(CHECK_INTERVAL_S):
             problem = self._local_problem() or self._head_problem() or self._stall()
             if problem is not None:
                 self.lost = RayLost(
                     f"Ray ended unexpectedly: {problem}. Finished trials are kept; the same command continues the "
                     "search. See ray.log in its directory."
                 )
-                if not self._closed.wait(GRACE):  # Tune's loop is stuck in a call to Ray
+                if not self._closed.wait(LOOP_EXIT_TIMEOUT_S):  # Tune's loop is stuck in a call to Ray
                     self.warn(str(self.lost))
                     self._interrupt()
                 return
@@ -113,7 +113,7 @@ class RayWatch:
         """Interrupt the main thread until it ends its work; the first interrupt is only a request."""
         logger.warning("stuck in\n%s", "".join(traceback.format_stack(sys._current_frames().get(self._main))))
         interrupt_main_thread()
-        while not self._closed.wait(INTERVAL):
+        while not self._closed.wait(CHECK_INTERVAL_S):
             interrupt_main_thread()
 
     def _local_problem(self) -> str | None:
@@ -127,11 +127,11 @@ class RayWatch:
             return None
         host, _, port = self._head.rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=INTERVAL):
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=CHECK_INTERVAL_S):
                 self._head_failures = 0
         except OSError as error:
             self._head_failures += 1
-            if self._head_failures >= FAILURES:
+            if self._head_failures >= MAX_FAILED_HEAD_CHECKS:
                 return f"its head at {host}:{port} does not answer ({error.strerror or error})"
         return None
 
@@ -140,25 +140,25 @@ class RayWatch:
         if self._head is None:
             return None
         self._waiting, self._stuck, self._quiet = (
-            seconds + INTERVAL for seconds in (self._waiting, self._stuck, self._quiet)
+            seconds + CHECK_INTERVAL_S for seconds in (self._waiting, self._stuck, self._quiet)
         )
         if self._trial.workers > 1 and self._workers_have_started():
             self._waiting = 0.0
         if self.packs and self._running and bool(self._result(self._packs_have_started)):
             self._waiting = 0.0
-        if self._waiting > WAITING:
-            self._waiting -= REMINDER
+        if self._waiting > NO_TRIAL_WARNING_S:
+            self._waiting -= WARNING_INTERVAL_S
             return self._waiting_problem()
-        if self._stuck >= UNUSED:
+        if self._stuck >= IDLE_CPU_WARNING_S:
             reason = self._processes.stuck(self._stuck) if self._running else None
-            self._stuck = 0.0 if reason is None else -REMINDER
+            self._stuck = 0.0 if reason is None else -WARNING_INTERVAL_S
             if reason is not None:
-                self.warn(f"The trials have used no CPU for {UNUSED:.0f} seconds: {reason}.")
-        elif self._quiet > UNUSUAL * self._longest:
+                self.warn(f"The trials have used no CPU for {IDLE_CPU_WARNING_S:.0f} seconds: {reason}.")
+        elif self._quiet > STALL_FACTOR * self._longest:
             minutes, longest = (counted(max(1, round(time / 60)), "minute") for time in (self._quiet, self._longest))
             self.warn(
-                f"No evaluation for {minutes}; the longest time between two was {longest} until now. See ray.log in "
-                "the search's directory. Ctrl-C ends the search, and the same command continues it."
+                f"No evaluation for {minutes}; until now the longest gap between evaluations was {longest}. See "
+                "ray.log in the search's directory. Ctrl-C ends the search, and the same command continues it."
             )
             self.on_evaluation()
         return None
@@ -169,12 +169,12 @@ class RayWatch:
 
         state = self._result(lambda: ([node for node in ray.nodes() if node["Alive"]], ray.available_resources()))
         if state is None:
-            return f"it has not answered for {ANSWER:.0f} seconds"
+            return f"it has not answered for {RAY_CALL_TIMEOUT_S:.0f} seconds"
         nodes, free = state
         if not nodes:
             return "its node does not answer"
         reason = why_waiting([node["Resources"] for node in nodes], free, self._trial)
-        self.warn(f"No trial has run for {WAITING:.0f} seconds. {reason}")
+        self.warn(f"No trial has run for {NO_TRIAL_WARNING_S:.0f} seconds. {reason}")
         return None
 
     def _workers_have_started(self) -> bool:
@@ -189,10 +189,10 @@ class RayWatch:
         import ray
 
         calls = [pack.answer.options(max_task_retries=-1).remote() for pack in self.packs]
-        return bool(ray.wait(calls, timeout=INTERVAL)[0])
+        return bool(ray.wait(calls, timeout=CHECK_INTERVAL_S)[0])
 
     def _result(self, call: Callable[[], T]) -> T | None:
-        """The result of a call to Ray, or None if it does not answer within `ANSWER` seconds."""
+        """The result of a call to Ray, or None if it does not answer within `RAY_CALL_TIMEOUT_S` seconds."""
         results: list[T] = []
 
         def ask() -> None:
@@ -203,5 +203,5 @@ class RayWatch:
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(ANSWER)
+        thread.join(RAY_CALL_TIMEOUT_S)
         return results[0] if results else None

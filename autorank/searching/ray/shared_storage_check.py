@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from autorank.errors import AutorankError
 from autorank.trials.retention import remove
 
-TIMEOUT = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
-LAG = 10.0  # seconds in which a file has to show up on another node
+ALL_NODES_TIMEOUT_S = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
+FILE_VISIBILITY_TIMEOUT_S = 10.0  # seconds in which a file has to show up on another node
 PROBE = "probe"
-MOUNT_TOKEN = ".shared"  # file in the folder while a search writes there
+MOUNT_TOKEN = ".shared"  # file in the directory while a search writes there
 REMEDY = (
     "Trials write their adapters there. Use --runs DIR with a directory on storage that all nodes share, or "
     "--storage s3://... with object storage that all nodes can access."
@@ -102,8 +102,8 @@ def check(folder: Path) -> None:
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         tasks = {_start(node["NodeID"], directory): node for node in nodes}
-        done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=TIMEOUT) if tasks else ([], [])
-        problems = [f"{_name(tasks[task])} did not answer within {TIMEOUT:g} seconds" for task in late]
+        done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=ALL_NODES_TIMEOUT_S) if tasks else ([], [])
+        problems = [f"{_name(tasks[task])} did not answer within {ALL_NODES_TIMEOUT_S:g} seconds" for task in late]
         for task in late:
             ray.cancel(task, force=True)
         for task in done:
@@ -125,7 +125,9 @@ def answer(directory: Path, node: str) -> None:
 
 
 def read(file: Path) -> str:
-    """Read a file that another node may have written; on network storage it may appear up to `LAG` seconds later.
+    """Read a file that another node may have written.
+
+    On network storage it may appear up to `FILE_VISIBILITY_TIMEOUT_S` seconds later.
 
     Args:
         file: The file.
@@ -136,7 +138,7 @@ def read(file: Path) -> str:
     Raises:
         FileNotFoundError: The file does not appear.
     """
-    deadline = time.monotonic() + LAG
+    deadline = time.monotonic() + FILE_VISIBILITY_TIMEOUT_S
     while not file.exists() and time.monotonic() < deadline and file.parent.parent.exists():
         time.sleep(0.2)
     return file.read_text()
@@ -154,7 +156,7 @@ def _problem(task: Any, node: dict[str, Any], directory: Path, token: str) -> st
     try:
         ray.get(task)
     except FileNotFoundError:
-        return "does not see the folder"
+        return "does not see the directory"
     except OSError as error:
         cause = getattr(error, "cause", error)  # Ray wraps what a task raised
         return f"cannot read and write there ({getattr(cause, 'strerror', None) or cause})"

@@ -17,7 +17,7 @@ from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.trials.snapshot import Snapshot
 
-REFRESH = 0.5  # seconds between refreshes
+REFRESH_INTERVAL_S = 0.5  # seconds between refreshes
 
 SnapshotListener = Callable[[Snapshot], object]
 
@@ -62,7 +62,7 @@ class TuneCallback(tune.Callback):
                     ray.kill(actor)  # else Tune waits for it to end its epoch
                     release(trial.trial_id)
             raise Stopped
-        if time.monotonic() - self._refreshed_at >= REFRESH:
+        if time.monotonic() - self._refreshed_at >= REFRESH_INTERVAL_S:
             self._refresh()
             self._refreshed_at = time.monotonic()
 

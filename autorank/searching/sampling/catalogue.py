@@ -16,16 +16,16 @@ from typing import Any
 import yaml
 
 from autorank.methods import find
-from autorank.searching.sampling.warm_start import searched
+from autorank.searching.sampling.warm_start import searched_settings
 from autorank.searching.space.param_bounds import ParamBounds, run_length
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, Spec
 from autorank.tasks.definition import TaskData
 
 FILE = "catalogue.yaml"
-NEAR = 10.0  # largest ratio of numbers of model parameters, and of training examples that a run uses (ours)
+MAX_SIZE_RATIO = 10.0  # largest ratio of numbers of model parameters, and of training examples that a run uses (ours)
 
 
-class Recorded(Spec):
+class CatalogueEntry(Spec):
     """Searches of one task with one base model."""
 
     task: str
@@ -37,14 +37,14 @@ class Recorded(Spec):
 
 
 @cache
-def recorded() -> tuple[Recorded, ...]:
+def catalogue_entries() -> tuple[CatalogueEntry, ...]:
     """Return the catalogue."""
     text = (importlib.resources.files("search_spaces") / FILE).read_text(encoding="utf-8")
-    return tuple(Recorded.model_validate(values) for values in yaml.safe_load(text))
+    return tuple(CatalogueEntry.model_validate(values) for values in yaml.safe_load(text))
 
 
 def first_trials(
-    spec: SearchSpec, data: TaskData, bounds: ParamBounds, searches: Sequence[Recorded] | None = None
+    spec: SearchSpec, data: TaskData, bounds: ParamBounds, searches: Sequence[CatalogueEntry] | None = None
 ) -> tuple[EarlierTrial, ...]:
     """Choose the settings with which the methods of a search begin: of each method the best on the nearest task.
 
@@ -60,7 +60,7 @@ def first_trials(
     examples_seen = run_length(spec, data).steps * (spec.training.batch_size or data.task.batch_size)
     distances = [
         (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search)
-        for search in (recorded() if searches is None else searches)
+        for search in (catalogue_entries() if searches is None else searches)
     ]
     near = [search for distance, search in sorted(distances, key=lambda item: item[0]) if distance < math.inf]
     trials = []
@@ -80,10 +80,10 @@ def sources(trials: Sequence[EarlierTrial]) -> str:
     return "; ".join(f"{', '.join(t.method for t in trials if t.search == name)} (best on {name})" for name in names)
 
 
-def _distance(search: Recorded, kind: str, examples_seen: int, model_params: int) -> float:
+def _distance(search: CatalogueEntry, kind: str, examples_seen: int, model_params: int) -> float:
     """How far a recorded search is from a new one, in factors of ten; infinite if it is too far."""
     ratios = [abs(math.log10(search.seen / examples_seen)), abs(math.log10(search.model_params / model_params))]
-    return math.inf if max(ratios) > math.log10(NEAR) else sum(ratios) + (search.kind != kind)
+    return math.inf if max(ratios) > math.log10(MAX_SIZE_RATIO) else sum(ratios) + (search.kind != kind)
 
 
 def _fitting(settings: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
@@ -92,4 +92,4 @@ def _fitting(settings: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in method.space and method.settings.get(name, fields[name].default) != value:
             return {}
-    return searched(settings, method)
+    return searched_settings(settings, method)

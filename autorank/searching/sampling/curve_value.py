@@ -14,12 +14,12 @@ from statistics import median
 from autorank.searching.early_stopping.policy import BEATEN
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import best
-from autorank.trials.front import hypervolume, third_of
+from autorank.trials.front import hypervolume, third_objective_value
 from autorank.trials.limits import admitted, excesses
 from autorank.trials.point import points_of
 from autorank.trials.record import TrialRecord
 
-RECENT = 200  # number of latest trials from which the value of stopped trials is predicted
+MAX_RECENT_TRIALS = 200  # number of latest trials from which the value of stopped trials is predicted
 
 
 def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple[float, float], count: int) -> float:
@@ -51,7 +51,7 @@ def learned_values(
 ) -> tuple[float, ...] | None:
     """Return what samplers learn of a trial that has ended.
 
-    Of a trial that was stopped, samplers learn the value that it was expected to reach: its own, plus what its method's
+    For a stopped trial, samplers learn the value that it was expected to reach: its own, plus what its method's
     complete trials gained (the median) after as many evaluations. A trial that was beaten reaches no more than the best
     complete trial. The third objective grows in proportion to theirs.
 
@@ -67,11 +67,13 @@ def learned_values(
     top = best(trial.evaluations)
     if top is None:
         return None
-    count, third = len(trial.evaluations), objectives.third
+    count, third_objective = len(trial.evaluations), objectives.third_objective
     value = curve_value(trial, objectives, reference, count)
-    costs = [] if third is None else [third_of(top, third)]
+    costs = [] if third_objective is None else [third_objective_value(top, third_objective)]
     if not trial.finished:
-        peers = [other for other in trials[-RECENT:] if other.method == trial.method and other.state == "complete"]
+        peers = [
+            other for other in trials[-MAX_RECENT_TRIALS:] if other.method == trial.method and other.state == "complete"
+        ]
         values = [
             (curve_value(peer, objectives, reference, count), peer.sampler_values[0])
             for peer in peers
@@ -80,13 +82,15 @@ def learned_values(
         reached = value + median([final - sofar for sofar, final in values] or [0.0])
         best_value = max((final for _, final in values), default=reached)
         value = max(value, min(reached, best_value)) if trial.stop_reason == BEATEN else reached
-        costs = [cost * median([_growth(peer, count, str(third)) for peer in peers] or [1.0]) for cost in costs]
+        costs = [
+            cost * median([_growth(peer, count, str(third_objective)) for peer in peers] or [1.0]) for cost in costs
+        ]
     return value, *costs
 
 
-def _growth(trial: TrialRecord, count: int, third: str) -> float:
-    """By which factor the third objective of a complete trial's best evaluation grew after so many evaluations."""
+def _growth(trial: TrialRecord, count: int, third_objective: str) -> float:
+    """Growth factor of the third objective of a complete trial's best evaluation after `count` evaluations."""
     before, after = best(trial.evaluations[:count]), best(trial.evaluations)
-    if before is None or after is None or not third_of(before, third):
+    if before is None or after is None or not third_objective_value(before, third_objective):
         return 1.0
-    return third_of(after, third) / third_of(before, third)
+    return third_objective_value(after, third_objective) / third_objective_value(before, third_objective)

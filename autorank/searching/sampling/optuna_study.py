@@ -14,16 +14,16 @@ from optuna.trial import Trial, TrialState
 from autorank.methods import find
 from autorank.searching.sampling.samplers import make_sampler
 from autorank.searching.space import ranges
-from autorank.searching.space.param_bounds import Bounds, largest, resizing, smallest
+from autorank.searching.space.param_bounds import Bounds, largest, size_determining_settings, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials import optuna_logging
 from autorank.trials.distributions import distributions
-from autorank.trials.journal.serialization import GENERATION
+from autorank.trials.journal.serialization import GENERATION_SUFFIX
 from autorank.trials.record import TrialRecord
 
 
 class OptunaStudy:
-    """A study in memory, rebuilt from the journal's records: the values that a sampler learns are no measurements.
+    """A study in memory, rebuilt from the journal's records: the values that a sampler learns are not measurements.
 
     The objective is the value of a trial's curve (see `curve_value`). Failed trials are left out. Each proposal has its
     own seed, derived from the search's seed and the trial's number, so that an interrupted search proposes what it
@@ -44,9 +44,9 @@ class OptunaStudy:
 
     def _new_study(self) -> optuna.Study:
         minimize, maximize = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-        third = [] if self._spec.objectives.third is None else [minimize]
+        has_third = self._spec.objectives.third_objective is not None
         with optuna_logging.quiet():
-            return optuna.create_study(directions=[maximize, *third])
+            return optuna.create_study(directions=[maximize, minimize] if has_third else [maximize])
 
     def propose(self, number: int, attempt: int = 0) -> Trial:
         """Return settings for trial `number`, as a trial of the study; from the second attempt on they are random."""
@@ -56,10 +56,10 @@ class OptunaStudy:
             self._study.enqueue_trial(self._first[self._count])
         return self._study.ask(self._distributions)
 
-    def generation(self, proposal: Trial) -> dict[str, Any]:
+    def sampler_attributes(self, proposal: Trial) -> dict[str, Any]:
         """Return the attributes that a genetic sampler gave a proposal."""
         attributes = self._study.get_trials(deepcopy=False)[proposal.number].system_attrs
-        return {name: value for name, value in attributes.items() if name.endswith(GENERATION)}
+        return {name: value for name, value in attributes.items() if name.endswith(GENERATION_SUFFIX)}
 
     def accept(self, number: int, proposal: Trial) -> None:
         """Make a proposal trial `number`: until it ends, samplers count it as running."""
@@ -87,7 +87,7 @@ class OptunaStudy:
                 values=trial.sampler_values if state == TrialState.COMPLETE else None,
                 params=trial.sampled,
                 distributions={name: self._distributions[name] for name in trial.sampled},
-                system_attrs=trial.generation,
+                system_attrs=trial.sampler_attributes,
             )
         )  # fmt: skip
         if state == TrialState.RUNNING:
@@ -103,7 +103,7 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
 
     Args:
         entry: The method and its space.
-        bounds: Of adapter parameters.
+        bounds: Bounds on the number of adapter parameters.
         sliced: Whether the method's adapters are sliced in this search.
 
     Returns:
@@ -116,4 +116,4 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
         for name, values in entry.space.items()
         if ranges.contains(values, fields[name].default)
     }
-    return [defaults, {**defaults, **resizing(entry, bounds, corner)}]
+    return [defaults, {**defaults, **size_determining_settings(entry, bounds, corner)}]

@@ -34,8 +34,8 @@ class TrialPlanner:
 
     Args:
         journal: Open for writing.
-        bounds: Of adapter parameters.
-        check_length: Of the search's runs.
+        bounds: Bounds on the number of adapter parameters.
+        check_length: Check of the run length.
     """
 
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
@@ -87,8 +87,8 @@ class TrialPlanner:
                 continue
             self._seen.add(key)
             baseline = entry is self._spec.baseline
-            generation = study.generation(proposal)
-            trial = self._journal.begin(entry.method, settings, _sampled(proposal), baseline, generation)
+            sampler_attributes = study.sampler_attributes(proposal)
+            trial = self._journal.begin(entry.method, settings, _sampled(proposal), baseline, sampler_attributes)
             study.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))
@@ -113,8 +113,8 @@ def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthChec
 
     Args:
         entry: The method and its space.
-        bounds: Of adapter parameters.
-        check_length: Of the search's runs.
+        bounds: Bounds on the number of adapter parameters.
+        check_length: Check of the run length.
 
     Returns:
         The settings of the largest adapter if they fit, else those of the smallest if they fit, else random ones.

@@ -15,7 +15,7 @@ from autorank.trials.journal.journal_file import runs as searches_in
 from autorank.trials.retention import run_folder
 
 AUTO = "auto"
-FIRST = 1  # setting of earlier fronts that each method tries first (ours)
+SETTINGS_TRIED_FIRST = 1  # setting of earlier fronts that each method tries first (ours)
 MAX_EARLIER = 10  # earlier trials of each method that its sampler starts from (ours)
 
 
@@ -43,7 +43,7 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
     for entry in spec.entries:
         ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
         ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
-        firsts = _distinct([trial for trial in ranked if trial.first])[:FIRST]
+        firsts = _distinct([trial for trial in ranked if trial.first])[:SETTINGS_TRIED_FIRST]
         others = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
         trials += [*firsts, *_spread(others, MAX_EARLIER - len(firsts))]
     return tuple(trials)
@@ -116,7 +116,7 @@ def _ranked(journal: Journal, entry: MethodSpec) -> list[EarlierTrial]:
             first=trial.number in fronts,
         )
         for index, trial in enumerate(scored)
-        if (settings := searched(trial.settings, entry))
+        if (settings := searched_settings(trial.settings, entry))
     ]  # fmt: skip
 
 
@@ -132,11 +132,11 @@ def mid_ranks(values: Sequence[float]) -> list[float]:
     return [(sum(v < value for v in values) + 0.5 * sum(v == value for v in values)) / len(values) for value in values]
 
 
-def searched(settings: Mapping[str, Any], entry: MethodSpec) -> dict[str, Any]:
+def searched_settings(settings: Mapping[str, Any], entry: MethodSpec) -> dict[str, Any]:
     """Return the settings of an earlier trial that a search searches too.
 
     Args:
-        settings: Those of the earlier trial.
+        settings: The settings of the earlier trial.
         entry: The method and its space.
 
     Returns:
@@ -151,7 +151,7 @@ def _distinct(trials: Sequence[EarlierTrial]) -> list[EarlierTrial]:
 
 
 def _spread(trials: Sequence[EarlierTrial], count: int) -> list[EarlierTrial]:
-    """At most so many trials, evenly over their ranks."""
+    """At most `count` trials, evenly spread over their ranks."""
     if len(trials) <= count:
         return list(trials)
     trials = sorted(trials, key=lambda trial: trial.ranks, reverse=True)

@@ -13,7 +13,7 @@ from autorank.searching.sampling.warm_start import mid_ranks
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
 from autorank.trials.record import TrialRecord
 
-FADING = 2  # earlier trials that each trial of this search replaces (ours; docs/benchmarks.md has the figures)
+EARLIER_TRIALS_REPLACED = 2  # by each trial of this search (ours; docs/benchmarks.md has the figures)
 
 
 class WarmStudy(OptunaStudy):
@@ -21,7 +21,8 @@ class WarmStudy(OptunaStudy):
 
     Values of different tasks cannot be compared, so the sampler receives the rank of each trial within its own search.
     Ranks change with each trial that ends, so the study is created again for each proposal. Each trial of this search
-    that ends replaces `FADING` earlier ones, because what was good on another task may be bad on this one.
+    that ends replaces `EARLIER_TRIALS_REPLACED` earlier ones, because what was good on another task may be bad on this
+    one.
 
     Args:
         spec: The search.
@@ -41,20 +42,20 @@ class WarmStudy(OptunaStudy):
     def propose(self, number: int, attempt: int = 0) -> Trial:
         """Return settings for trial `number`; see `OptunaStudy.propose`."""
         self._study = self._new_study()
-        for trial in self._earlier[: max(0, len(self._earlier) - FADING * len(self._ended))]:
+        for trial in self._earlier[: max(0, len(self._earlier) - EARLIER_TRIALS_REPLACED * len(self._ended))]:
             if len(trial.ranks) == len(self._study.directions):
                 self._add(trial.settings, TrialState.COMPLETE, list(trial.ranks))
         scored = [trial for trial in self._ended if trial.sampler_values is not None]
         columns = [mid_ranks(column) for column in zip(*(trial.sampler_values or () for trial in scored), strict=True)]
         for trial, *values in zip(scored, *columns, strict=True):
-            self._add(trial.sampled, TrialState.COMPLETE, values, trial.generation)
-        for params, generation in self._open.values():
-            self._add(params, TrialState.RUNNING, None, generation)
+            self._add(trial.sampled, TrialState.COMPLETE, values, trial.sampler_attributes)
+        for params, sampler_attributes in self._open.values():
+            self._add(params, TrialState.RUNNING, None, sampler_attributes)
         return super().propose(number, attempt)
 
     def accept(self, number: int, proposal: Trial) -> None:
         """Make a proposal trial `number`."""
-        self._open[number] = proposal.params, self.generation(proposal)
+        self._open[number] = proposal.params, self.sampler_attributes(proposal)
         self._count += 1
 
     def learn(self, trial: TrialRecord) -> None:
@@ -65,7 +66,7 @@ class WarmStudy(OptunaStudy):
     def restore(self, trial: TrialRecord) -> None:
         """Add a trial of an earlier session."""
         if trial.state == "running":
-            self._open[trial.number] = trial.sampled, trial.generation
+            self._open[trial.number] = trial.sampled, trial.sampler_attributes
         else:
             self._ended.append(trial)
         self._count += 1

@@ -141,12 +141,12 @@ def largest(entry: MethodSpec, bounds: Bounds) -> dict[str, Any]:
     return _lowest(entry, lambda settings: -bounds(entry.method, settings)[1])
 
 
-def resizing(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> dict[str, Any]:
+def size_determining_settings(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the searched settings that change the number of parameters when each alone is moved to another end.
 
     Args:
         entry: The method and its space.
-        bounds: Of adapter parameters.
+        bounds: Bounds on the number of adapter parameters.
         settings: All settings, at the corner from which each is moved.
 
     Returns:

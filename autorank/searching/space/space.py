@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.resources
 import inspect
 import itertools
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from pydantic import BaseModel, ValidationError
 from autorank.errors import AutorankError, unknown
 from autorank.methods import find, names
 from autorank.searching.space import ranges as r
-from autorank.searching.space.yaml_values import Yaml, read_overrides
+from autorank.searching.space.yaml_values import Yaml, read_overrides, yaml_errors
 
 BASELINE = "lora"
-Source = Path | Mapping[str, Any] | None  # a file, its contents (by method, if several), or the built-in space
+Source = (
+    Path | Mapping[str, Any] | None
+)  # a file, its contents (or contents and files by method), or the built-in space
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
         AutorankError: The method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
     """
     source = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
-    if isinstance(file, Mapping):
-        entries = _checked(file, source)
-    else:
+    if file is None or isinstance(file, Path):
         entries = _parse(builtin(method) if file is None else _read(file), source)
+    else:
+        entries = _checked(file, source)
     settings, mistakes = read_overrides(overrides)
     entries |= settings
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
@@ -128,7 +131,7 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
         for name in source:
             if name not in (*methods, BASELINE):
                 raise unknown("method in the space", name, [*methods, BASELINE])
-        return dict(source)
+        return {name: Path(part).expanduser() if isinstance(part, str) else part for name, part in source.items()}
     if len(methods) > 1:
         subject = f"--space {source}" if isinstance(source, Path) else "The space"
         raise AutorankError(
@@ -219,14 +222,15 @@ def _read(file: Path) -> str:
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
+    with yaml_errors(source):
         entries = yaml.load(text, Yaml)
-    except yaml.YAMLError as error:
-        raise AutorankError(f"{source} is not YAML: {error}") from error
     return _checked(entries, source)
 
 
 def _checked(entries: Any, source: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
-        raise AutorankError(f"{source} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
+        raise AutorankError(
+            f"{source} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}} "
+            f"(got {reprlib.repr(entries)})."
+        )
     return dict(entries)

@@ -14,6 +14,8 @@ from autorank.tasks.splits.tokenized import Split
 
 S = TypeVar("S", bound=Split)
 
+COLUMNS = {"truncated": "cut"}  # columns that are not named like their array, so that older files stay readable
+
 
 def write(split: Split, path: Path) -> None:
     """Write a split atomically, as one record batch with one column per array.
@@ -27,7 +29,7 @@ def write(split: Split, path: Path) -> None:
     """
     import pyarrow as pa
 
-    batch = pa.record_batch({name: _column(split, name) for name in _arrays(split)})
+    batch = pa.record_batch({COLUMNS.get(name, name): _column(split, name) for name in _arrays(split)})
     try:
         with atomic_io.writing(path) as partial, pa.ipc.new_file(str(partial), batch.schema) as writer:
             writer.write_batch(batch)
@@ -53,10 +55,11 @@ def read(path: Path, kind: type[S]) -> S | None:
     try:
         with pa.memory_map(str(path)) as file:
             batch = pa.ipc.open_file(file).get_batch(0)
-        names = {field.name for field in fields(kind)}
         arrays: dict[str, Any] = dict.fromkeys(kind.RAGGED)
-        for name in names & set(batch.schema.names):
-            column = batch.column(name)
+        for name in (field.name for field in fields(kind)):
+            if COLUMNS.get(name, name) not in batch.schema.names:
+                continue
+            column = batch.column(COLUMNS.get(name, name))
             if name in kind.RAGGED:
                 arrays[name], arrays[kind.RAGGED[name]] = column.values.to_numpy(), column.offsets.to_numpy()
             elif pa.types.is_fixed_size_list(column.type):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from autorank.tasks.splits.tokenized import Split
 if TYPE_CHECKING:
     import torch
 
+TOKEN_MASKS = ("attention_mask", "decoder_attention_mask")
 MEGA_BATCH = 50  # batches that are sorted by length together; 50 as in transformers' sampler
 
 
@@ -85,23 +86,31 @@ def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def token_mask(batch: Mapping[str, torch.Tensor], values: torch.Tensor) -> torch.Tensor:
-    """Mark the tokens among the inputs or outputs of a layer.
+def token_mask(batch: Mapping[str, torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+    """Mark the tokens among the positions at which a layer has inputs or outputs.
 
     In encoder-decoders, layers process prompts or completions, which have different widths (see `EncodedPairs.batch`).
-    If no mask has the width of `values`, all positions count as tokens.
+    Some layers process tokens without the batch's shape (OPT). If no mask fits, all positions count as tokens, such as
+    the relative positions of DeBERTa.
 
     Args:
         batch: The batch.
-        values: Inputs or outputs of a layer, batch x seq x ...
+        shape: Shape of the layer's inputs or outputs without their features: batch x seq, or tokens.
 
     Returns:
-        1 for tokens, 0 for padding, batch x seq.
+        1 for tokens, 0 for padding, in this shape.
     """
-    for name in ("attention_mask", "decoder_attention_mask"):
-        if name in batch and batch[name].shape == values.shape[:2]:
-            return batch[name]
-    return values.new_ones(values.shape[:2])
+    import torch
+
+    for mask in (batch[name] for name in TOKEN_MASKS if name in batch):
+        if mask.shape == tuple(shape) or tuple(shape) == (mask.numel(),):
+            return mask.reshape(shape)
+    return torch.ones(tuple(shape), device=next(iter(batch.values())).device)
+
+
+def first_tokens(mask: torch.Tensor) -> torch.Tensor:
+    """Return a mask of the first token of each example of a mask, batch x seq."""
+    return mask.new_zeros(mask.shape).scatter_(1, mask.argmax(dim=1, keepdim=True), 1)
 
 
 def _cut(numbers: np.ndarray, size: int) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -24,7 +24,7 @@ MISSING = {
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "None", "n/a",
     "null",
 }  # fmt: skip
-LONGEST = 40  # digits of a class's name; longer numbers are written with an exponent
+MAX_NAME_DIGITS = 40  # digits of a class's name; longer numbers are written with an exponent
 
 
 def meanings(table: Table, name: str) -> list[Meaning]:
@@ -72,7 +72,7 @@ def meanings(table: Table, name: str) -> list[Meaning]:
 
 
 def meaning(label: Any) -> Meaning | None:
-    """Return what a label means; empty text if it is missing, None if it is no text or number."""
+    """Return what a label means; empty text if it is missing, None if it is neither text nor a number."""
     if isinstance(label, bool | np.bool_):
         return str(bool(label)).lower()
     if isinstance(label, str):
@@ -91,7 +91,7 @@ def class_name(value: Meaning) -> str:
     """Return a meaning as the name of a class: 1.0 as 1."""
     if isinstance(value, str):
         return value
-    if not value.is_finite() or abs(value.adjusted()) > LONGEST:
+    if not value.is_finite() or abs(value.adjusted()) > MAX_NAME_DIGITS:
         return str(value).lower()
     text = f"{value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
@@ -176,9 +176,3 @@ def _most_common(counts: Counter[str]) -> str:
 
 def _order(value: Meaning) -> tuple[bool, Any]:
     return isinstance(value, str), value
-
-
-def listing(values: Iterable[str], limit: int) -> str:
-    """List values for a message: `'a', 'b', ...`."""
-    listed = list(values)
-    return ", ".join(map(repr, listed[:limit])) + (", ..." if len(listed) > limit else "")

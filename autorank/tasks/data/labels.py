@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError, listed
-from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, listing, meaning, meanings, respelled
+from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, meaning, meanings, respelled
 from autorank.tasks.definition import Task
 from autorank.tasks.splits.examples import OWN_DATA
 from autorank.tasks.splits.table import MAX_LISTED, Table
@@ -96,15 +96,17 @@ def class_numbers(task: Task, table: Table) -> tuple[np.ndarray, list[str]]:
         hint = "-1 marks a test split without labels: use a labeled split. " if distinct == ["-1"] else ""
         raise AutorankError(
             f"Column {task.label!r} of {table.source} has labels that are not classes of task {task.name!r}: "
-            f"{listing(distinct, MAX_LISTED)} in {table.rows(unknown)}. {hint}"
-            f"The training data's classes are {listing(task.label_names, CLASSES)}."
+            f"{listed(list(map(repr, distinct)), MAX_LISTED)} in {table.rows(unknown)}. {hint}"
+            f"The training data's classes are {listed(list(map(repr, task.label_names)), CLASSES)}."
         )
     classes = [numbers[value] for value in values]
-    return np.array(classes, np.int64), _warnings(task, table, values, classes)
+    rows = [i for i, value in enumerate(values) if task.source == OWN_DATA or isinstance(value, str)]
+    notes = respelling_notes(task, table, [labels[i] for i in rows], [classes[i] for i in rows])
+    return np.array(classes, np.int64), notes
 
 
 def describe_classes(task: Task, counts: np.ndarray) -> str:
-    """Describe classes and their shares in a line: `label: 3 classes: neg 40 %, neutral 25 %, pos 35 %`.
+    """Describe classes and their shares in a line: `label: 3 classes: neg 40%, neutral 25%, pos 35%`.
 
     Args:
         task: The task.
@@ -124,17 +126,25 @@ def describe_classes(task: Task, counts: np.ndarray) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.005 else f"{100 * share:.2f} %"
+    return f"{100 * share:.0f}%" if share >= 0.005 else f"{100 * share:.2f}%"
 
 
-def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequence[int]) -> list[str]:
-    """What to say about labels that are written otherwise than their class; numbers of a named task's are not."""
-    uniform = is_uniform([meaning(name) or "" for name in task.label_names])
-    rows = [i for i, value in enumerate(values) if task.source == OWN_DATA or isinstance(value, str)]
-    if uniform and not table.typed:  # csv has no other form of numbers
-        rows = [i for i in rows if not is_plain(table[task.label][i])]
-    labels = [table[task.label][i] for i in rows]
-    different = respelled(labels, [task.label_names[classes[i]] for i in rows])
+def respelling_notes(task: Task, table: Table, labels: Sequence[Any], classes: Sequence[int]) -> list[str]:
+    """Return warnings about labels that are written otherwise than their class.
+
+    Args:
+        task: The task.
+        table: Where the labels come from.
+        labels: The labels; of named tasks without numbers, which are class numbers.
+        classes: The class number of each.
+
+    Returns:
+        One warning, or none.
+    """
+    texts = [(label, task.label_names[i]) for label, i in zip(labels, classes, strict=True) if isinstance(label, str)]
+    if is_uniform([meaning(name) or "" for name in task.label_names]) and not table.typed:
+        texts = [(label, name) for label, name in texts if not is_plain(label)]  # csv has no other form of numbers
+    different = respelled(*zip(*texts, strict=True)) if texts else []
     if not different:
         return []
     return [

@@ -22,7 +22,7 @@ class Pairs(Split):
         ids: Tokens of the prompts, with the special tokens before them, int32, `tokens`.
         labels: Number of the prompt, equal for equal prompts, int64, `examples`.
         references: Text of each completion; after `grouped`, the texts of all completions of each prompt.
-        target_ids: Tokens of the completions, with the end token unless they were cut, int32, `target tokens`.
+        target_ids: Tokens of the completions, with the end token unless they were truncated, int32, `target tokens`.
         target_offsets: Start of each completion, and the total: int64, `examples + 1`.
     """
 

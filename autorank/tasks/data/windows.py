@@ -1,4 +1,4 @@
-"""Tokenized questions with their contexts, cut into overlapping windows."""
+"""Tokenized questions with their contexts, split into overlapping windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autorank.tasks.splits.tokenized import Split, offsets
 
 STRIDE = 128  # tokens that two windows of a context share (BERT's SQuAD); a third of the window at most
 MIN_LENGTH = 24  # tokens of a window: a question, the overlap, and some more of the context
-CHUNK = 1_000  # questions tokenized at a time
+TOKENIZER_BATCH = 1_000  # questions tokenized at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Windows(Split):
         labels: First and last token of the question's first answer; both `null` if the window does not hold the whole
             answer. int64, `windows x 2`.
         references: A `Reference` for each question.
-        owner: The window's question, ascending. int64, `windows`.
+        owner: The window's question, in ascending order. int64, `windows`.
         null: The token that means no answer: [CLS], or the first if there is no [CLS]. int64, `windows`.
         starts: Start of each token of the context, in characters of it; -1 for all other tokens. int32, `tokens`.
         ends: End of each token, likewise.
@@ -119,10 +119,10 @@ def check(model: str, tokenizer: Any, length: int) -> None:
 
 
 def tokenize(examples: Examples, tokenizer: Any, length: int) -> Windows:
-    """Tokenize questions with their contexts, cut into overlapping windows.
+    """Tokenize questions with their contexts, split into overlapping windows.
 
-    The question comes first, since in a decoder-only model the context must follow it. It is cut at a third of the
-    window.
+    The question comes first, since in a decoder-only model the context must follow it. It is truncated to a third of
+    the window.
 
     Args:
         examples: The questions.
@@ -134,8 +134,8 @@ def tokenize(examples: Examples, tokenizer: Any, length: int) -> Windows:
     """
     assert examples.references is not None
     ids, types, starts, ends, owner, null, labels = [], [], [], [], [], [], []
-    for begin in range(0, len(examples), CHUNK):
-        questions, contexts = (list(column[begin : begin + CHUNK]) for column in examples.texts)
+    for begin in range(0, len(examples), TOKENIZER_BATCH):
+        questions, contexts = (list(column[begin : begin + TOKENIZER_BATCH]) for column in examples.texts)
         encoding = tokenizer(
             _truncated(questions, tokenizer, length // 3), contexts, truncation="only_second", max_length=length,
             stride=_stride(length), return_overflowing_tokens=True, return_offsets_mapping=True,

@@ -26,7 +26,7 @@ class Classification(TaskKind):
     head = heads.SEQUENCE
     column_type = "long"
     metrics = ("accuracy", "f1", "matthews", "macro_f1", "balanced_accuracy", "recall")
-    objective = "autorank.training.objectives.labels:Classification"
+    objective = "autorank.training.objectives.labels:ClassificationObjective"
 
     @override
     def outputs(self, label_names: tuple[str, ...]) -> int:

@@ -25,7 +25,7 @@ class Generation(TaskKind):
     name = "generation"
     head = heads.TEXT
     metrics = (*text.FORWARD, *text.METRICS)
-    objective = "autorank.training.objectives.generation:Generation"
+    objective = "autorank.training.objectives.generation:GenerationObjective"
 
     @override
     def outputs(self, label_names: tuple[str, ...]) -> int:

@@ -16,6 +16,7 @@ from autorank.errors import AutorankError, listed
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import label_values, texts
+from autorank.tasks.data.labels import respelling_notes
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.metrics.multi_label import METRICS
 from autorank.tasks.splits.examples import OWN_DATA, Examples
@@ -33,7 +34,7 @@ class MultiLabel(TaskKind):
     head = heads.SEQUENCE
     problem_type = "multi_label_classification"
     metrics = METRICS
-    objective = "autorank.training.objectives.labels:MultiLabel"
+    objective = "autorank.training.objectives.labels:MultiLabelObjective"
 
     @override
     def outputs(self, label_names: tuple[str, ...]) -> int:
@@ -44,14 +45,15 @@ class MultiLabel(TaskKind):
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert lists of classes to rows of zeros and ones, float32, `examples x classes`."""
         numbers = {label_values.meaning(name): i for i, name in enumerate(task.label_names)}
-        rows = [[label_values.meaning(label) for label in labels] for labels in label_lists(table, task.label)]
+        lists = label_lists(table, task.label)
+        rows = [[label_values.meaning(label) for label in labels] for labels in lists]
         unknown = [i for i, row in enumerate(rows) if any(value not in numbers for value in row)]
         if unknown:
             missing = sorted({str(value) for i in unknown for value in rows[i] if value not in numbers})
             raise AutorankError(
                 f"Column {task.label!r} of {table.source} has labels that the training data do not have: "
-                f"{label_values.listing(missing, MAX_LISTED)} in {table.rows(unknown)}. Correct these rows or remove "
-                "them."
+                f"{listed(list(map(repr, missing)), MAX_LISTED)} in {table.rows(unknown)}. Correct these rows or "
+                "remove them."
             )
         labels = np.zeros((len(rows), len(numbers)), np.float32)
         for i, row in enumerate(rows):
@@ -61,7 +63,9 @@ class MultiLabel(TaskKind):
                 f"All rows of column {task.label!r} of {table.source} have the same labels, so there is nothing to "
                 "learn. Add rows with other labels, or name another column with --label."
             )
-        return Examples(tuple(table[name] for name in task.text), labels)
+        classes = [numbers[value] for row in rows for value in row]
+        notes = respelling_notes(task, table, [label for labels in lists for label in labels], classes)
+        return Examples(tuple(table[name] for name in task.text), labels, notes=tuple(notes))
 
     @override
     def describe(self, task: Task, train: Examples) -> str:
@@ -69,7 +73,7 @@ class MultiLabel(TaskKind):
         labels = train.labels
         shares = labels.mean(axis=0)
         order = range(len(shares)) if len(shares) <= DESCRIBED else np.argsort(-shares, kind="stable")
-        classes = listed([f"{task.label_names[i]} {100 * shares[i]:.2g} %" for i in order], DESCRIBED)
+        classes = listed([f"{task.label_names[i]} {100 * shares[i]:.2g}%" for i in order], DESCRIBED)
         return f"{task.label}: any of {len(shares)} classes, {labels.sum(axis=1).mean():.1f} a row: {classes}"
 
     @override

@@ -25,7 +25,7 @@ class Regression(TaskKind):
     problem_type = "regression"
     column_type = "double"
     metrics = CORRELATIONS
-    objective = "autorank.training.objectives.labels:Regression"
+    objective = "autorank.training.objectives.labels:RegressionObjective"
 
     @override
     def outputs(self, label_names: tuple[str, ...]) -> int:

@@ -22,7 +22,7 @@ class Span(TaskKind):
     name = "span"
     head = heads.SPAN
     metrics = ("f1", "exact_match")
-    objective = "autorank.training.objectives.spans:Spans"
+    objective = "autorank.training.objectives.spans:SpanObjective"
 
     @override
     def outputs(self, label_names: tuple[str, ...]) -> int:
@@ -36,7 +36,7 @@ class Span(TaskKind):
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
-        """Cut contexts into overlapping windows."""
+        """Split contexts into overlapping windows."""
         length = max_length(task, spec, tokenizer)
         windows.check(model, tokenizer, length)
         return Tokenization(

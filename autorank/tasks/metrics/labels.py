@@ -27,8 +27,8 @@ def compute(task: Task, logits: np.ndarray, labels: np.ndarray, splits: Mapping[
 
     Args:
         task: The task.
-        logits: `examples x outputs`; one output for regression.
-        labels: `examples`.
+        logits: Model outputs, `examples x outputs`; one output for regression.
+        labels: Label of each example, `examples`.
         splits: Sizes of the validation splits, which are concatenated in this order. With more than one, metrics are
             also computed for each split: accuracy, accuracy_matched, accuracy_mismatched for MNLI.
 

@@ -21,7 +21,7 @@ def compute(names: Sequence[str], logits: np.ndarray, labels: np.ndarray) -> Sco
 
     Args:
         names: Which metrics, of `METRICS`.
-        logits: `examples x classes`.
+        logits: Model outputs, `examples x classes`.
         labels: 1 where an example has a class, else 0, `examples x classes`.
 
     Returns:

@@ -15,7 +15,7 @@ class Outcomes:
 
     Attributes:
         formula: How the score follows from them, a key of `resampling.FORMULAS`.
-        values: Of this model, `examples x columns`.
+        values: This model's values, `examples x columns`.
         reference: What all models have in common, such as labels, `examples x columns`.
         splits: Number of examples of each validation split, in their order.
     """

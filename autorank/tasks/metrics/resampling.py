@@ -7,15 +7,21 @@ examples, except for Spearman's correlation, whose ranks are computed for each r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from autorank.tasks.metrics.outcomes import Outcomes
 
-Array = npt.NDArray[np.float64]  # of any number type
+Array = npt.NDArray[np.float64]  # stands for any number type
 
 ORDERS = 4  # BLEU's n-grams
+MAX_WEIGHTS, MIN_ROWS = (
+    2**26,
+    64,
+)  # weights in memory at a time (256 MB), and resamples, a multiple of which they are of
 
 
 def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -29,13 +35,39 @@ def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -
     Returns:
         How often each example was drawn, float32, `draws x examples`.
     """
-    parts = []
-    for size in splits:
-        counts = np.empty((draws, size), np.float32)
-        for row in counts:
+    counts = np.empty((draws, sum(splits)), np.float32)
+    for end, size in zip(accumulate(splits), splits, strict=True):
+        for row in counts[:, end - size : end]:
             row[:] = np.bincount(generator.integers(size, size=size), minlength=size)
-        parts.append(counts)
-    return np.concatenate(parts, axis=1)
+    return counts
+
+
+def bootstrap_scores(models: Sequence[Outcomes], draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Compute the scores of models on resamples, as `resampled` with `weights`, in limited memory.
+
+    Args:
+        models: Outcomes on the same examples, in the same order.
+        draws: Number of resamples.
+        generator: Random numbers.
+
+    Returns:
+        Scores, `draws x models`.
+    """
+    splits = models[0].splits
+    rows = max(MIN_ROWS, MAX_WEIGHTS // max(1, sum(splits)) // MIN_ROWS * MIN_ROWS)
+    if draws <= rows:
+        return resampled(models, weights(splits, draws, generator))
+    generators = [generator]
+    for size in splits[:-1]:  # all resamples of a split are drawn before those of the next
+        generators.append(deepcopy(generators[-1]))
+        for _ in range(draws):
+            generators[-1].integers(size, size=size)
+    scores = []
+    for start in range(0, draws, rows):
+        count = min(rows, draws - start)
+        drawn = [weights([size], count, numbers) for size, numbers in zip(splits, generators, strict=True)]
+        scores.append(resampled(models, np.concatenate(drawn, axis=1) if len(drawn) > 1 else drawn[0]))
+    return np.concatenate(scores)
 
 
 def resampled(models: Sequence[Outcomes], weights: np.ndarray) -> np.ndarray:
@@ -56,8 +88,8 @@ def _sums(values: Array, weights: Array) -> Array:
     """Weighted sums over examples, `draws x models`.
 
     Args:
-        values: `models x examples`.
-        weights: `draws x examples`.
+        values: Value of each example, `models x examples`.
+        weights: How often each example was drawn, `draws x examples`.
     """
     sums: Array = weights @ values.astype(np.float32).T
     return sums
@@ -153,7 +185,7 @@ class _Ranks:
     """Mean ranks within each resample, scaled and shifted to (-1, 1) around 0.
 
     Args:
-        values: `examples`.
+        values: Value of each example, `examples`.
         drawn: How often each example was drawn, `examples x draws`.
     """
 

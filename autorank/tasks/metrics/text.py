@@ -17,7 +17,7 @@ from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.scripts import Script, Words, script_of
 
 Texts = Sequence[str]
-References = Sequence[Sequence[str]]  # of each text
+References = Sequence[Sequence[str]]  # for each text
 FORWARD = ("likelihood", "token_accuracy")
 
 

@@ -16,7 +16,7 @@ MODEL = "meta-llama/Llama-2-7b-hf"
 EVAL_EXAMPLES = 200  # prompts in an evaluation by default, since generation is slow (ours)
 FORWARD_EXAMPLES = 1_000  # where evaluations are forward passes (ours)
 OWN_METRICS = ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
-# Of the user's own data: small, open without a gate, multilingual, and its tokenizer has a chat template.
+# Model for the user's own data: small, open without a gate, multilingual, and its tokenizer has a chat template.
 OWN_MODEL, OWN_MODEL_LICENSE = "Qwen/Qwen3-0.6B-Base", "Apache-2.0"
 
 

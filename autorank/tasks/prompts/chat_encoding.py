@@ -1,9 +1,9 @@
-"""Tokenizes conversations: which tokens the assistant's turns are, and how long conversations are cut.
+"""Tokenizes conversations: which tokens the assistant's turns are, and how long conversations are truncated.
 
 The tokens are those of `tokenizer.apply_chat_template`. The last trained turn is the completion, and all before it the
-prompt, whose earlier turns of the assistant also have a loss. Completions keep at most half of the length and are cut
-at the end. Prompts keep what the longest completion of their split leaves: the oldest exchanges are left out first,
-system messages and the last question stay; if that is not enough, the longest text loses its beginning.
+prompt, whose earlier turns of the assistant also have a loss. Completions keep at most half of the length and are
+truncated at the end. Prompts keep what the longest completion of their split leaves: the oldest exchanges are left out
+first, system messages and the last question stay; if that is not enough, the longest text loses its beginning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.table import MAX_LISTED
 from autorank.tasks.splits.tokenized import Tokenization, flat, offsets
 
-CHUNK = 1_000  # conversations tokenized at a time
+TOKENIZER_BATCH = 1_000  # conversations tokenized at a time
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ChatEncoding:
         encoded = self.encode(conversations)
         targets = [tokens.target[: self.length // 2] for tokens in encoded]
         room = self.length - max(map(len, targets))
-        cut = [
+        truncated = [
             len(tokens.prompt) > room or len(tokens.target) > len(target)
             for tokens, target in zip(encoded, targets, strict=True)
         ]
@@ -111,7 +111,7 @@ class ChatEncoding:
         return Conversations(
             ids=flat(prompts), type_ids=None, offsets=offsets(prompts), labels=examples.labels,
             references=examples.references, target_ids=flat(targets), target_offsets=offsets(targets),
-            trained=flat([tokens.trained for tokens in encoded], np.int8), cut=np.array(cut, np.int8),
+            trained=flat([tokens.trained for tokens in encoded], np.int8), truncated=np.array(truncated, np.int8),
         )  # fmt: skip
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded]:
@@ -136,8 +136,8 @@ class ChatEncoding:
         if problems:
             raise _refused(problems)
         encoded: list[Encoded] = []
-        for begin in range(0, len(rendered), CHUNK):
-            part = rendered[begin : begin + CHUNK]
+        for begin in range(0, len(rendered), TOKENIZER_BATCH):
+            part = rendered[begin : begin + TOKENIZER_BATCH]
             tokens = self.tokenizer(
                 [text for text, _ in part], add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )

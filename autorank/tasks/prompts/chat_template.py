@@ -1,6 +1,6 @@
 """Renders conversations with a tokenizer's chat template, and finds the turns of the assistant in the text.
 
-A template with `{% generation %}` marks these turns itself. Of other templates a turn begins where the conversation
+A template with `{% generation %}` marks these turns itself. In other templates a turn begins where the conversation
 before it ends, rendered with the generation prompt, and ends where the conversation up to it ends: both must be
 prefixes of the whole text. Templates that render a message differently once others follow (Qwen3 leaves thoughts out)
 have no such prefix. There the turn is found by its neighbors: its text is replaced by a probe, and the text around

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from autorank.tasks.splits.table import Table, is_unicode, rows
 def to_examples(task: Task, table: Table) -> Examples:
     """Convert the columns of a text-to-text task to prompts and completions, or to conversations.
 
+    Prompts and completions that are lists of messages become conversations, in which the prompt is not trained.
     Several columns of prompts are joined, with an empty line between texts that are not blank. A prompt that is a list
     of triples becomes text. A row with several completions (DART) becomes as many examples.
 
@@ -34,7 +35,10 @@ def to_examples(task: Task, table: Table) -> Examples:
             message lists all such rows.
     """
     if not task.label:
-        return _conversations(task, table)
+        return _conversations(table, task.text[0], table[task.text[0]])
+    if len(task.text) == 1 and any(map(conversation.are_messages, table[task.label])):
+        values = list(map(conversation.joined, table[task.text[0]], table[task.label]))
+        return _conversations(table, f"{task.text[0]},{task.label}", values)
     columns = [table[name] for name in task.text]
     pairs = list(zip(columns[0] if len(columns) == 1 else map(_joined, *columns), table[task.label], strict=True))
     if not pairs:
@@ -52,20 +56,22 @@ def to_examples(task: Task, table: Table) -> Examples:
     return Examples((prompts, completions), _numbers(prompts), completions)
 
 
-def _conversations(task: Task, table: Table) -> Examples:
-    """The conversations of a column, as JSON; labels: the number of all that comes before the last turn."""
+def _conversations(table: Table, name: str, values: Sequence[Any]) -> Examples:
+    """Conversations as JSON; labels: the number of all that comes before the last turn. `name` is for messages."""
     missing = [None] * len(table)
     tools, systems = (table.columns.get(name, missing) for name in (conversation.TOOLS, conversation.SYSTEM))
     wrong: dict[str, list[int]] = defaultdict(list)
-    conversations = []
-    for i, (value, *extra) in enumerate(zip(table[task.text[0]], tools, systems, strict=True)):
+    texts, contexts, references = [], [], []
+    for i, (value, *extra) in enumerate(zip(values, tools, systems, strict=True)):
         try:
-            conversations.append(conversation.read(value, *extra))
+            parsed = conversation.read(value, *extra)
+            texts.append(parsed.dumps())
+            contexts.append(parsed.context)
+            references.append(parsed.reference)
         except conversation.InvalidConversation as error:
-            wrong[f"{task.text[0]!r} {error}"].append(i)
+            wrong[f"{name!r} {error}"].append(i)
     _check(table, wrong)
-    labels = _numbers([c.context for c in conversations])
-    return Examples(([c.dumps() for c in conversations],), labels, [c.reference for c in conversations])
+    return Examples((texts,), _numbers(contexts), references)
 
 
 def _check(table: Table, wrong: Mapping[str, list[int]]) -> None:
@@ -118,9 +124,9 @@ def _prompt(value: Any) -> str | None:
 
 
 def _completions(value: Any) -> list[Any]:
-    """The completions of a row: a single text, or DART's annotations, {text: [...]} or [{text: ...}, ...]."""
-    if isinstance(value, dict):
-        return list(value.get("text") or [])
+    """The completions of a row: texts, or DART's annotations, {text: [...]} or [{text: ...}, ...]."""
     if isinstance(value, list):
-        return [annotation.get("text") if isinstance(annotation, dict) else annotation for annotation in value]
+        return [item["text"] if isinstance(item, dict) and "text" in item else item for item in value]
+    if isinstance(value, dict) and "text" in value:
+        return value["text"] if isinstance(value["text"], list) else [value["text"]]
     return [value]

@@ -47,16 +47,16 @@ class Conversation:
     def reference(self) -> str:
         """The text of the last turn, or its calls of tools as JSON."""
         message = self.messages[-1]
-        return message["content"] or json.dumps(message.get("tool_calls"), ensure_ascii=False)
+        return message["content"] or _dumped(message.get("tool_calls"))
 
     @property
     def context(self) -> str:
         """All messages before the last turn, as JSON."""
-        return json.dumps([self.messages[:-1], self.tools], ensure_ascii=False)
+        return _dumped([self.messages[:-1], self.tools])
 
     def dumps(self) -> str:
         """This conversation as JSON."""
-        return json.dumps([self.messages, self.trained, self.tools], ensure_ascii=False)
+        return _dumped([self.messages, self.trained, self.tools])
 
     @staticmethod
     def loads(text: str) -> Conversation:
@@ -99,6 +99,27 @@ def read(value: Any, tools: Any = None, system: Any = None) -> Conversation:
         raise InvalidConversation("has no message of the assistant to learn from")
     end = max(i for i, train in enumerate(trained) if train) + 1
     return Conversation(messages[:end], trained[:end], list(tools) if isinstance(tools, list) and tools else None)
+
+
+def joined(prompt: Any, completion: Any) -> list[Any] | None:
+    """Join a prompt and its completion that are both lists of messages, as in TRL's conversational data.
+
+    Args:
+        prompt: Messages that are not trained.
+        completion: The messages after them.
+
+    Returns:
+        Messages for `read`; None if one of the two is not a list of messages.
+    """
+    if not are_messages(completion) or not (prompt == [] or are_messages(prompt)):
+        return None
+    return [*({**message, "weight": 0} for message in prompt), *completion]
+
+
+def are_messages(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    raw = _listed(value)
+    return bool(raw) and all(isinstance(m, Mapping) and any(key in m for key in ROLE_KEYS) for m in raw)
 
 
 def _message(raw: Mapping[str, Any]) -> tuple[Message, bool]:
@@ -152,8 +173,18 @@ def _parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
+    except RecursionError:
+        raise InvalidConversation("is nested too deeply") from None
     except ValueError:
         return value
+
+
+def _dumped(value: Any) -> str:
+    """The value as JSON; types that JSON lacks, such as times in parquet files, as text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        raise InvalidConversation("is nested too deeply") from None
 
 
 def _listed(value: Any) -> list[Any]:

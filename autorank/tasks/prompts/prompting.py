@@ -1,9 +1,9 @@
-"""Tokenization of prompts and completions without a chat template: special tokens, and cutting of long texts.
+"""Tokenization of prompts and completions without a chat template: special tokens, and truncation of long texts.
 
 A sequence has a maximum number of tokens: the task's `max_length`, or the limit of the tokenizer or of the model's
 positions. Completions keep at most half of it (in an encoder-decoder all of it, since the decoder has a sequence of its
-own) and are cut at the end. Prompts keep what the longest completion of their split leaves, so a completion of that
-length can still be generated. Prompts are cut at the beginning, because the question usually comes last.
+own) and are truncated at the end. Prompts keep what the longest completion of their split leaves, so a completion of
+that length can still be generated. Prompts are truncated at the beginning, because the question usually comes last.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.table import rows
 from autorank.tasks.splits.tokenized import Tokenization, flat, offsets
 
-Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them were cut
+Truncated = tuple[list[list[int]], list[bool]]  # token ids, and which of them were truncated
 END_OF_PROMPT = "\n"  # separates prompt and completion in decoder-only models without a chat template
 
 
@@ -47,7 +47,7 @@ class Prompting:
     @property
     def tokenization(self) -> Tokenization:
         """How examples become a tokenized split."""
-        # prompts are cut so that the longest completion of their split fits, hence `whole`
+        # prompts are truncated so that the longest completion of their split fits, hence `whole`
         return Tokenization(self.split, self._tag, self.length, self._class, whole=True, ends=tuple(self.ends))
 
     @property
@@ -65,6 +65,20 @@ class Prompting:
         digest = hashlib.sha256(f"{sorted(self.tokenizer.special_tokens_map.items())}".encode()).hexdigest()
         return f"{self.length} {digest} {self.start}"
 
+    def check_length(self) -> None:
+        """Check that a prompt and a completion have at least one token each.
+
+        Raises:
+            AutorankError: They do not.
+        """
+        before, after = self._frame()
+        smallest = max(2, 2 * len(before) + 1) if self.start is None else len(before) + len(after) + 1
+        if self.length < smallest:
+            raise AutorankError(
+                f"--max-length {self.length} is too short for a prompt and its completion. Use --max-length {smallest} "
+                "or more."
+            )
+
     def split(self, examples: Examples) -> Pairs:
         """Tokenize all examples of a split.
 
@@ -75,12 +89,17 @@ class Prompting:
             The tokenized split.
 
         Raises:
-            AutorankError: A prompt has no tokens.
+            AutorankError: A prompt has no tokens, or prompts and completions are lists of messages.
         """
+        if len(examples.texts) == 1:
+            raise AutorankError(
+                "--prompt and --completion hold lists of messages, which need a tokenizer with a chat template. Use "
+                "such a model without --no-chat, or columns of texts."
+            )
         prompts, completions = (list(column) for column in examples.texts)
-        targets, cut_targets = self._completions(completions)
+        targets, truncated_targets = self._completions(completions)
         room = self.length - (max(map(len, targets)) if self.start is None else 0)
-        ids, cut = self._prompts(prompts, room)
+        ids, truncated = self._prompts(prompts, room)
         if empty := [i for i, tokens in enumerate(ids) if not tokens]:
             raise AutorankError(
                 f"The tokenizer returns no tokens for the prompts in {rows(empty)}. Check that it belongs to the model."
@@ -88,10 +107,10 @@ class Prompting:
         return self._class(
             ids=flat(ids), type_ids=None, offsets=offsets(ids), labels=examples.labels,
             references=examples.references, target_ids=flat(targets), target_offsets=offsets(targets),
-            cut=np.maximum(np.array(cut, np.int8), np.array(cut_targets, np.int8)),
+            truncated=np.maximum(np.array(truncated, np.int8), np.array(truncated_targets, np.int8)),
         )  # fmt: skip
 
-    def _completions(self, texts: list[str]) -> Shortened:
+    def _completions(self, texts: list[str]) -> Truncated:
         """Completions with their end tokens, and in encoder-decoders with the start token."""
         end = self.tokenizer.eos_token_id
         if self.start is None:
@@ -103,15 +122,15 @@ class Prompting:
             all_ids = [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
         return [before + ids[:max_length] for ids in all_ids], [len(ids) > max_length for ids in all_ids]
 
-    def _prompts(self, texts: list[str], room: int) -> Shortened:
+    def _prompts(self, texts: list[str], room: int) -> Truncated:
         """Prompts with the tokenizer's special tokens; in decoder-only models only those before the text."""
         before, after = self._frame()
         if self.start is None:
             texts, after = [text + END_OF_PROMPT for text in texts], []
         room -= len(before) + len(after)
         all_ids = self._ids(texts)
-        shortened = [before + ids[max(0, len(ids) - room) :] + after for ids in all_ids]
-        return shortened, [len(ids) > room for ids in all_ids]
+        truncated = [before + ids[max(0, len(ids) - room) :] + after for ids in all_ids]
+        return truncated, [len(ids) > room for ids in all_ids]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text."""
@@ -137,8 +156,8 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
         The tokenization: with the tokenizer's chat template if it has one, unless the user's options say otherwise.
 
     Raises:
-        AutorankError: The model cannot be loaded or cannot generate text, the tokenizer has no end token, or a chat
-            template is needed and cannot be used.
+        AutorankError: The model cannot be loaded or cannot generate text, the tokenizer has no end token, a chat
+            template is needed and cannot be used, or the maximum length is too short.
     """
     from transformers import AutoConfig
 
@@ -160,7 +179,9 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
         start = getattr(config, "decoder_start_token_id", None)
         if start is None:
             raise AutorankError(f"The config.json of {model!r} has no decoder_start_token_id. Add it.")
-    return Prompting(tokenizer, length, start)
+    encoding = Prompting(tokenizer, length, start)
+    encoding.check_length()
+    return encoding
 
 
 def _uses_template(spec: TaskSpec, model: str, tokenizer: Any, encoder_decoder: bool) -> bool:

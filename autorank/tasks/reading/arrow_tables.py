@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from autorank.errors import AutorankError
-from autorank.tasks.reading.columns import check_nested, locate
+from autorank.tasks.reading import columns
 from autorank.tasks.reading.data_file import DataFile
 
 METADATA = b"huggingface"  # key under which datasets stores the types of columns
@@ -27,19 +28,19 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         AutorankError: pyarrow is missing, the file is invalid, or a column is missing or a duplicate.
     """
-    kind = "parquet" if file.suffix == ".parquet" else "Arrow"
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise AutorankError(
-            f"{file}: {kind} files need pyarrow. Run `pip install pyarrow`, or use csv or jsonl."
-        ) from error
-    try:
-        with file.open() as content:
-            table = _parquet(file, content, names) if kind == "parquet" else _arrow(content)
-            return select(str(file), table, names, _features(table))
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise AutorankError(f"{file} is not a valid {kind} file: {error}. Write or copy it again.") from error
+    with _opened(file) as content:
+        table = _parquet(file, content, names) if file.suffix == ".parquet" else _arrow(content).read_all()
+        return select(str(file), table, names, _features(table))
+
+
+def column_names(file: DataFile) -> list[str]:
+    """Return the names of the columns of a parquet or Arrow file; raises as `read`."""
+    with _opened(file) as content:
+        if file.suffix != ".parquet":
+            return list(_arrow(content).schema.names)
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(content).names)
 
 
 def select(source: str, table: Any, names: Sequence[str], features: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -57,11 +58,26 @@ def select(source: str, table: Any, names: Sequence[str], features: Mapping[str,
     Raises:
         AutorankError: A column is missing or a duplicate.
     """
-    locations = locate(source, names, table.schema.names)
-    values = {column: _values(table.column(column), features.get(column)) for column, _ in locations.values()}
-    columns = {name: location.select(values[location.column]) for name, location in locations.items()}
-    check_nested(source, columns, values)
-    return columns
+    return columns.select(
+        source, names, table.schema.names, lambda column: _values(table.column(column), features.get(column))
+    )
+
+
+@contextlib.contextmanager
+def _opened(file: DataFile) -> Iterator[IO[bytes]]:
+    """The content of a file; errors of pyarrow become errors that name the file."""
+    kind = "parquet" if file.suffix == ".parquet" else "Arrow"
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise AutorankError(
+            f"{file}: {kind} files need pyarrow. Run `pip install pyarrow`, or use csv or jsonl."
+        ) from error
+    try:
+        with file.open() as content:
+            yield content
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        raise AutorankError(f"{file} is not a valid {kind} file: {error}. Write or copy it again.") from error
 
 
 def _parquet(file: DataFile, content: IO[bytes], names: Sequence[str]) -> Any:
@@ -69,7 +85,7 @@ def _parquet(file: DataFile, content: IO[bytes], names: Sequence[str]) -> Any:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(content) as parquet:
-        locations = locate(file, names, parquet.schema_arrow.names)
+        locations = columns.locate(file, names, parquet.schema_arrow.names)
         return parquet.read(columns=list({location.column for location in locations.values()}))
 
 
@@ -82,19 +98,19 @@ def _features(table: Any) -> dict[str, Any]:
 
 
 def _arrow(content: IO[bytes]) -> Any:
-    """The table of an Arrow file or stream (which datasets writes), or of a Feather file."""
+    """The reader of an Arrow file or stream (which datasets writes), or of a Feather file."""
     import pyarrow as pa
     import pyarrow.feather
 
     beginning = content.read(len(FEATHER_1))
     content.seek(0)
     if beginning == FEATHER_1:
-        return pyarrow.feather.read_table(content)
+        return pyarrow.feather.read_table(content).to_reader()
     try:
-        return pa.ipc.open_file(content).read_all()
+        return pa.ipc.open_file(content)
     except pa.ArrowInvalid:
         content.seek(0)
-        return pa.ipc.open_stream(content).read_all()
+        return pa.ipc.open_stream(content)
 
 
 def _values(column: Any, feature: Any) -> list[Any]:

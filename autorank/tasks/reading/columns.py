@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from autorank.errors import AutorankError, unknown
+from autorank.errors import AutorankError, listed, similar
 
 MAX_LISTED = 30  # columns that a message lists
-LONGEST = 50  # characters of their names
+MAX_NAME_CHARS = 50  # characters of their names
 EXAMPLES = 100  # rows in which names of nested columns are looked for, for messages
 
 
@@ -32,13 +32,38 @@ class Location(NamedTuple):
         return selected
 
 
-def locate(source: object, names: Sequence[str], available: Sequence[str]) -> dict[str, Location]:
+def select(
+    source: object, names: Sequence[str], available: Sequence[str], cells: Callable[[str], list[Any]]
+) -> dict[str, list[Any]]:
+    """Return columns of a table, and parts of nested ones.
+
+    Args:
+        source: The file, for messages.
+        names: The requested columns; parts of nested ones with dots.
+        available: The columns of the table.
+        cells: Function that returns the values of a column of the table.
+
+    Returns:
+        Requested column -> the values of all rows.
+
+    Raises:
+        AutorankError: As `locate`, or a part of a nested column has no value.
+    """
+    locations = locate(source, names, available)
+    values = {column: cells(column) for column in dict.fromkeys(location.column for location in locations.values())}
+    columns = {name: location.select(values[location.column]) for name, location in locations.items()}
+    _check_nested(source, columns, values)
+    return columns
+
+
+def locate(source: object, names: Sequence[str], available: Sequence[str], nested: bool = True) -> dict[str, Location]:
     """Find columns among those of a table. Parts of nested columns are named with dots: `translation.en`.
 
     Args:
         source: The file, for messages.
         names: The requested columns.
         available: The columns of the table.
+        nested: Whether its columns can be nested; those of csv cannot.
 
     Returns:
         Requested column -> its location.
@@ -48,11 +73,14 @@ def locate(source: object, names: Sequence[str], available: Sequence[str]) -> di
     """
     if not available:
         raise AutorankError(f"{source} is empty. Use a file with a header and at least two labeled rows.")
-    locations = {name: location for name in names if (location := find(name, available))}
+    found = {name: location for name in names if (location := find(name, available))}
+    locations = {name: location for name, location in found.items() if nested or not location.keys}
     missing = [_unknown(name, available) for name in names if name not in locations]
     if missing:
-        no_header = "" if locations else " The first row of csv and tsv files must have the names of the columns."
-        raise AutorankError(f"{source}: " + " ".join(missing) + no_header)
+        hint = "" if found else " The first row of csv and tsv files must have the names of the columns."
+        if len(found) > len(locations):
+            hint = " csv and tsv files have no nested columns: convert the file to jsonl or parquet."
+        raise AutorankError(f"{source}: " + " ".join(missing) + hint)
     for column, _ in locations.values():
         positions = [str(i) for i, other in enumerate(available, 1) if other == column]
         if len(positions) > 1:
@@ -73,17 +101,8 @@ def find(name: str, available: Collection[str]) -> Location | None:
     return None
 
 
-def check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: Mapping[str, Sequence[Any]]) -> None:
-    """Check that nested columns have at least one value.
-
-    Args:
-        source: The file, for messages.
-        columns: Requested column -> its values.
-        values: Column of the table -> its values.
-
-    Raises:
-        AutorankError: A nested column has none.
-    """
+def _check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: Mapping[str, Sequence[Any]]) -> None:
+    """Raise if a part of a nested column has no value; columns: as requested, values: of the table's columns."""
     for name, selected in columns.items():
         if name in values or any(value is not None for value in selected) or not selected:
             continue
@@ -99,13 +118,15 @@ def check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: M
 
 def _unknown(name: str, available: Sequence[str]) -> str:
     """A sentence about a column that is not available, with the first and the most similar ones that are."""
-    similar = difflib.get_close_matches(name, available, n=3)
-    listed = dict.fromkeys([*similar, *available[:MAX_LISTED]])
-    more = len(set(available)) - len(listed)
-    message = str(
-        unknown("column", name, [other if len(other) <= LONGEST else f"{other[:LONGEST]}..." for other in listed])
-    )
-    return message.removesuffix(".") + (f" and {more} more." if more else ".")
+    others = list(dict.fromkeys([*difflib.get_close_matches(name, available, n=3), *available]))
+    others[:MAX_LISTED] = sorted(others[:MAX_LISTED])
+    suggestion = similar(name, others[:MAX_LISTED])
+    hint = f"Did you mean {_short(suggestion)!r}? " if suggestion else ""
+    return f"Unknown column {name!r}. {hint}Available: {listed(list(map(_short, others)), MAX_LISTED)}."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}..."
 
 
 def _item(value: Any, key: str) -> Any:

@@ -23,14 +23,14 @@ COMPRESSED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {  # suffix -> f
     ".xz": (b"\xfd7zXZ\x00", lzma.decompress),
     ".zip": (b"PK\x03\x04", lambda content: _only_member(content)),
 }
-MARKS = {  # byte order marks; UTF-32's begins with UTF-16's
+BYTE_ORDER_MARKS = {  # byte order marks; UTF-32's begins with UTF-16's
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-BEGINNING = 4096  # bytes in which UTF-16 without a byte order mark is looked for
+ENCODING_SAMPLE_BYTES = 4096  # bytes in which UTF-16 without a byte order mark is looked for
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class DataFile:
 
 def _encoding(content: bytes) -> str:
     """The encoding that a byte order mark or zero bytes show; UTF-8 without them."""
-    for mark, encoding in MARKS.items():
+    for mark, encoding in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return encoding
-    beginning = content[:BEGINNING]
+    beginning = content[:ENCODING_SAMPLE_BYTES]
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if beginning[first::2].count(0) > len(beginning) / 8 and not beginning[1 - first :: 2].count(0):
             return encoding

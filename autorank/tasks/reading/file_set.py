@@ -8,25 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, listed
 from autorank.tasks.reading.data_file import DataFile
 from autorank.tasks.reading.location import is_address
-from autorank.tasks.reading.tables import READERS, formats, read
+from autorank.tasks.reading.tables import READERS, column_names, formats, read
 from autorank.tasks.splits.table import Table
 
-SPLIT_WORDS = {  # words in names of files and folders -> the split
+SPLIT_WORDS = {  # words in names of files and directories -> the split
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 SHARD = re.compile(r"-\d+-of-\d+$")
+SPLITS_FILE = "dataset_dict.json"  # of a DatasetDict in a directory: each file or directory beside it is a split
 DESCRIPTIONS = {
     "dataset_info.json",
-    "dataset_dict.json",
+    SPLITS_FILE,
     "dataset_infos.json",
     "state.json",
-}  # beside data, of datasets
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}  # of file systems
+}  # files of datasets next to the data
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}  # by scheme
 MAX_LISTED = 10  # files that a message lists
 
 
@@ -37,23 +38,27 @@ class FileSet:
     Attributes:
         data: The path, pattern or address, for messages.
         files: The files, sorted by path.
-        root: The folder; for a pattern, the folder that all files are in. None: `data` is a single file.
+        root: The directory; for a pattern, the directory that all files are in. None: `data` is a single file.
+        is_dict: Whether it is a directory of a DatasetDict, in which each file or directory is a split.
     """
 
     data: str
     files: tuple[DataFile, ...]
     root: PurePosixPath | None
+    is_dict: bool = False
 
     def __str__(self) -> str:
         return self.data
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits, by words in the names of files, or else of folders.
+        """Names of the splits, by words in the names of files, or else of directories.
 
-        There is only `train` if no name has such a word.
+        If no name has such a word, there is only `train`, or the splits of a DatasetDict.
         """
         names = dict.fromkeys(word for file in self.files if (word := self._word(file)))
+        if not names and self.is_dict:
+            names = dict.fromkeys((*self._relative(file).parts[:-1], _stem(file))[0] for file in self.files)
         return list(names) if names and self.root else ["train"]
 
     def read(self, split: str, names: Sequence[str]) -> Table:
@@ -70,13 +75,20 @@ class FileSet:
             AutorankError: There is no such split, it has several files that are not parts of one table, or a file is
                 invalid or lacks a column.
         """
+        return read(self._files(split), names, self.data)
+
+    def columns(self, split: str) -> list[str]:
+        """Return the names of the columns that all files of a split have; raises as `read`."""
+        return column_names(self._files(split))
+
+    def _files(self, split: str) -> list[DataFile]:
         files = self._select(split)
         if not files:
             raise AutorankError(
-                f"{self.data} has no {split} file (such as {split}.csv; {formats()}). Available: {self._listing()}. "
-                "Rename a file, or choose with --train-split and --eval-split."
+                f"{self.data} has no {split} file (such as {split}.csv; {formats()}). Available: "
+                f"{self._listing(self.files)}. Rename a file, or choose with --train-split and --eval-split."
             )
-        return read(files, names, self.data)
+        return files
 
     def _select(self, split: str) -> list[DataFile]:
         """The files of a split: those with exactly this name, or else with a word that means it."""
@@ -93,11 +105,11 @@ class FileSet:
         self._check_parts(split, members)
         return members
 
-    def _listing(self) -> str:
-        return _listing(str(self._relative(file)) for file in self.files)
+    def _listing(self, files: Iterable[DataFile]) -> str:
+        return listed(sorted(str(self._relative(file)) for file in files), MAX_LISTED)
 
     def _word(self, file: DataFile) -> str | None:
-        """The split that a file belongs to, by its name or else those of its folders, innermost first."""
+        """The split that a file belongs to, by its name or else those of its directories, innermost first."""
         words = map(split_of, reversed(self._relative(file).parts))
         return next((word for word in words if word), None)
 
@@ -113,7 +125,7 @@ class FileSet:
         if parts and len({READERS.get(file.suffix) for file in files}) < 2:
             return
         raise AutorankError(
-            f"{self.data} has several files for {split}: {_listing(str(self._relative(file)) for file in files)}. "
+            f"{self.data} has several files for {split}: {self._listing(files)}. "
             "Keep one, or choose with --train-split and --eval-split."
         )
 
@@ -122,10 +134,10 @@ def find_files(data: str) -> FileSet:
     """Find the data files of a path.
 
     Args:
-        data: A file, a folder, a pattern such as `data/*.csv`, or an address of one of these.
+        data: A file, a directory, a pattern such as `data/*.csv`, or an address of one of these.
 
     Returns:
-        The files; of folders and patterns those with a known extension.
+        The files; of directories and patterns those with a known extension.
 
     Raises:
         AutorankError: There are none, or the file system needs a package or cannot be reached.
@@ -145,9 +157,9 @@ def find_files(data: str) -> FileSet:
     files = [DataFile(name, filesystem) for name in sorted(paths) if _is_data(PurePosixPath(name).relative_to(root))]
     files = [file for file in files if file.suffix in READERS]
     if files:
-        return FileSet(data, tuple(files), root)
+        return FileSet(data, tuple(files), root, str(root / SPLITS_FILE) in paths)
     if is_folder:
-        names = _listing(str(PurePosixPath(name).relative_to(root)) for name in paths)
+        names = listed(sorted(str(PurePosixPath(name).relative_to(root)) for name in paths), MAX_LISTED) or "nothing"
         raise AutorankError(f"{data} has no data files ({formats()}). Available: {names}.")
     raise AutorankError(f"File {data!r} does not exist. Check --data.")
 
@@ -156,8 +168,10 @@ def _filesystem(data: str) -> tuple[Any, str]:
     """The file system of a path or address, of fsspec, and the path in it."""
     import fsspec
 
+    from autorank.tasks.reading.local_files import LocalFiles
+
     if not is_address(data):
-        return fsspec.filesystem("file"), str(Path(data).absolute())
+        return LocalFiles(), str(Path(data).absolute())
     scheme = data.partition("://")[0]
     try:
         filesystem, path = fsspec.core.url_to_fs(data)
@@ -171,14 +185,14 @@ def _filesystem(data: str) -> tuple[Any, str]:
 
 
 def _common_folder(paths: Iterable[str]) -> PurePosixPath:
-    """The longest folder that all files are in."""
+    """The longest directory that all files are in."""
     chains = [[*reversed(PurePosixPath(path).parents)] for path in paths]
     common = [folders[0] for folders in zip(*chains, strict=False) if len(set(folders)) == 1]
     return common[-1] if common else PurePosixPath()
 
 
 def _is_data(path: PurePosixPath) -> bool:
-    """Whether a file in a folder is data: not hidden, not a description or a cache of datasets."""
+    """Whether a file in a directory is data: not hidden, not a description or a cache of datasets."""
     hidden = any(part.startswith((".", "_")) for part in path.parts)
     return not hidden and path.name not in DESCRIPTIONS and not path.match("cache-*.arrow")
 
@@ -187,7 +201,7 @@ def split_of(name: str) -> str | None:
     """Return the split that a word of a name means: `validation` for `dev-00000-of-00001.parquet`.
 
     Args:
-        name: Name of a file, a folder or a split.
+        name: Name of a file, a directory or a split.
 
     Returns:
         train, validation or test, the first if there are several words; None if there is none.
@@ -201,8 +215,3 @@ def _stem(file: DataFile, shard: bool = False) -> str:
     name = PurePosixPath(file.path).name
     stem = name[: name.lower().rfind(file.suffix)] if file.suffix else name
     return stem if shard else SHARD.sub("", stem)
-
-
-def _listing(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return (", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")) or "nothing"

@@ -53,11 +53,18 @@ class HubDataset:
             AutorankError: The dataset cannot be reached and is not cached, access is denied, it does not exist, or it
                 has no such configuration, split or column.
         """
-        data = self._all[split] if split in self._all else self._load(split)
+        data = self._split(split)
         source = f"split {split!r} of {self}"
         columns = {location.column for location in locate(source, names, data.column_names).values()}
         table = data.select_columns(sorted(columns)).with_format("arrow")[:]
         return Table(arrow_tables.select(source, table, names, data.features.to_dict()), source)
+
+    def columns(self, split: str) -> list[str]:
+        """Return the names of the columns of a split; raises as `read`."""
+        return list(self._split(split).column_names)
+
+    def _split(self, split: str) -> Any:
+        return self._all[split] if split in self._all else self._load(split)
 
     @cached_property
     def _all(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.tasks.reading.columns import check_nested, find, locate
+from autorank.tasks.reading.columns import find, select
 from autorank.tasks.reading.data_file import DataFile
 
 EXPECTED = 'Write one object per row, such as {"text": "...", "label": "..."}.'
@@ -34,11 +34,16 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     rows = _rows(file, names)
     if not rows:
         return {name: [] for name in names}
-    locations = locate(file, names, list(dict.fromkeys(key for row in rows for key in row)))
-    values = {location.column: [row.get(location.column) for row in rows] for location in locations.values()}
-    columns = {name: location.select(values[location.column]) for name, location in locations.items()}
-    check_nested(file, columns, values)
-    return columns
+    return select(file, names, _keys(rows), lambda column: [row.get(column) for row in rows])
+
+
+def column_names(file: DataFile) -> list[str]:
+    """Return the keys of the rows of a JSON file; raises as `read`."""
+    return _keys(_rows(file, ()))
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def _rows(file: DataFile, names: Sequence[str]) -> list[Row]:
@@ -59,8 +64,11 @@ def _rows(file: DataFile, names: Sequence[str]) -> list[Row]:
 def _of_document(file: DataFile, document: Any, names: Sequence[str]) -> list[Row]:
     """The rows of a document."""
     if isinstance(document, dict):
-        is_row = all(find(name, document) for name in names)
-        document = _of_columns(file, document) if is_row else _of_parts(document)
+        if not names:  # the columns are its keys, or those of its rows
+            document = [document, *_of_parts(document)]
+        else:
+            is_row = all(find(name, document) for name in names)
+            document = _of_columns(file, document) if is_row else _of_parts(document)
     if not isinstance(document, list):
         raise AutorankError(f"{file} holds {type(document).__name__}, expected rows. {EXPECTED}")
     return [_checked(f"{file}, row {number}", row) for number, row in enumerate(document, 1)]

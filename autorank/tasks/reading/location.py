@@ -25,7 +25,7 @@ def is_path(data: str) -> bool:
 def on_hub(data: str) -> tuple[str, str | None] | None:
     """Return the repository and the configuration, if data is a dataset on the Hub, `owner/name[:configuration]`.
 
-    A file or folder with such a name takes precedence.
+    A file or directory with such a name takes precedence.
 
     Args:
         data: The value of `--data`.
@@ -39,7 +39,7 @@ def on_hub(data: str) -> tuple[str, str | None] | None:
 
 
 def short_name(data: str) -> str:
-    """Return a name for the task: of a file or folder its name, of a pattern that of its folder."""
+    """Return a name for the task: of a file or directory its name, of a pattern that of its directory."""
     if hub := on_hub(data):
         return "-".join(part for part in (PurePosixPath(hub[0]).name, hub[1]) if part)
     path = PurePosixPath(re.split(r"[*?[]", data.split("://")[-1])[0] + "_")

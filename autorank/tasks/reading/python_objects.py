@@ -12,7 +12,8 @@ import numpy as np
 from autorank import atomic_io, cache
 from autorank.errors import AutorankError
 from autorank.tasks.reading import arrow_tables
-from autorank.tasks.reading.columns import find
+from autorank.tasks.reading.columns import find, locate
+from autorank.tasks.reading.file_set import SPLITS_FILE
 
 
 def store(data: Any, names: Collection[str] = ()) -> str:
@@ -26,16 +27,25 @@ def store(data: Any, names: Collection[str] = ()) -> str:
         The path: a file, or of a DatasetDict a directory with a file for each split.
 
     Raises:
-        AutorankError: The data has several columns of a requested name, or the cache is not writable.
+        AutorankError: A requested column is missing in all splits, the data has several columns of a requested name,
+            values are nested too deeply, or the cache is not writable.
     """
     splits = dict(data) if isinstance(data, Mapping) else {"": data}
-    contents = {split: "".join(_lines(part, names)) for split, part in splits.items()}
+    if names:
+        locate("The data", tuple(names), list(dict.fromkeys(name for part in splits.values() for name in _names(part))))
+    try:
+        contents = {split: "".join(_lines(part, names)) for split, part in splits.items()}
+    except RecursionError as error:
+        raise AutorankError("The data has values that are nested too deeply. Flatten or remove them.") from error
     kind = "dataframe" if hasattr(data, "iloc") else "dataset"
     folder = cache.folder() / "data" / cache.key(contents)[:16]
     try:
         for split, content in contents.items():
             with atomic_io.writing(folder / kind / f"{split or kind}.jsonl") as partial:
                 partial.write_text(content, encoding="utf-8")
+        if "" not in contents:
+            with atomic_io.writing(folder / kind / SPLITS_FILE) as partial:
+                partial.write_text(json.dumps({"splits": list(contents)}), encoding="utf-8")
     except OSError as error:
         raise AutorankError(
             f"Cannot write data to {folder}: {error.strerror or error}. Free some space, or set AUTORANK_CACHE to "
@@ -44,9 +54,13 @@ def store(data: Any, names: Collection[str] = ()) -> str:
     return str(folder / kind / (f"{kind}.jsonl" if "" in contents else ""))
 
 
+def _names(data: Any) -> list[str]:
+    return [str(name) for name in (data.columns if hasattr(data, "iloc") else data.column_names)]
+
+
 def _lines(data: Any, names: Collection[str]) -> Iterator[str]:
     """The rows as lines of JSON; columns that are not requested are left out."""
-    available = [str(name) for name in (data.columns if hasattr(data, "iloc") else data.column_names)]
+    available = _names(data)
     roots = {location.column for name in names if (location := find(name, available))}
     positions = [i for i, name in enumerate(available) if not names or name in roots]
     chosen = [available[i] for i in positions]

@@ -10,7 +10,7 @@ from autorank.errors import AutorankError
 
 QUANTILES = 10  # strata of regression labels (ours)
 TUNE_SEED = 0
-HELD_OUT = 0.1  # of the examples, as validation where there is no validation split (ours)
+HELD_OUT = 0.1  # fraction of the examples for validation if there is no validation split (ours)
 HOLD_OUT_SEED = 0
 
 
@@ -18,7 +18,7 @@ def stratified(labels: np.ndarray, ratio: float, seed: int, quantiles: int = QUA
     """Draw a stratified sample: ⌈ratio · n⌉ examples of each label, at least one.
 
     Args:
-        labels: `examples`; floating-point labels are first cut at their quantiles.
+        labels: Label of each example, `examples`; floating-point labels are first divided at their quantiles.
         ratio: Fraction of the examples.
         seed: Random seed.
         quantiles: Number of strata of floating-point labels.
@@ -82,10 +82,10 @@ def hold_out(strata: np.ndarray) -> np.ndarray:
 def tune_part(labels: np.ndarray, ratio: float) -> np.ndarray:
     """Choose the training examples that a search selects on, from tasks without classes: `ratio` of each stratum.
 
-    Regression labels are cut into deciles, or into fewer parts if fewer than ten examples are held out.
+    Regression labels are divided into deciles, or into fewer parts if fewer than ten examples are held out.
 
     Args:
-        labels: `examples`.
+        labels: Label of each example, `examples`.
         ratio: Fraction of the examples.
 
     Returns:

@@ -24,7 +24,7 @@ class Split:
         labels: int64 (classification) or float32 (regression), `examples`; of multi-label classification float32,
             `examples x classes`.
         references: What a prediction is compared with if labels are not sufficient, one entry per example.
-        cut: 1 for texts that were cut, int8, `examples`; None if unknown.
+        truncated: 1 for texts that were truncated, int8, `examples`; None if unknown.
         RAGGED: Names of arrays with several values per example, and their offsets.
     """
 
@@ -33,7 +33,7 @@ class Split:
     offsets: np.ndarray
     labels: np.ndarray
     references: Sequence[Any] | None = None
-    cut: np.ndarray | None = None
+    truncated: np.ndarray | None = None
 
     RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}
 
@@ -101,7 +101,7 @@ class Tokenization:
     Attributes:
         of: Function that tokenizes examples.
         tag: Text that identifies the settings, for cache keys.
-        length: Number of tokens at which texts are cut.
+        length: Number of tokens to which texts are truncated.
         split: Class of the splits.
         whole: Whether the tokens of an example depend on the other examples of its split.
         ends: Tokens that end a generated text.

@@ -63,7 +63,7 @@ class Predictor(Protocol):
         """
 
     def decoding_batch(self, tokens: int) -> int:
-        """Return how many prompts to decode together; with completions they have at most so many tokens."""
+        """Return how many prompts to decode together if prompt and completion have at most `tokens` tokens."""
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Compute logits.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def check(config: PreTrainedConfig, splits: Mapping[str, Split]) -> None:
     """Check that an encoder-decoder (BART, T5) can classify these texts; other models need no check.
 
-    Tokenizers add end tokens after they cut a text, so cut texts keep theirs. A text fails if its words contain the
-    end token, or if the tokenizer adds none.
+    Tokenizers add end tokens after they truncate a text, so truncated texts keep theirs. A text fails if its words
+    contain the end token, or if the tokenizer adds none.
 
     Args:
         config: The model's configuration.

@@ -29,7 +29,7 @@ FORWARD_TOKENS = 4096  # tokens in a batch of a forward pass: logits of large vo
 COMPLETED = 200  # prompts that are completed if generated texts are not the score, since generation is slow (ours)
 
 
-class Generation(Objective):
+class GenerationObjective(Objective):
     """Cross-entropy of the completions' tokens; scored by it, or by greedy generation.
 
     Args:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class Classification(Objective):
+class ClassificationObjective(Objective):
     """Cross-entropy over the classes."""
 
     def check(self, config: PreTrainedConfig) -> None:
@@ -62,7 +62,7 @@ class Classification(Objective):
         return label_metrics.compute(self.task, logits, labels, sizes)
 
 
-class Regression(Classification):
+class RegressionObjective(ClassificationObjective):
     """Mean squared error."""
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Regression(Classification):
         return F.mse_loss(outputs.logits.squeeze(-1).float(), labels)
 
 
-class MultiLabel(Classification):
+class MultiLabelObjective(ClassificationObjective):
     """Binary cross-entropy of each class."""
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class MultiLabel(Classification):
 
     @override
     def scores(self, logits: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]) -> Scores:
-        """Compute the metrics as `metrics.multi_label.compute` does; arguments as in `Classification.scores`."""
+        """Compute the metrics as `metrics.multi_label.compute` does; arguments as in the base class."""
         own_metric = self.task.own_metric
         names = [name for name in self.task.metrics if own_metric is None or name not in own_metric.names]
         scores = multi_label_metrics.compute(names, logits, labels)

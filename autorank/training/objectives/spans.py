@@ -22,7 +22,7 @@ from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 LONGEST_ANSWER = 30  # tokens, as in BERT's SQuAD script
 
 
-class Spans(Objective):
+class SpanObjective(Objective):
     """Cross-entropy of the first and of the last token, over all tokens of a batch's width, as in transformers."""
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -138,6 +138,6 @@ def best_spans(start: Tensor, end: Tensor, context: Tensor) -> tuple[Tensor, Ten
     """
     start, end = (logits.masked_fill(~context, -math.inf) for logits in (start, end))
     padded_end = F.pad(end, (0, LONGEST_ANSWER - 1), value=-math.inf)[:, None]
-    best_end, last = F.max_pool1d(padded_end, LONGEST_ANSWER, stride=1, return_indices=True)  # of each start
+    best_end, last = F.max_pool1d(padded_end, LONGEST_ANSWER, stride=1, return_indices=True)  # one end per start
     score, first = (start + best_end[:, 0]).max(dim=1)
     return score, first, last[:, 0].gather(1, first[:, None])[:, 0]

@@ -37,7 +37,7 @@ def gather(value: T) -> list[T]:
     """Collect a value of each worker, which can be pickled, on all of them.
 
     Args:
-        value: Of this worker.
+        value: This worker's value.
 
     Returns:
         The values in the order of the workers.

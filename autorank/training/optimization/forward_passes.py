@@ -23,7 +23,7 @@ from autorank.training.objectives.base import EVAL_BATCH, Objective
 from autorank.training.optimization import distributed
 
 T = TypeVar("T")
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # autocast's type, by precision
 
 
 class ForwardPasses:
@@ -168,7 +168,7 @@ class ForwardPasses:
         return list(chain.from_iterable(distributed.gather(results)))
 
     def decoding_batch(self, tokens: int) -> int:
-        """Return how many prompts to decode together; with completions they have at most so many tokens."""
+        """Return how many prompts to decode together if prompt and completion have at most `tokens` tokens."""
         return min(distributed.gather(decoding_batch(self.model.config, tokens, self.device)))
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:

@@ -25,7 +25,7 @@ class Hooks:
         """
 
     def most_memory(self, batch: dict[str, Tensor], micro_batches: int) -> AbstractContextManager[None]:
-        """A context for a pass that needs as much memory as in any step, of which nothing else remains."""
+        """Context for a pass that uses the peak memory of any step and has no lasting effect."""
         return nullcontext()
 
     def penalty(self) -> Tensor | None:

@@ -25,8 +25,9 @@ from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 
 RANK = 8  # rank of plain LoRA in the measurement; most memory is used by activations
-BYTES = 18  # per trained parameter: value, gradient and two moments in float32, and autocast's copy
-STEP = 2**28  # memory of trained parameters is rounded up to a multiple, so that similar settings share a measurement
+BYTES_PER_TRAINED_PARAM = 18  # per trained parameter: value, gradient and two moments in float32, and autocast's copy
+# memory of trained parameters is rounded up to a multiple of this, so that similar settings share a measurement
+RESERVED_MEMORY_GRANULARITY = 2**28
 
 
 class MicroBatching:
@@ -34,7 +35,7 @@ class MicroBatching:
 
     Args:
         loop: The loop of the run, over the whole training set.
-        trained: Maximum number of trained parameters.
+        trained: Maximum number of trained parameters at the end of the run.
         folder: Directory in which numbers are stored, by `key`, the name of the device, the memory that this process
             may use, the number of workers, and the arguments of the measurement.
         key: Identifies data, model, precision and everything else that activations depend on.
@@ -77,7 +78,10 @@ class MicroBatching:
             The number of micro-batches, as from `estimate`.
         """
         layers = sorted(adapters.adapted(self._loop.model))
-        return self._stored([method, layers], lambda: fewest_micro_batches(self._loop, self._reserved, hooks, parts))
+        trained = sum(p.numel() for p in self._loop.model.parameters() if p.requires_grad)
+        reserved = max(self._reserved, reserved_memory(trained))  # some methods begin with larger adapters
+        key = [method, layers, reserved]
+        return self._stored(key, lambda: fewest_micro_batches(self._loop, reserved, hooks, parts))
 
     def double(self) -> None:
         """Double the stored number for the next run, because memory ran out in spite of the measurement."""
@@ -100,7 +104,7 @@ def _write(file: Path, number: int) -> None:
 
 def reserved_memory(trained: int) -> int:
     """Memory of trained parameters, in bytes, without activations."""
-    return -(-trained * BYTES // STEP) * STEP
+    return -(-trained * BYTES_PER_TRAINED_PARAM // RESERVED_MEMORY_GRANULARITY) * RESERVED_MEMORY_GRANULARITY
 
 
 @contextmanager

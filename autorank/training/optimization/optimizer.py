@@ -14,8 +14,13 @@ from autorank.training.optimization.componentwise_adamw import BETA2, EPSILON, M
 
 
 def undecayed(name: str) -> bool:
-    """Return whether a parameter has no weight decay, as usual for biases and normalization layers."""
-    return name.endswith("bias") or "norm" in name.lower()
+    """Return whether a parameter has no weight decay, as usual for biases and normalization layers.
+
+    The name of the innermost module decides, because all parameters of some models have "norm" in their names.
+    """
+    *modules, parameter = name.split(".")
+    module = next((part.lower() for part in reversed(modules) if not part.isdigit()), "")
+    return parameter.endswith("bias") or "norm" in module or module.startswith("ln")
 
 
 class GroupedAdamW:

@@ -20,7 +20,7 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import MicroBatch
 from autorank.training.optimization.rng import stream
-from autorank.training.packing.packed_evaluation import Recorded, RecordedPasses
+from autorank.training.packing.packed_evaluation import LaneOutputs, RecordedPasses
 from autorank.training.packing.packed_model import unpackable
 from autorank.training.packing.shared_base import SharedBase
 from autorank.training.run import TrainingRun
@@ -71,7 +71,7 @@ class Lane(TrainingRun):
     Attributes:
         next_due: Number of steps at the next evaluation.
         reason_alone: Why the run takes its steps alone; None: it is packed.
-        micro_batches: Those of the current step.
+        micro_batches: The micro-batches of the current step.
     """
 
     def __init__(self, spec: TrainSpec, cache: SharingCache) -> None:
@@ -79,7 +79,7 @@ class Lane(TrainingRun):
         self.next_due = 0
         self.reason_alone: str | None = None
         self.micro_batches: list[MicroBatch] = []
-        self._recorded: Recorded | None = None
+        self._recorded: LaneOutputs | None = None
 
     def open(self, state: dict[str, Any] | None) -> None:
         """Start the run, or resume it.
@@ -180,7 +180,7 @@ class Lane(TrainingRun):
         passes.recorded, self._recorded = self._recorded, None
         return self._objective.evaluate(passes, self._data.validation)
 
-    def evaluate(self, recorded: Recorded | None = None) -> Evaluation:
+    def evaluate(self, recorded: LaneOutputs | None = None) -> Evaluation:
         """Evaluate the model, which is due.
 
         Args:

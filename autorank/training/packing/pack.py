@@ -26,7 +26,7 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.rng import stream
 from autorank.training.packing.lane import Lane, SharingCache
-from autorank.training.packing.packed_evaluation import Recorded, record
+from autorank.training.packing.packed_evaluation import LaneOutputs, record
 from autorank.training.packing.packed_factors import packed
 from autorank.training.packing.packed_model import PackedModel
 
@@ -129,7 +129,7 @@ class Pack:
         failed, self._failed = self._failed, {}
         return results | failed
 
-    def _record(self, lanes: Sequence[Lane]) -> dict[Lane, Recorded]:
+    def _record(self, lanes: Sequence[Lane]) -> dict[Lane, LaneOutputs]:
         """Compute the outputs of lanes that are evaluated at the same time; none if the passes fail."""
         if len(lanes) < 2:
             return {}

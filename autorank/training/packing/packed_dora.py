@@ -21,10 +21,10 @@ def gains(base: nn.Module, layers: Sequence[DoraLinear | None], A: Tensor, B: Te
         base: The frozen layer.
         layers: The layer of each lane with DoRA.
         A: Factors of the lanes, times their scales, lanes x rank x in, in the type of the inputs of `base`.
-        B: lanes x out x rank.
+        B: Up projections of the lanes, lanes x out x rank.
 
     Returns:
-        lanes x out, in float32.
+        Row gains of the lanes, lanes x out, in float32.
     """
     squares = next(layer.squares for layer in layers if layer is not None)
     norms = row_norms(base, squares, A.to(squares.dtype), B.to(squares.dtype), 1.0, A.dtype)
@@ -38,15 +38,15 @@ def fused_dora(
     """Compute b + gain_k ∘ (W0 x + B_k A_k x) for lane k.
 
     Args:
-        x: Lanes · batch x seq x in.
-        weight: W0, frozen.
-        bias: b, frozen.
-        A: lanes x rank x in.
-        B: lanes x out x rank.
-        gain: lanes x out.
+        x: Inputs of the lanes, lanes · batch x seq x in.
+        weight: The frozen weight W0, out x in.
+        bias: The frozen bias b, out, or None.
+        A: Down projections of the lanes, lanes x rank x in.
+        B: Up projections of the lanes, lanes x out x rank.
+        gain: Row gains m / ‖W0 + ΔW‖, lanes x out.
 
     Returns:
-        tokens x out.
+        Outputs of the lanes, tokens x out.
     """
     out: Tensor = _FusedDoraLanes.apply(x, weight, bias, A, B, gain)
     return out

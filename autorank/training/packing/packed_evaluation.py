@@ -19,9 +19,9 @@ from autorank.training.optimization.forward_passes import ForwardPasses, to_devi
 from autorank.training.packing.packed_factors import packed
 from autorank.training.packing.packed_model import PackedModel
 
-ROWS = 4 * EVAL_BATCH  # of a pass, fewer if memory runs out
-Recorded = dict[int, list[tuple[np.ndarray, Any]]]
-"""Of each split, by its id: indices of examples, and the model's outputs for them."""
+MAX_ROWS_PER_PASS = 4 * EVAL_BATCH  # rows in a pass, fewer if memory runs out
+LaneOutputs = dict[int, list[tuple[np.ndarray, Any]]]
+"""For each split, by its id: indices of examples, and the model's outputs for them."""
 
 
 class RecordedPasses(ForwardPasses):
@@ -31,7 +31,7 @@ class RecordedPasses(ForwardPasses):
         recorded: The outputs.
     """
 
-    recorded: Recorded
+    recorded: LaneOutputs
 
     @override
     def outputs(
@@ -42,7 +42,7 @@ class RecordedPasses(ForwardPasses):
 
 def record(
     model: PackedModel, lanes: Sequence[int], passes: ForwardPasses, splits: Mapping[str, Split], size: EvalBatchSize
-) -> list[Recorded]:
+) -> list[LaneOutputs]:
     """Pass splits through a packed model in evaluation mode.
 
     Args:
@@ -56,7 +56,7 @@ def record(
         The outputs of each lane.
     """
     model.rows.lanes = list(lanes)
-    recorded: list[Recorded] = [{} for _ in lanes]
+    recorded: list[LaneOutputs] = [{} for _ in lanes]
 
     @torch.no_grad()
     def run(split: Split, examples: np.ndarray) -> list[Any]:
@@ -68,7 +68,7 @@ def record(
     model.model.eval()
     with packed(model.layers, passes.dtype):
         for split in splits.values():
-            batches = eval_batches(split.lengths, max(1, min(EVAL_BATCH, ROWS // len(lanes))))
+            batches = eval_batches(split.lengths, max(1, min(EVAL_BATCH, MAX_ROWS_PER_PASS // len(lanes))))
             for examples, outputs in size.map(batches, partial(run, split)):
                 for of_lane, output in zip(recorded, outputs, strict=True):
                     of_lane.setdefault(id(split), []).append((examples, output))

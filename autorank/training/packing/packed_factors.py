@@ -18,7 +18,7 @@ from autorank.training.packing.packed_dora import gains
 from autorank.training.packing.packed_linear import PackedLinear
 
 Ranks = tuple[tuple[int, tuple[int, ...]], ...]
-"""Of each layer: output features, and the rank of each lane."""
+"""For each layer: output features, and the rank of each lane."""
 
 
 @contextmanager
@@ -97,10 +97,10 @@ def padded_rows(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
     """Stack matrices of different heights, layers of equal width at once.
 
     Args:
-        layers: Of each layer the matrix of each lane, rank x width; None: rank 0. One of them at least is a matrix.
+        layers: For each layer, one matrix per lane, rank x width, or None for rank 0; at least one is not None.
 
     Returns:
-        Of each layer: lanes x largest rank x width.
+        One tensor per layer: lanes x largest rank x width.
     """
     by_width: dict[int, list[int]] = {}
     for i, lanes in enumerate(layers):
@@ -129,10 +129,10 @@ def padded_columns(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
     The matrices are copied as they lie in memory, and then spread, so that their gradients lie like them, too.
 
     Args:
-        layers: Of each layer the matrix of each lane, out x rank; None: rank 0. One of them at least is a matrix.
+        layers: For each layer, one matrix per lane, out x rank, or None for rank 0; at least one is not None.
 
     Returns:
-        Of each layer: lanes x out x largest rank.
+        One tensor per layer: lanes x out x largest rank.
     """
     if not layers:
         return []

@@ -23,7 +23,7 @@ class SharedBase(BaseModel):
 
     @classmethod
     def of(cls, base: BaseModel) -> SharedBase:
-        """Create a copy.
+        """Create a copy that shares the frozen weights.
 
         Args:
             base: A base model without adapters.

@@ -28,7 +28,7 @@ from autorank.tasks.data.batches import eval_batches, token_mask
 from autorank.training.optimization.loop import OptimizationLoop
 
 CALIBRATION = 64  # training examples
-BATCH = 8  # of them in a forward pass; `gradient` averages over batches
+BATCH = 8  # training examples in a forward pass; `gradient` averages over batches
 PASSES: dict[SliceScore, int] = {"energy": 0, "input": CALIBRATION, "gradient": 2 * CALIBRATION}
 """Passes of one training example that a score costs, forward and backward."""
 
@@ -38,8 +38,8 @@ def component_scores(kind: SliceScore, spectrum: Spectrum, loop: OptimizationLoo
 
     Args:
         kind: Which score.
-        spectrum: Of the model of `loop`, in the context `factorized`, nothing cut yet.
-        loop: With the model and the training examples.
+        spectrum: The uncut spectrum of `loop.model`, within `factorized`.
+        loop: The loop with the model and the training examples.
 
     Returns:
         For each update a tensor of shape rank, as `Spectrum.order_by` takes them.
@@ -65,8 +65,7 @@ def _output_energies(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]
 
     def observe(name: str, layer: Any, inputs: tuple[Tensor, ...]) -> None:
         squares = F.linear(inputs[0].to(layer.update.A.dtype), layer.update.A).square()
-        if squares.ndim == 3:
-            squares = squares[token_mask(batch, squares).bool()]
+        squares = squares[token_mask(batch, squares.shape[:-1]).bool()]  # tokens x rank
         sums[name] += squares.sum(dim=0).float().cpu()
         tokens[name] += len(squares)
 

@@ -20,9 +20,9 @@ from itertools import pairwise
 from typing import Literal
 
 from autorank.defaults import SliceScore
-from autorank.modeling import adapters, spectrum
+from autorank.modeling import adapters
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.spectrum import Spectrum
+from autorank.modeling.spectrum import Spectrum, factorized, sliceable
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.outcomes import Outcomes, Scores, pack
 from autorank.training.evaluation import Evaluation, Slice
@@ -30,12 +30,12 @@ from autorank.training.objectives.base import Objective
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.slicing.component_scores import PASSES, component_scores
 
-SHARE = 0.2  # of the cost of training that `auto` spends on slices (ours)
-EARLY_SHARE = 0.5  # of that cost, before the last evaluation: the slices of the finished run matter most
+AUTO_BUDGET_FRACTION = 0.2  # part of the cost of training that `auto` spends on slices (ours)
+EARLY_BUDGET_FRACTION = 0.5  # part of it before the last evaluation: the slices of the finished run matter most
 MAX_SLICES = 16  # slices that `auto` scores after an evaluation
-LADDER = 4  # factor between the sizes that are scored first
+FIRST_SIZES_RATIO = 4  # factor between the sizes that are scored first
 TRAINING_PASSES = 2  # a training step costs at least as much as two forward passes; the base is frozen
-LOSS_SHARE = 0.25  # of the budget of an evaluation that generates text, for choosing sizes by loss
+LOSS_BUDGET_FRACTION = 0.25  # part of an evaluation's budget for choosing sizes by loss, if it generates text
 LOSSES_PER_SLICE = 4  # maximum number of sizes whose loss is computed, for each slice
 
 SliceOption = int | Literal["auto", "off"]
@@ -72,28 +72,30 @@ class SliceScorer:
             score: Score of the whole adapter.
 
         Returns:
-            The slices and their scores, by rising parameters; none if the adapter has no smaller ones, or none can be
-            afforded.
+            The slices and their scores, in ascending order of parameters; none if the adapter has no smaller ones, or
+            none can be afforded.
         """
-        if self._option == "off" or not math.isfinite(score) or not spectrum.sliceable(self._base.model):
+        if self._option == "off" or not math.isfinite(score) or not sliceable(self._base.model):
             return []
         budget, limit = self._budget(step, last)
         cost = self._objective.evaluation_cost(self._data.validation)
         if budget < cost + self._order_cost:
             return []
         slices: dict[int, tuple[Slice, Scores]] = {}
-        with self._factorized() as parts:
+        with self._factorized() as spectrum:
             self.spent += self._order_cost
             budget -= self._order_cost
-            fixed = self._fixed(parts)
-            rising = [size + fixed for size in parts.params if size + fixed <= self._max_params]
-            sizes = dict(enumerate(rising[parts.fewest :], start=parts.fewest))
+            fixed = self._fixed(spectrum)
+            rising = [size + fixed for size in spectrum.params if size + fixed <= self._max_params]
+            sizes = dict(enumerate(rising[spectrum.fewest :], start=spectrum.fewest))
             before = self.spent
-            candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
+            candidates = self._by_loss(
+                spectrum, sizes, params, min(LOSS_BUDGET_FRACTION * budget, budget - cost), limit
+            )
             affordable = min(limit, (budget - (self.spent - before)) / cost)
 
             def evaluate(count: int) -> float:
-                slices[count] = self._evaluate(parts, count)
+                slices[count] = self._evaluate(spectrum, count)
                 return slices[count][0].score
 
             explore(candidates, (params, score), evaluate, affordable)
@@ -101,7 +103,7 @@ class SliceScorer:
         return [slices[count] for count in sorted(slices)]
 
     def at(self, max_params: int) -> tuple[Slice, Scores]:
-        """Score the largest slice with at most so many parameters.
+        """Score the largest slice with at most `max_params` parameters.
 
         Args:
             max_params: Adapter parameters.
@@ -109,29 +111,29 @@ class SliceScorer:
         Returns:
             The slice and its scores; one without components if all are larger.
         """
-        with self._factorized() as parts:
-            count = bisect_right(parts.params, max_params - self._fixed(parts)) - 1
-            return self._evaluate(parts, count if count >= parts.fewest else 0)
+        with self._factorized() as spectrum:
+            count = bisect_right(spectrum.params, max_params - self._fixed(spectrum)) - 1
+            return self._evaluate(spectrum, count if count >= spectrum.fewest else 0)
 
     @contextmanager
     def _factorized(self) -> Iterator[Spectrum]:
-        with spectrum.factorized(self._base.model) as parts:
-            parts.order_by(component_scores(self._order, parts, self._loop))
-            yield parts
+        with factorized(self._base.model) as spectrum:
+            spectrum.order_by(component_scores(self._order, spectrum, self._loop))
+            yield spectrum
 
-    def _fixed(self, parts: Spectrum) -> int:
+    def _fixed(self, spectrum: Spectrum) -> int:
         """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases. Nothing is cut yet."""
-        return adapters.adapter_params(self._base.model, self._base.head) - parts.params[-1]
+        return adapters.adapter_params(self._base.model, self._base.head) - spectrum.params[-1]
 
-    def _evaluate(self, parts: Spectrum, count: int) -> tuple[Slice, Scores]:
-        kept = parts.keep(count)
-        parts.cut(kept)
+    def _evaluate(self, spectrum: Spectrum, count: int) -> tuple[Slice, Scores]:
+        component_masks = spectrum.keep(count)
+        spectrum.cut(component_masks)
         scores = self._objective.evaluate(self._loop, self._data.validation)
         params = adapters.adapter_params(self._base.model, self._base.head)
-        return Slice(params, scores[self._data.task.metrics[0]], dict(scores), kept), scores
+        return Slice(params, scores[self._data.task.metrics[0]], dict(scores), component_masks), scores
 
     def _by_loss(
-        self, parts: Spectrum, sizes: Mapping[int, int], adapter_params: int, budget: float, limit: int
+        self, spectrum: Spectrum, sizes: Mapping[int, int], adapter_params: int, budget: float, limit: int
     ) -> Mapping[int, int]:
         """The sizes that no smaller one beats in loss, of those whose loss the budget allows to compute.
 
@@ -144,10 +146,10 @@ class SliceScorer:
             return sizes
 
         def score(count: int) -> float:
-            parts.cut(parts.keep(count))
+            spectrum.cut(spectrum.keep(count))
             return -self._loop.mean_loss(validation)
 
-        losses = explore(sizes, (adapter_params, score(len(parts.params) - 1)), score, passes - 1)
+        losses = explore(sizes, (adapter_params, score(len(spectrum.params) - 1)), score, passes - 1)
         self.spent += cost * (1 + len(losses))
         return {
             count: sizes[count]
@@ -163,8 +165,8 @@ class SliceScorer:
         if not isinstance(self._option, str):
             return math.inf, self._option
         per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
-        accrued = SHARE * per_step * step
-        return accrued * (1 if last else EARLY_SHARE) - self.spent, MAX_SLICES
+        accrued = AUTO_BUDGET_FRACTION * per_step * step
+        return accrued * (1 if last else EARLY_BUDGET_FRACTION) - self.spent, MAX_SLICES
 
     @property
     def _order_cost(self) -> float:
@@ -173,22 +175,22 @@ class SliceScorer:
 
 
 def with_slices(
-    evaluation: Evaluation, outcomes: Outcomes | None, pieces: Sequence[tuple[Slice, Scores]]
+    evaluation: Evaluation, outcomes: Outcomes | None, scored_slices: Sequence[tuple[Slice, Scores]]
 ) -> Evaluation:
     """Add slices, and the predictions of the adapter and of the slices.
 
     Args:
         evaluation: The evaluation of the adapter.
         outcomes: Its outcomes; None if there are none.
-        pieces: The slices and their scores, by rising parameters.
+        scored_slices: The slices and their scores, in ascending order of parameters.
 
     Returns:
         The evaluation with these slices; without predictions if some are missing.
     """
-    models = [outcomes, *(scores.outcomes for _, scores in pieces)]
+    models = [outcomes, *(scores.outcomes for _, scores in scored_slices)]
     scored_models = [model for model in models if model is not None]
     predictions = pack(scored_models) if len(scored_models) == len(models) else b""
-    return replace(evaluation, slices=tuple(piece for piece, _ in pieces), predictions=predictions)
+    return replace(evaluation, slices=tuple(slice_ for slice_, _ in scored_slices), predictions=predictions)
 
 
 def explore(
@@ -197,9 +199,9 @@ def explore(
     """Score slices, each chosen by `next_count`, until no other can add to the front.
 
     Args:
-        sizes: Number of components -> parameters, of all slices, rising.
+        sizes: Number of components -> parameters, of all slices, in ascending order.
         whole: Parameters and score of the whole adapter.
-        score: The score of the slice with so many components.
+        score: Returns the score of the slice with this number of components.
         limit: Most slices to score; a fraction of one is none.
 
     Returns:
@@ -215,7 +217,7 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
     """Choose the next slice to score.
 
     Args:
-        sizes: Number of components -> parameters, of all slices, rising.
+        sizes: Number of components -> parameters, of all slices, in ascending order.
         whole: Parameters and score of the whole adapter.
         scores: Number of components -> score, of the slices scored so far.
 
@@ -244,10 +246,10 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
 def _ladder(counts: Sequence[int], sizes: Mapping[int, int], whole: int) -> list[int]:
     """The largest slices of at most a quarter, a sixteenth, ... of the whole."""
     rungs: list[int] = []
-    limit = whole / LADDER
+    limit = whole / FIRST_SIZES_RATIO
     while counts and limit >= sizes[counts[0]]:
         count = max(count for count in counts if sizes[count] <= limit)
         if count not in rungs:
             rungs.append(count)
-        limit = limit / LADDER
+        limit = limit / FIRST_SIZES_RATIO
     return rungs or list(counts[:1])

@@ -1,4 +1,4 @@
-"""The journal of a search: an append-only Optuna journal in its folder, from which all other results are derived.
+"""The journal of a search: an append-only Optuna journal in its directory, from which all other results are derived.
 
 One process, the driver of the search, writes; any number of processes may read, such as `optuna-dashboard`. An
 interrupted trial stays RUNNING under its number until a driver resumes and finishes it.
@@ -95,7 +95,7 @@ class Journal:
         Raises:
             AutorankError: `folder` already contains a search, or another driver is running it.
         """
-        folder = Path(folder).resolve()
+        folder = Path(folder).absolute()  # not resolved: the directory may be a link to another disk
         folder.mkdir(parents=True, exist_ok=True)
         lock = DriverLock(folder / JOURNAL)
         lock.take()
@@ -122,7 +122,7 @@ class Journal:
         Raises:
             AutorankError: `folder` contains no search, the journal cannot be read, or another driver is running it.
         """
-        folder = Path(folder).resolve()
+        folder = Path(folder).absolute()  # not resolved: the directory may be a link to another disk
         if not (folder / JOURNAL).is_file():
             raise no_run(folder)
         lock = DriverLock(folder / JOURNAL)
@@ -196,7 +196,7 @@ class Journal:
 
     def begin(
         self, method: str, settings: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
-        baseline: bool = False, generation: Mapping[str, Any] | None = None,
+        baseline: bool = False, sampler_attributes: Mapping[str, Any] | None = None,
     ) -> TrialRecord:  # fmt: skip
         """Start a trial. It is written atomically, in one line.
 
@@ -205,7 +205,7 @@ class Journal:
             settings: All settings: sampled, fixed and default ones.
             sampled: Setting -> its sampled value and distribution.
             baseline: Whether it is a trial of the baseline.
-            generation: Attributes of a genetic sampler.
+            sampler_attributes: Attributes of a genetic sampler.
 
         Returns:
             The running trial.
@@ -214,7 +214,7 @@ class Journal:
             state=TrialState.RUNNING,
             params={name: value for name, (value, _) in sampled.items()},
             distributions={name: distribution for name, (_, distribution) in sampled.items()},
-            system_attrs=dict(generation or {}),
+            system_attrs=dict(sampler_attributes or {}),
             user_attrs={"method": method, "settings": settings} | ({"baseline": True} if baseline else {}),
         )
         self._ids.append(self._storage.create_new_trial(self._study, template))

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autorank.training.evaluation import Evaluation
+from autorank.training.evaluation import MASKS_KEY, Evaluation
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import ConfirmationKey
 
@@ -21,7 +21,7 @@ STATES: dict[TrialState, State] = {
 }
 EVALUATION = "evaluation:"  # + step
 CONFIRMED = "confirmed:"  # + trial:step:parameters:seed: a study's user attribute
-GENERATION = ":generation"  # ends the keys under which Optuna's genetic samplers note a trial's
+GENERATION_SUFFIX = ":generation"  # ends the keys under which Optuna's genetic samplers note a trial's
 
 
 class PackedMasks(Mapping[str, int]):
@@ -82,8 +82,8 @@ class EvaluationSerializer:
         new = names not in self._layers
         layers = [*self._layers, names] if new else self._layers
         row = evaluation.to_dict() | {"layers": layers.index(names), "ranks": list(evaluation.ranks.values())}
-        for piece in row["slices"]:
-            piece["kept"] = PackedMasks.pack(piece["kept"][name] for name in names)
+        for slice_ in row["slices"]:
+            slice_[MASKS_KEY] = PackedMasks.pack(slice_[MASKS_KEY][name] for name in names)
         if not evaluation.slices:
             del row["slices"]
         return row, [list(layer_names) for layer_names in layers] if new else None
@@ -96,8 +96,11 @@ class EvaluationSerializer:
         layers = self._layers.index(names)
         names = self._layers[layers]
         slices = tuple(
-            replace(piece, kept=PackedMasks(names, PackedMasks.pack(piece.kept[name] for name in names)))
-            for piece in evaluation.slices
+            replace(
+                slice_,
+                component_masks=PackedMasks(names, PackedMasks.pack(slice_.component_masks[name] for name in names)),
+            )
+            for slice_ in evaluation.slices
         )
         ranks = self._map(layers, evaluation.ranks.values())
         return replace(evaluation, ranks=ranks, slices=slices, predictions=b"")
@@ -124,7 +127,9 @@ class EvaluationSerializer:
             sampled=trial.params,
             sampler_values=None if sampler_values is None or state == "failed" else tuple(sampler_values),
             stop_reason=max(rows, key=lambda row: row["step"]).get("stop_reason") if rows else None,
-            generation={key: value for key, value in trial.system_attrs.items() if key.endswith(GENERATION)},
+            sampler_attributes={
+                key: value for key, value in trial.system_attrs.items() if key.endswith(GENERATION_SUFFIX)
+            },
             retries=attributes.get("retries", 0),
             reduced_micro_batch=attributes.get("reduced_micro_batch", 0),
             finished=any("last" in row for row in rows),
@@ -139,7 +144,8 @@ class EvaluationSerializer:
             check_numbers(numbers, "adapter_params", "score")
         check_numbers(values, "step", "seconds")
         slices = [
-            piece | {"kept": PackedMasks(self._layers[layers], piece["kept"])} for piece in values.get("slices", ())
+            slice_ | {MASKS_KEY: PackedMasks(self._layers[layers], slice_[MASKS_KEY])}
+            for slice_ in values.get("slices", ())
         ]
         return Evaluation.from_dict(values | {"ranks": self._map(layers, values["ranks"]), "slices": slices})
 

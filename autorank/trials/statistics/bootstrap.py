@@ -1,7 +1,7 @@
-"""What resampled scores say about a front: intervals, membership, the knee, and the optimism of selection.
+"""What resampled scores say about a front: intervals, membership, the knee, and the expected drop of the best score.
 
-Scores are `draws x points`: those of the points on each resample of the examples. Points are in the order of rising
-parameters, and of equal ones the first counts as the smaller.
+Scores are `draws x points`: those of the points on each resample of the examples. Points are in ascending order of
+parameters; if two have equally many, the first counts as the smaller.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-LEVEL = 0.9  # of all intervals
-CLOSE = 3.0  # deviations of a difference: points farther below the best do not compete with it (ours)
+INTERVAL_LEVEL = 0.9  # coverage of all intervals
+MAX_RIVAL_DISTANCE_SD = 3.0  # deviations of a difference: points farther below the best do not compete with it (ours)
 
 
 def interval(values: Array) -> tuple[float, float]:
-    """The interval between the 5 % and the 95 % quantile (percentile bootstrap, Efron 1979).
+    """The interval between the 5% and the 95% quantile (percentile bootstrap, Efron 1979).
 
     Args:
-        values: `draws`.
+        values: Resampled values, `draws`.
 
     Returns:
         Its ends.
     """
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values, [(1 - INTERVAL_LEVEL) / 2, (1 + INTERVAL_LEVEL) / 2])
     return round(float(low), 7), round(float(high), 7)  # scores are computed in single precision
 
 
@@ -32,11 +32,11 @@ def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:
     """Which points are on the front of each draw: no other point is at least as good in all, and better in one.
 
     Args:
-        scores: `draws x points`.
+        scores: Score of each point in each draw, `draws x points`.
         costs: Minimized objectives, `points x costs`.
 
     Returns:
-        `draws x points`.
+        Membership of each point, bool, `draws x points`.
     """
     result = np.ones(scores.shape, bool)
     for index, cost in enumerate(costs):
@@ -55,7 +55,7 @@ def contested(scores: Array, costs: Array) -> list[float]:
     points of no higher costs that have the highest score in a draw, by the share of these draws.
 
     Args:
-        scores: `draws x points`.
+        scores: Score of each point in each draw, `draws x points`.
         costs: Minimized objectives, `points x costs`.
 
     Returns:
@@ -77,8 +77,8 @@ def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDA
     """The knee of the front of each draw, as `trials.front.knee` defines it.
 
     Args:
-        scores: `draws x points`.
-        params: Adapter parameters, rising, `points`.
+        scores: Score of each point in each draw, `draws x points`.
+        params: Adapter parameters in ascending order, `points`.
         front: Which points are on the front, `draws x points`.
 
     Returns:
@@ -91,22 +91,22 @@ def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDA
     return indices
 
 
-def optimism(scores: Array, observed: Array) -> float:
-    """By how much the best score is expected to fall on fresh examples, because it was selected as the best (ours).
+def expected_drop(scores: Array, observed: Array) -> float:
+    """By how much the best score is expected to drop on new examples, because it was selected as the best (ours).
 
-    A bootstrap: the best point is selected on a resample, and its loss is its score there minus its true score. True
+    A bootstrap: the best point is selected on a resample, and its drop is its score there minus its true score. True
     scores are estimated by the observed ones, shrunk towards their mean (James and Stein 1961) by the share of their
-    variance that is not noise. The observed scores differ more than the true ones and would give too small a loss.
+    variance that is not noise. The observed scores differ more than the true ones and would give too small a drop.
 
     Args:
-        scores: `draws x points`.
+        scores: Score of each point in each draw, `draws x points`.
         observed: Scores on all examples, `points`.
 
     Returns:
-        The expected loss, at least 0.
+        The expected drop, at least 0.
     """
     deviation = (scores - scores[:, [observed.argmax()]]).std(axis=0)
-    close = observed >= observed.max() - CLOSE * deviation
+    close = observed >= observed.max() - MAX_RIVAL_DISTANCE_SD * deviation
     scores, observed = scores[:, close], observed[close]
     if len(observed) < 2:
         return 0.0

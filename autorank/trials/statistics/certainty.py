@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes
-from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.tasks.metrics.resampling import bootstrap_scores
 from autorank.trials.front import costs
 from autorank.trials.point import Point, PointKey
 from autorank.trials.snapshot import Snapshot
@@ -17,14 +17,14 @@ from autorank.trials.statistics import bootstrap, predictions
 
 RESAMPLES = 1000
 SEED = 0
-NEAR = 64  # points off the front that take part: those with the smallest deficit (ours)
+MAX_NEAR_FRONT_POINTS = 64  # points off the front that take part: those with the smallest deficit (ours)
 
 Model = tuple[Point, Outcomes]
 
 
 @dataclass(frozen=True)
 class Certainty:
-    """Certainty of one point. Intervals contain 90 % of the resamples.
+    """Certainty of one point. Intervals contain 90% of the resamples.
 
     Attributes:
         low, high: Interval of the score.
@@ -52,14 +52,14 @@ class FrontCertainty:
         points: Key of a point -> its certainty; of all points of the front with predictions.
         examples: Number of validation examples, the units that are resampled.
         missing: Points of the front without predictions.
-        optimism: By how much the best score is expected to fall on fresh examples.
+        expected_drop: By how much the best score is expected to drop on new examples.
         knee: Interval of the knee's adapter parameters.
     """
 
     points: Mapping[PointKey, Certainty]
     examples: int
     missing: int
-    optimism: float
+    expected_drop: float
     knee: tuple[int, int]
 
 
@@ -79,11 +79,11 @@ def assess(snapshot: Snapshot) -> FrontCertainty | None:
         return None
     near = [model for model in models if model[0].key not in keys]
     near.sort(key=lambda model: (predictions.deficit(model[0], snapshot.points), model[0].precedence))
-    models = sorted([*fronts, *near[:NEAR]], key=lambda m: (m[0].adapter_params, m[0].precedence))
+    models = sorted([*fronts, *near[:MAX_NEAR_FRONT_POINTS]], key=lambda m: (m[0].adapter_params, m[0].precedence))
     reference = sample_of(models[0][1])
     baseline = [model for model in _baseline(snapshot) if sample_of(model[1]) == reference]
-    drawn = weights(models[0][1].splits, RESAMPLES, np.random.default_rng(SEED))
-    scores = resampled([outcomes for _, outcomes in [*models, *baseline]], drawn).astype(np.float64)
+    outcomes = [outcomes for _, outcomes in [*models, *baseline]]
+    scores = bootstrap_scores(outcomes, RESAMPLES, np.random.default_rng(SEED)).astype(np.float64)
     return _describe(snapshot, [p for p, _ in models], [p for p, _ in baseline], scores, len(keys) - len(fronts),
                      len(models[0][1]))  # fmt: skip
 
@@ -94,7 +94,7 @@ def _describe(
 ) -> FrontCertainty:  # fmt: skip
     front_scores, baseline_scores = scores[:, : len(points)], scores[:, len(points) :]
     params = np.array([float(point.adapter_params) for point in points])
-    front = bootstrap.on_front(front_scores, np.array([costs(point, snapshot.third) for point in points]))
+    front = bootstrap.on_front(front_scores, np.array([costs(point, snapshot.third_objective) for point in points]))
     knees = bootstrap.knees(front_scores, params, front)
     keys = {point.key for point in snapshot.points}
     certainties = {}
@@ -102,11 +102,13 @@ def _describe(
         if point.key in keys:
             gains = gain_draws(point, front_scores[:, index], snapshot.baseline, baseline, baseline_scores)
             certainties[point.key] = _certainty(front_scores[:, index], front[:, index], knees == index, gains)
-    low, high = np.quantile(params[knees], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2], method="nearest")
+    low, high = np.quantile(
+        params[knees], [(1 - bootstrap.INTERVAL_LEVEL) / 2, (1 + bootstrap.INTERVAL_LEVEL) / 2], method="nearest"
+    )
     observed = np.array([point.score for point in points])
     return FrontCertainty(
         points=certainties, examples=examples, missing=missing, knee=(int(low), int(high)),
-        optimism=bootstrap.optimism(front_scores, observed),
+        expected_drop=bootstrap.expected_drop(front_scores, observed),
     )  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def gain_draws(
         baseline: Their scores, `draws x points`.
 
     Returns:
-        `draws`; None if there is no such point, or it has no predictions.
+        The gains, `draws`; None if there is no such point, or it has no predictions.
     """
     smaller = [other for other in front if other.adapter_params <= point.adapter_params]
     best = max(smaller, key=lambda other: other.score, default=None)

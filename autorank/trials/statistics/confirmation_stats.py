@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes
-from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.tasks.metrics.resampling import bootstrap_scores, resampled
 from autorank.trials.front import gain
 from autorank.trials.point import Point, PointKey
 from autorank.trials.snapshot import Snapshot
@@ -35,7 +35,8 @@ class Confirmed:
         adapter_params: Mean number of adapter parameters; differs from the point's if the size depends on the seed.
         gain_over_baseline: Mean score minus the best mean of plain LoRA with no more parameters; None without one, or
             while one of these points was not retrained.
-        low, high: Interval that contains the expected score with 90 %; no score is above 1. None where `on_front` is.
+        low, high: Interval that contains the expected score with 90%; at most 1 if all mean scores are. None where
+            `on_front` is.
         better: Probability that the gain over the baseline is above 0; None without a gain or interval.
     """
 
@@ -75,7 +76,7 @@ class Measured(NamedTuple):
 
 
 def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[PointKey, Confirmed]:
-    """Summarise the points that were retrained.
+    """Summarize the points that were retrained.
 
     Seeds and examples vary together (ours). Over seeds, the true means are normally distributed around the sample
     means, with variances that are drawn, too, and correlated between points of one training (`seed_variance.py`). Over
@@ -146,8 +147,10 @@ def _describe(
     if drawn is None or front is None:
         return stats
     low, high = bootstrap.interval(drawn[:, index])
+    if max(other.scores.max() for other in samples) <= 1:  # the user's own metrics may be above 1
+        high = min(high, 1.0)
     better = None if best is None else float((drawn[:, index] > drawn[:, len(samples) + best]).mean())
-    return replace(stats, on_front=float(front[:, index].mean()), low=low, high=min(high, 1.0), better=better)
+    return replace(stats, on_front=float(front[:, index].mean()), low=low, high=high, better=better)
 
 
 def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
@@ -183,7 +186,7 @@ def measured(point: Point, snapshot: Snapshot) -> Measured | None:
     results = [result for result in all_results if math.isfinite(result.get("score", math.nan))]
     if not results:
         return None
-    costs = ("adapter_params", *([snapshot.third] if snapshot.third else []))
+    costs = ("adapter_params", *([snapshot.third_objective] if snapshot.third_objective else []))
     means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
     return Measured(
         np.array([result["score"] for result in results]), means, len(all_results) - len(results),
@@ -208,7 +211,7 @@ def draws(samples: Sequence[Measured]) -> bootstrap.Array | None:
         samples: Points that were retrained.
 
     Returns:
-        `draws x samples`; None if nothing is known about their deviations.
+        The scores, `draws x samples`; None if nothing is known about their deviations.
     """
     seeds = np.array([len(sample.scores) for sample in samples])
     examples, noise = _example_deviations(samples)
@@ -253,9 +256,8 @@ def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None,
     models = [model for sample in samples for model in sample.models]
     if not models or not all(sample.models for sample in samples) or len({sample_of(m) for m in models}) > 1:
         return None, np.zeros(len(samples))
-    resamples = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
     all_examples = np.ones((1, len(models[0])), np.float32)
-    scores = resampled(models, resamples) - resampled(models, all_examples)
+    scores = bootstrap_scores(models, RESAMPLES, np.random.default_rng(0)) - resampled(models, all_examples)
     ends = np.cumsum([0, *(len(sample.models) for sample in samples)])
     parts = [scores[:, start:end] for start, end in pairwise(ends)]
     means = np.stack([part.mean(axis=1) for part in parts], axis=1)

@@ -13,11 +13,11 @@ from autorank.trials.front import NO_LIMITS, candidates, non_dominated
 from autorank.trials.record import TrialRecord, ended_trials
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
-FIXED = 2  # first trials of each method, with its defaults: as many as `optuna_study.first_settings` returns
-SPLITS = 200
-QUANTILE = 0.975  # of the draws; 10 % of the gains exceed it, as past trials do not know a later best (ours)
-FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)
-HORIZON = 10  # further trials by which it is decided whether a search is flat (ours)
+DEFAULT_FIXED_TRIALS = 2  # first trials of each method: as many as `optuna_study.first_settings` returns
+RANDOM_SUBSETS = 200
+QUANTILE = 0.975  # quantile of draws; 10% of the gains exceed it, as past trials do not know a later best (ours)
+FLAT_GAIN_FRACTION = 0.002  # a search is flat if more trials are expected to add less of the hypervolume (ours)
+FLAT_HORIZON_TRIALS = 10  # further trials by which it is decided whether a search is flat (ours)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Forecast:
         trials: Number of further trials.
         hypervolume: Hypervolume now.
         expected: Median of the gain in hypervolume.
-        high: The gain is at most this with 90 %. It may always be 0.
+        high: The gain is at most this with 90%. It may always be 0.
         mean: Mean of the gain, which large gains that are unlikely raise above the median.
     """
 
@@ -41,7 +41,7 @@ class Forecast:
     @property
     def flat(self) -> bool:
         """Whether the trials are expected to add next to nothing."""
-        return self.mean < FLAT * self.hypervolume
+        return self.mean < FLAT_GAIN_FRACTION * self.hypervolume
 
     def __str__(self) -> str:
         return f"+{self.expected:.4f} expected from {self.trials} more trials (90%: at most {self.high:.4f})"
@@ -63,7 +63,7 @@ def forecast(
         reference: Reference point of the hypervolume (parameters, score).
         more: Number of further trials.
         objectives: Limits and third objective.
-        fixed: What `fixed_trials` returns; None: `FIXED` for each method.
+        fixed: What `fixed_trials` returns; None: `DEFAULT_FIXED_TRIALS` for each method.
 
     Returns:
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
@@ -76,7 +76,7 @@ def forecast(
         return None
     subset_size = max(1, round(count**2 / (count + more)))
     draw = np.random.default_rng(count)
-    chosen = np.ones((SPLITS + 1, len(ended)), bool)
+    chosen = np.ones((RANDOM_SUBSETS + 1, len(ended)), bool)
     for row in chosen[1:]:
         row[draw.choice(sampled, count - subset_size, replace=False)] = False
     volumes = subset_hypervolumes(ended, chosen, reference, objectives)
@@ -95,7 +95,7 @@ def fixed_trials(spec: SearchSpec) -> dict[str, int]:
         Method -> number of trials: with its defaults, and with settings of earlier searches or of the catalogue.
     """
     earlier = Counter(trial.method for trial in spec.warm_start if trial.first)
-    return {entry.method: FIXED + earlier[entry.method] for entry in spec.entries}
+    return {entry.method: DEFAULT_FIXED_TRIALS + earlier[entry.method] for entry in spec.entries}
 
 
 def _first(trials: Sequence[TrialRecord], fixed: Mapping[str, int]) -> set[int]:
@@ -104,7 +104,11 @@ def _first(trials: Sequence[TrialRecord], fixed: Mapping[str, int]) -> set[int]:
     for trial in trials:
         if not trial.baseline:
             numbers.setdefault(trial.method, []).append(trial.number)
-    return {number for method, listed in numbers.items() for number in sorted(listed)[: fixed.get(method, FIXED)]}
+    return {
+        number
+        for method, listed in numbers.items()
+        for number in sorted(listed)[: fixed.get(method, DEFAULT_FIXED_TRIALS)]
+    }
 
 
 def subset_hypervolumes(

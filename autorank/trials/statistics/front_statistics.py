@@ -16,8 +16,8 @@ class FrontStatistics:
     """Statistics of the points of a front, by the key of the point.
 
     Attributes:
-        confirmed: Of the points that were trained again with new seeds.
-        predicted: Of the front, from the predictions on the validation examples; None without predictions.
+        confirmed: Statistics of the points that were trained again with new seeds.
+        predicted: Certainty of the front from the predictions on the validation examples; None without predictions.
     """
 
     confirmed: Mapping[PointKey, Confirmed]

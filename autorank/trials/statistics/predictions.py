@@ -19,8 +19,8 @@ from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "predictions"  # in the folder of a search
-TOLERANCE = 0.002  # of the score that follows from predictions; earlier versions rounded numbers to 16 bits (ours)
+FOLDER = "predictions"  # in the directory of a search
+TOLERANCE = 0.002  # largest accepted difference between a recorded score and the one recomputed from predictions (ours)
 MAX_KEPT = 100  # evaluations nearest to a front whose predictions are kept (ours)
 
 
@@ -85,7 +85,7 @@ def _have_scores(models: Sequence[Outcomes], scores: Sequence[float]) -> bool:
     try:
         with np.errstate(all="ignore"):
             computed = resampled(models, np.ones((1, len(models[0])), np.float32))[0]
-    except (ValueError, IndexError):  # of another shape than the formula expects
+    except (ValueError, IndexError):  # another shape than the formula expects
         return False
     return bool((np.abs(computed - np.array(scores)) < TOLERANCE).all())
 
@@ -134,15 +134,12 @@ def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
         if any(admitted(point, snapshot.objectives) for point in points)
     }
     kept = set(sorted(deficits, key=lambda file: (deficits[file], file.name))[:MAX_KEPT])
-    kept |= {predictions_path(folder, *key[:2]) for key in _keys(snapshot)}
+    keys = {point.key for point in (*snapshot.points, *snapshot.baseline)}
+    kept |= {predictions_path(folder, *key[:2]) for key in keys}
     for file, numbers in _files(folder):
-        if file not in kept and numbers[:3] not in _keys(snapshot):
+        if file not in kept and numbers[:3] not in keys:
             with contextlib.suppress(OSError):  # tried again at the next evaluation
                 file.unlink()
-
-
-def _keys(snapshot: Snapshot) -> set[tuple[int, ...]]:
-    return {point.key for point in (*snapshot.points, *snapshot.baseline)}
 
 
 def _evaluations(snapshot: Snapshot) -> Iterator[tuple[Path, list[Point]]]:

@@ -24,7 +24,7 @@ from autorank.trials.statistics.bootstrap import Array
 
 DEGREES = 2.0 ** np.arange(9)  # equally likely before any seed
 CENTERS = np.geomspace(1e-6, 1e6, 121)  # times the mean sample variance; likewise
-CORRELATION, CORRELATION_FREEDOM = 0.5, 4.0  # of points of one training, before any seed, and its weight (ours)
+CORRELATION, CORRELATION_FREEDOM = 0.5, 4.0  # prior correlation between points of one training, and its weight (ours)
 
 
 def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.random.Generator) -> Array:
@@ -37,7 +37,7 @@ def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.ran
         random: Generator.
 
     Returns:
-        `draws x points`; 0 if all scores of each point are equal.
+        The variances, `draws x points`; 0 if all scores of each point are equal.
     """
     total = freedoms.sum()
     mean = float((variances * freedoms).sum() / total) if total else 0.0
@@ -73,7 +73,10 @@ def correlation(pairs: Sequence[tuple[Array, Array]]) -> float:
 
 
 def _log_likelihoods(squares: Array, freedoms: Array, degrees: Array, centers: Array) -> Array:
-    """Of each pair of degrees and center, up to a constant: sample variances over the center have an F distribution."""
+    """Log-likelihood of each (degrees, center) pair, up to a constant.
+
+    Sample variances divided by the center follow an F distribution.
+    """
     gamma = np.vectorize(math.lgamma)
     prior, freedom = (degrees * centers)[:, None], freedoms[None]
     terms = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.point import Point
-from tests import tiny
+from tests import tiny_models
 from tests.tasks import loopback_hub
-from tests.trials.made_trials import search, snapshot, trial
+from tests.trials.trial_factories import search, snapshot, trial
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +35,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def export_run(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor]:
     """Trains and exports an adapter to `out`; returns the form of the export and the logits of the run."""
-    tiny.model("bert", folder / "model")
-    tiny.pairs_folder(folder / "data", 16, 8)
+    tiny_models.model("bert", folder / "model")
+    tiny_models.pairs_folder(folder / "data", 16, 8)
     spec = TrainSpec(
         task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
         model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2},
@@ -58,7 +59,7 @@ def export_run(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tens
 def card_logits(folder: Path) -> torch.Tensor:
     """Logits of the model that the card's code loads."""
     card = (folder / "README.md").read_text()
-    code = card.split("```python\n")[1].split("```")[0].replace("this folder", str(folder))
+    code = re.sub("path/to/(adapter|model)", str(folder), card.split("```python\n")[1].split("```")[0])
     names: dict[str, object] = {}
     exec(code, names)
     model = names["model"]

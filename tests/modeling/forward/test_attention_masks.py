@@ -18,6 +18,8 @@ FORMS = {
     "deberta-v2": "tokens",
     "llama": "causal",
     "qwen2": "causal",
+    "mistral": "tokens",  # layers with windows, which do not show in short texts
+    "modernbert": "tokens",
 }
 TOKENS = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 

@@ -126,7 +126,7 @@ def test_a_model_that_needs_values_has_no_known_length() -> None:
 
     model = dry_pass.build(lambda: Opaque(t.LlamaConfig(**families.DECODER)))
     assert dry_pass.accepted_length(model, 30) is None
-    assert dry_pass.reached(model) is None
+    assert dry_pass.modules_on_text_path(model) is None
 
 
 def test_a_pass_with_too_many_operations_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_pass_with_too_many_operations_is_given_up(monkeypatch: pytest.MonkeyP
 
 def test_text_reaches_the_modules_that_run() -> None:
     model = build_model("roberta")
-    reached = dry_pass.reached(model)
+    reached = dry_pass.modules_on_text_path(model)
     assert reached is not None
     assert reached["roberta.encoder.layer.0.attention.self.query"] == (32, 32)
     assert reached["classifier.out_proj"] == (32, 2)

@@ -14,17 +14,17 @@ from autorank.modeling.forward import gradient_checkpointing
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.caches import cached_in
-from tests.trainables.trained import full_state, open_run, same, spec, start, write_model
+from tests import tiny_models
+from tests.cache_dirs import cached_in
+from tests.trainables.conformance_runs import full_state, open_run, same, spec, start, write_model
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("checkpointing")
     write_model(folder / "model", dropout=0.1)
-    tiny.model("llama", folder / "llama")
-    tiny.pairs_folder(folder / "data", 40, 20)
+    tiny_models.model("llama", folder / "llama")
+    tiny_models.pairs_folder(folder / "data", 40, 20)
     with cached_in(folder):
         yield folder
 
@@ -84,7 +84,7 @@ def test_first_gradients_are_the_same(
 ) -> None:
     """Gradients computed before training, in evaluation mode, are bit-identical with recomputed activations."""
     if not (workspace / architecture).exists():
-        tiny.model(architecture, workspace / architecture)
+        tiny_models.model(architecture, workspace / architecture)
     settings = {"dropout": 0.0} if method == "sparse-adapter" else {"gamma": 1.0}
     passes: list[bool] = []
     loss = OptimizationLoop.loss

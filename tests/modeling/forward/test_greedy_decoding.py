@@ -10,18 +10,18 @@ import torch
 import transformers
 
 from autorank.modeling.forward.greedy_decoding import complete, generating, greedy
-from tests import texts
+from tests.tiny_language_models import DECODER, FAMILIES, IDS
 
 ENDS, LONGEST, VOCABULARY = (3, *range(5, 20)), 20, 40
 MODELS = {
-    name: (texts.FAMILIES[name][0].removesuffix("ForCausalLM").removesuffix("LMHeadModel"), texts.FAMILIES[name][1])
+    name: (FAMILIES[name][0].removesuffix("ForCausalLM").removesuffix("LMHeadModel"), FAMILIES[name][1])
     for name in ("llama", "gpt2", "qwen2")
 } | {
-    "mistral": ("Mistral", texts.DECODER | {"sliding_window": 6}),
-    "opt": ("OPT", texts.IDS | {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}),
-    "bloom": ("Bloom", texts.IDS | {"hidden_size": 32, "n_layer": 2, "n_head": 2}),
+    "mistral": ("Mistral", DECODER | {"sliding_window": 6}),
+    "opt": ("OPT", IDS | {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}),
+    "bloom": ("Bloom", IDS | {"hidden_size": 32, "n_layer": 2, "n_head": 2}),
 }  # fmt: skip
-STATE_SPACE = {"mamba": ("Mamba", texts.IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4})}
+STATE_SPACE = {"mamba": ("Mamba", IDS | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4})}
 
 
 def random_model(name: str, settings: dict[str, Any]) -> Any:

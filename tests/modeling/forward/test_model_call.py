@@ -16,7 +16,7 @@ from autorank.modeling.forward.model_call import PREDICTED, call
 from autorank.tasks.data.batches import collate
 from autorank.tasks.prompts.prompting import Prompting
 from autorank.tasks.splits.examples import Examples
-from tests import texts
+from tests import tiny_language_models
 
 FAMILIES = {"llama": None, "gpt2": None, "qwen2": None, "bart": 3, "t5": 0}  # first token of the decoder
 ROWS = [("w1 w2", "green"), ("w3", "red fox"), ("w1 w2 w4 w5", "a blue bird sings")]
@@ -25,9 +25,9 @@ ROWS = [("w1 w2", "green"), ("w3", "red fox"), ("w1 w2 w4 w5", "a blue bird sing
 def build(family: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
     start = FAMILIES[family]
     auto = transformers.AutoModelForCausalLM if start is None else transformers.AutoModelForSeq2SeqLM
-    model = auto.from_pretrained(texts.model(family, folder / family)).train()
+    model = auto.from_pretrained(tiny_language_models.model(family, folder / family)).train()
     prompts, completions = [list(column) for column in zip(*ROWS, strict=True)]
-    prompting = Prompting(texts.tokenizer(folder / "tokens", "[BOS] $A", False), 64, start)
+    prompting = Prompting(tiny_language_models.tokenizer(folder / "tokens", "[BOS] $A", False), 64, start)
     split = prompting.split(Examples((prompts, completions), np.arange(3), completions))
     return model, collate(split, np.arange(3), 0)
 
@@ -55,7 +55,7 @@ def test_loss_and_gradients_equal_those_of_transformers(family: str, tmp_path: P
     tokens = len(batch["labels"])
     assert computed == [(1, tokens, model.config.vocab_size)] and outputs.logits.shape == computed[0]
     assert not any("cache" in name or "past" in name for name in outputs)
-    expected = model(**texts.library_batch(batch)).loss
+    expected = model(**tiny_language_models.library_batch(batch)).loss
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
     expected_gradients = gradients(model, expected)
     assert actual_gradients.keys() == expected_gradients.keys()

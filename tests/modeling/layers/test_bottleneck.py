@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.modeling.layers.bottleneck import Bottleneck, insertion_points, parameters
-from tests import tiny
+from tests import tiny_models
 
 SIZE = 3
 VOCAB = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -147,13 +147,13 @@ def test_initial_weights_are_truncated_at_two_deviations() -> None:
     bottleneck.initialize(0.01, torch.Generator().manual_seed(0))
     for layer in (bottleneck.down, bottleneck.up):
         assert layer.weight.abs().max() <= 0.02
-        assert layer.weight.std().item() == pytest.approx(0.01 * 0.8796, rel=0.02)  # of a truncated normal
+        assert layer.weight.std().item() == pytest.approx(0.01 * 0.8796, rel=0.02)  # deviation of a truncated normal
         assert not layer.bias.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_layout_rebuilds_bottlenecks(dtype: torch.dtype, tmp_path: Path) -> None:
-    model = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2, dtype=dtype)
+    model = base_model.load(tiny_models.model("bert", tmp_path / "model"), outputs=2, dtype=dtype)
     attach_bottlenecks(model.model, attention=False, twice=True)
     model.model.eval()
     expected, values = logits(model.model), {name: p.clone() for name, p in adapters.tensors(model.model).items()}
@@ -173,7 +173,7 @@ def test_a_file_from_before_bottlenecks_loads(tmp_path: Path) -> None:
 
     from safetensors.torch import load_file, save_file
 
-    model = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    model = base_model.load(tiny_models.model("bert", tmp_path / "model"), outputs=2)
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, model, adapter_file.Origin(str(tmp_path / "model"), 2, (), 0))
     metadata = adapter_file._metadata(file)

@@ -1,4 +1,4 @@
-"""Importance, compared with autograd on a materialised ΔW."""
+"""Importance, compared with autograd on a materialized ΔW."""
 
 from __future__ import annotations
 
@@ -84,6 +84,20 @@ def inputs(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Te
 def test_importance_equals_autograd(e: bool) -> None:
     net, batches = Net(e=e), [(inputs(4, 3, 6),)]
     torch.testing.assert_close(measure(net, batches).double(), reference(net, batches), rtol=1e-5, atol=0)
+
+
+def test_outputs_that_the_model_changes_in_place() -> None:
+    """The outputs of some layers are views, which Falcon and DeBERTa change in place."""
+
+    class InPlace(Net):
+        def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+            h = self.first(x)
+            h += 1
+            h -= 1
+            return self.third(self.second(h.tanh()).tanh()).square().mean()
+
+    batches = [(inputs(4, 3, 6),)]
+    torch.testing.assert_close(measure(InPlace(), batches).double(), reference(Net(), batches), rtol=1e-5, atol=0)
 
 
 def test_a_layer_that_is_called_twice() -> None:

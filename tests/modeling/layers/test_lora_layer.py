@@ -1,4 +1,4 @@
-"""The LoRA layer, compared with autograd on the materialised matrix."""
+"""The LoRA layer, compared with autograd on the materialized matrix."""
 
 import pytest
 import torch

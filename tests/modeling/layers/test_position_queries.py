@@ -15,14 +15,14 @@ from autorank.export.merge import check_mergeable
 from autorank.export.peft_export import check_low_rank
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from tests.trainables import slow
+from tests.trainables import reference_training
 
 INPUTS = {"input_ids": torch.arange(5, 25).view(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2") / "model"
+    return reference_training.write(tmp_path_factory.mktemp("deberta"), "deberta-v2") / "model"
 
 
 def load_base(folder: Path) -> base_model.BaseModel:

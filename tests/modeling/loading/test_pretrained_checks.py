@@ -16,14 +16,14 @@ from autorank.modeling import base_model
 from autorank.modeling.loading import pretrained_checks, quantization
 from autorank.spec import TaskSpec
 from autorank.tasks import tokenization
-from tests import families, ready, tiny
+from tests import families, finished_search, tiny_models
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "some/base", "r": 8, "target_modules": ["q_proj"]}
 
 
 def model_with_settings(folder: Path, **settings: Any) -> str:
     """A tiny BERT with further settings in its config.json."""
-    model = tiny.model("bert", folder)
+    model = tiny_models.model("bert", folder)
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     return model
@@ -31,12 +31,12 @@ def model_with_settings(folder: Path, **settings: Any) -> str:
 
 def load_everything(model: str) -> None:
     data = TaskSpec(name="data", data=Path(model) / "pairs.jsonl", text=("left", "right"), label="label")
-    tiny.pairs_file(Path(model) / "pairs.jsonl", 20)
+    tiny_models.pairs_file(Path(model) / "pairs.jsonl", 20)
     tokenization.load(data, model)
 
 
 def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
-    tiny.tokenizer(tmp_path)
+    tiny_models.tokenizer(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(ADAPTER))
     for load in (base_model.load, base_model.meta_model):
         with pytest.raises(AutorankError, match=r"is a PEFT adapter of 'some/base'.*--model some/base\), or merge"):
@@ -46,7 +46,7 @@ def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
 
 
 def test_an_adapter_next_to_a_model(tmp_path: Path) -> None:
-    model = tiny.model("bert", tmp_path)
+    model = tiny_models.model("bert", tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(ADAPTER))
     with pytest.raises(AutorankError, match=r"next to its config\.json.*remove adapter_config\.json"):
         base_model.load(model, 2)
@@ -87,7 +87,7 @@ def test_fp8_weights_are_converted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = families.config("llama")
     t.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    tiny.tokenizer(tmp_path)
+    tiny_models.tokenizer(tmp_path)
     file = tmp_path / "model.safetensors"
     expected, stored = {}, {}
     for name, values in load_file(file).items():
@@ -99,14 +99,14 @@ def test_fp8_weights_are_converted(tmp_path: Path) -> None:
             scales = stored[f"{name}_scale_inv"].repeat_interleave(16, 0).repeat_interleave(16, 1)
             expected[name] = stored[name].float() * scales[: values.shape[0], : values.shape[1]]
     save_file(stored, file, {"format": "pt"})
-    tiny.update_config(tmp_path, quantization_config={"quant_method": "fp8", "weight_block_size": [16, 16]})
+    tiny_models.update_config(tmp_path, quantization_config={"quant_method": "fp8", "weight_block_size": [16, 16]})
     loaded = base_model.load(str(tmp_path), 2)
     for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.down_proj.weight"):
         torch.testing.assert_close(loaded.model.get_parameter(name).float(), expected[name], rtol=1e-2, atol=1e-3)
 
 
 def test_merging_into_quantized_weights_is_refused(tmp_path: Path) -> None:
-    trained = ready.adapted_model(tiny.model("bert", tmp_path), seed=1)
+    trained = finished_search.adapted_model(tiny_models.model("bert", tmp_path), seed=1)
     layer = trained.model.bert.encoder.layer[0].attention.self.query.base
     layer.weight = torch.nn.Parameter(torch.zeros(4, 1, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(AutorankError, match=r"query is quantized.*Omit --merge"):

@@ -13,7 +13,7 @@ from autorank.modeling import base_model
 from autorank.modeling.loading import quantization
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_settings_of_4_bit_quantization(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_quantized_weights_are_not_trained(tmp_path: Path) -> None:
-    loaded = base_model.load(tiny.model("bert", tmp_path / "m"), 2)
+    loaded = base_model.load(tiny_models.model("bert", tmp_path / "m"), 2)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     loaded.model.get_parameter(name).data = torch.zeros(4, 1, dtype=torch.uint8)
     with pytest.raises(AutorankError, match="is quantized and cannot be trained"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ from autorank.tasks.tokenization import load_tokenizer
 from autorank.training.run import TrainingRun
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import adapter_path
-from tests import tiny
-from tests.trials.made_trials import search
+from tests import tiny_models
+from tests.trials.trial_factories import search
 
 CODE = """
 import os, pathlib
@@ -49,7 +50,7 @@ def code_marker(tmp_path, monkeypatch):
 @pytest.fixture
 def model_with_code(tmp_path):
     """A model with code of its own."""
-    folder = Path(tiny.model("bert", tmp_path / "own"))
+    folder = Path(tiny_models.model("bert", tmp_path / "own"))
     config = json.loads((folder / "config.json").read_text())
     classes = {"AutoConfig": "code.OwnConfig", "AutoModelForSequenceClassification": "code.OwnModel"}
     classes = {name: f"own_{class_name}" for name, class_name in classes.items()}
@@ -120,7 +121,7 @@ def test_trusted_models_are_exported(model_with_code, code_marker, tmp_path, mon
         code = card.read_text().split("```python\n")[1].split("```")[0]
         assert "trust_remote_code=True" in code
         names = {}
-        exec(code.replace("this folder", str(card.parent)), names)
+        exec(re.sub("path/to/(adapter|model)", str(card.parent), code), names)
         inner = names["model"].get_base_model() if hasattr(names["model"], "get_base_model") else names["model"]
         assert type(inner).__name__ == "OwnModel"
 
@@ -134,9 +135,9 @@ def test_trust_ends_with_the_context(model_with_code, code_marker):
 
 
 def test_a_known_architecture_uses_the_class_of_transformers(tmp_path, code_marker):
-    folder = Path(tiny.model("bert", tmp_path / "known"))
+    folder = Path(tiny_models.model("bert", tmp_path / "known"))
     (folder / "own_code.py").write_text(CODE)
-    tiny.update_config(folder, auto_map={"AutoModelForSequenceClassification": "own_code.OwnModel"})
+    tiny_models.update_config(folder, auto_map={"AutoModelForSequenceClassification": "own_code.OwnModel"})
     assert type(base_model.load(str(folder), 2).model).__name__ == "BertForSequenceClassification"
     assert not code_marker.exists()
 
@@ -153,7 +154,7 @@ class Touch:
 
 @pytest.mark.parametrize("form", ["torch", "pickle"])
 def test_a_pickle_is_not_run(tmp_path, code_marker, form):
-    folder = Path(tiny.model("bert", tmp_path / "pickled"))
+    folder = Path(tiny_models.model("bert", tmp_path / "pickled"))
     (folder / "model.safetensors").unlink()
     content = {"bert.pooler.dense.bias": torch.zeros(2), "and": Touch(code_marker)}
     if form == "torch":
@@ -170,7 +171,7 @@ def test_a_pickle_is_not_run(tmp_path, code_marker, form):
 def test_tensors_in_a_pickle_load(tmp_path):
     from safetensors.torch import load_file
 
-    folder = Path(tiny.model("bert", tmp_path / "binary"))
+    folder = Path(tiny_models.model("bert", tmp_path / "binary"))
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     os.unlink(folder / "model.safetensors")
     assert base_model.load(str(folder), 2).model.config.model_type == "bert"

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from autorank.reporting.html.document import Cell, Column, HtmlTable, environment, render_page
-from tests.reporting.html.read import Page
+from tests.reporting.html.page_reader import Page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'{{data}}\u2028"
 TABLE = HtmlTable([Column(HOSTILE), Column("n", number=True)], [[Cell(HOSTILE), Cell(HOSTILE, 3)]])

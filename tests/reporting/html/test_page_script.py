@@ -11,7 +11,7 @@ import pytest
 
 from autorank.trials.front import front
 from autorank.trials.selection import pick
-from tests.trials.made_trials import trial
+from tests.trials.trial_factories import trial
 
 SCRIPT = str(files("autorank.reporting.html").joinpath("page.js"))
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autorank.reporting.html.rank_maps import rank_maps
-from tests.reporting.html.read import assert_valid
-from tests.trials.made_trials import base_ranks, evaluation, snapshot, trial
+from tests.reporting.html.page_reader import assert_valid
+from tests.trials.trial_factories import base_ranks, evaluation, snapshot, trial
 
 
 def test_a_rank_map_shows_the_ranks_of_its_evaluation():

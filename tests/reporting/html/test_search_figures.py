@@ -11,9 +11,9 @@ import pytest
 from autorank.reporting.html import search_figures
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import hypervolume
-from tests.reporting.html.read import assert_valid, traces
-from tests.trials.made_trials import sliced, trial
-from tests.trials.made_trials import snapshot as made_snapshot
+from tests.reporting.html.page_reader import assert_valid, traces
+from tests.trials.trial_factories import sliced, trial
+from tests.trials.trial_factories import snapshot as made_snapshot
 
 REFERENCE = (1000.0, 0.0)
 snapshot = partial(made_snapshot, reference=REFERENCE)
@@ -123,7 +123,7 @@ def test_curves_mark_stopped_and_failed_trials():
 
 
 def test_hover_text_has_the_third_objective():
-    search_snapshot = snapshot([trial(0, (100, 0.5))], ObjectivesSpec(third="seconds"))
+    search_snapshot = snapshot([trial(0, (100, 0.5))], ObjectivesSpec(third_objective="seconds"))
     figure = search_figures.front(search_snapshot)
     assert "<br>time 10s<br>" in traces(figure)["lora-drop"]["text"][0]
 

@@ -15,7 +15,7 @@ from autorank.reporting.html.setting_figures import (
     shared_parallel_coordinates,
 )
 from autorank.spec import MethodSpec
-from tests.trials.made_trials import trial
+from tests.trials.trial_factories import trial
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},

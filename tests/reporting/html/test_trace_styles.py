@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from autorank.reporting.html.search_figures import curves
 from autorank.reporting.html.trace_styles import HUES, method_styles
-from tests.reporting.html.read import traces
-from tests.trials.made_trials import snapshot, trial
+from tests.reporting.html.page_reader import traces
+from tests.trials.trial_factories import snapshot, trial
 
 
 def test_methods_differ_in_color_and_symbol_and_many_are_grouped():

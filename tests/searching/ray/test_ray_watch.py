@@ -26,12 +26,12 @@ NEEDS = Resources(concurrency=1, cpus=2, gpus=0.0)
 @pytest.fixture(autouse=True)
 def head(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A head node that listens, and short intervals between checks."""
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:  # of checks, none is accepted
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:  # accepts no check
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
         monkeypatch.setattr(worker, "_global_node", None)
-        for name, seconds in {"INTERVAL": 0.02, "GRACE": 5.0}.items():
+        for name, seconds in {"CHECK_INTERVAL_S": 0.02, "LOOP_EXIT_TIMEOUT_S": 5.0}.items():
             monkeypatch.setattr(ray_watch, name, seconds)
         yield server
 
@@ -65,7 +65,7 @@ def test_a_head_that_no_longer_answers(head: socket.socket) -> None:
 
 
 def test_a_loop_that_is_stuck_is_interrupted(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "GRACE", 0.05)
+    monkeypatch.setattr(ray_watch, "LOOP_EXIT_TIMEOUT_S", 0.05)
     warnings: list[str] = []
     head.close()
     with pytest.raises(KeyboardInterrupt), RayWatch(NEEDS, warnings.append):
@@ -76,7 +76,7 @@ def test_a_loop_that_is_stuck_is_interrupted(head: socket.socket, monkeypatch: p
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The warnings of a watch with short waiting times, in a cluster of one node."""
-    for name, seconds in {"WAITING": 0.2, "UNUSED": 0.2, "ANSWER": 0.2}.items():
+    for name, seconds in {"NO_TRIAL_WARNING_S": 0.2, "IDLE_CPU_WARNING_S": 0.2, "RAY_CALL_TIMEOUT_S": 0.2}.items():
         monkeypatch.setattr(ray_watch, name, seconds)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False}])
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
@@ -84,7 +84,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_warning_names_the_resources_that_are_missing(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "WAITING", 2.0)  # a busy machine may interrupt the loop for a while
+    monkeypatch.setattr(ray_watch, "NO_TRIAL_WARNING_S", 2.0)  # a busy machine may interrupt the loop for a while
     with RayWatch(NEEDS, warnings.append) as watch:
         for _ in range(110):
             watch.on_step(["a"])
@@ -145,7 +145,7 @@ def test_trials_that_use_no_cpu(warnings: list[str], monkeypatch: pytest.MonkeyP
 
 
 def test_evaluations_that_take_much_longer_than_before(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "UNUSUAL", 3)
+    monkeypatch.setattr(ray_watch, "STALL_FACTOR", 3)
     with RayWatch(NEEDS, warnings.append) as watch:
         for step in range(3000):
             watch.on_step(["a"])
@@ -160,7 +160,7 @@ def test_evaluations_that_take_much_longer_than_before(warnings: list[str], monk
 def test_a_stuck_loop_that_only_notes_the_first_interrupt(
     head: socket.socket, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_watch, "GRACE", 0.05)
+    monkeypatch.setattr(ray_watch, "LOOP_EXIT_TIMEOUT_S", 0.05)
     head.close()
     with pytest.raises(KeyboardInterrupt), RayWatch(NEEDS, warnings.append), Interrupt() as interrupt:
         for _ in range(12_000):
@@ -171,7 +171,7 @@ def test_a_stuck_loop_that_only_notes_the_first_interrupt(
 def test_a_stuck_loop_in_a_background_job(
     head: socket.socket, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_watch, "GRACE", 0.05)
+    monkeypatch.setattr(ray_watch, "LOOP_EXIT_TIMEOUT_S", 0.05)
     head.close()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for `command &` in a script
     try:

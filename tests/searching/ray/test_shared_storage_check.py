@@ -1,4 +1,4 @@
-"""Nodes that see a search's folder, and one that does not."""
+"""Nodes that see a search's directory, and one that does not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ folder, answer = Path(sys.argv[1]), storage.answer
 
 
 def partly_failing(directory, node):
-    "Node 2 does not see the folder, node 3 may not write there, node 4 does not answer."
+    "Node 2 does not see the directory, node 3 may not write there, node 4 does not answer."
     number = {node_id: n for n, node_id in enumerate(order, 1)}[node]
     if number == 2:
         directory = Path("/nowhere") / directory.name
@@ -60,7 +60,7 @@ try:
         except AutorankError as error:
             print(str(error).replace(nodes[1].node_id[:8], "TWO").replace(nodes[0].node_id[:8], "ONE"))
         print([file.name for file in folder.iterdir()])
-        order, storage.TIMEOUT = ["", "", nodes[0].node_id, nodes[1].node_id], 10
+        order, storage.ALL_NODES_TIMEOUT_S = ["", "", nodes[0].node_id, nodes[1].node_id], 10
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -69,7 +69,7 @@ finally:
 
 @pytest.mark.slow
 def test_two_nodes(tmp_path: Path) -> None:
-    """Both see the folder, also while busy; then one does not see it, one may not write, one does not answer."""
+    """Both see the directory, also while busy; then one does not see it, one may not write, one does not answer."""
     folder, script = tmp_path / "runs", tmp_path / "cluster.py"
     folder.mkdir()
     script.write_text(CLUSTER)
@@ -86,7 +86,7 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert lines[:2] == ["all see it []", "busy ones too"]
     assert lines[2] == lines[6] == f"Not all nodes of the cluster share {folder}:"
     first_line, second_problems = lines[3], "\n".join(lines[7:9])
-    assert "(node TWO) does not see the folder" in first_line and first_line.strip()[0].isdigit()  # its IP address
+    assert "(node TWO) does not see the directory" in first_line and first_line.strip()[0].isdigit()  # its IP address
     assert "(node ONE) cannot read and write there (Permission denied)" in second_problems
     assert "(node TWO) did not answer within 10 seconds" in second_problems
     assert "--runs DIR" in lines[4] and lines[5] == lines[10] == "[]"
@@ -116,7 +116,7 @@ def no_permission(directory: Path, node: str) -> None:
 
 
 def other_folder(directory: Path, node: str) -> None:
-    """A node that writes to another folder of the same name."""
+    """A node that writes to another directory of the same name."""
 
 
 def no_package(directory: Path, node: str) -> None:
@@ -126,7 +126,7 @@ def no_package(directory: Path, node: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (no_folder, "does not see the folder"),
+        (no_folder, "does not see the directory"),
         (no_permission, "cannot read and write there (Permission denied)"),
         (other_folder, "wrote a file that does not show up here"),
         (no_package, "failed: ModuleNotFoundError: No module named 'autorank'"),
@@ -135,7 +135,7 @@ def no_package(directory: Path, node: str) -> None:
 def test_a_node_that_cannot_use_the_folder_is_reported(
     ray, answer, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
+    monkeypatch.setattr(shared_storage_check, "FILE_VISIBILITY_TIMEOUT_S", 0.1)
     monkeypatch.setattr(shared_storage_check, "answer", answer)
     with pytest.raises(AutorankError) as raised:
         shared_storage_check.check(tmp_path)
@@ -157,7 +157,7 @@ def test_a_node_that_cannot_use_the_folder_is_reported(
 def test_failing_storage_is_distinguished_from_a_missing_folder(
     ray, error: Exception, kind: type, tmp_path: Path
 ) -> None:
-    """A trial that could not read is retried like any other whose process died; its node may see the folder."""
+    """A trial that could not read is retried like any other whose process died; its node may see the directory."""
 
     def refuse(file: Path) -> str:
         raise error

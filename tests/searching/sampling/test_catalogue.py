@@ -12,7 +12,7 @@ from autorank.searching import search as search_module
 from autorank.searching.budget import Budget
 from autorank.searching.create import make_spec, open_journal
 from autorank.searching.sampling import catalogue
-from autorank.searching.sampling.catalogue import Recorded, first_trials, sources
+from autorank.searching.sampling.catalogue import CatalogueEntry, first_trials, sources
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.search import search
 from autorank.searching.space import ranges
@@ -20,7 +20,7 @@ from autorank.searching.space.param_bounds import ParamBounds
 from autorank.searching.space.space import load
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
-from tests.searching.standin import SPACE, bounds, search_spec
+from tests.searching.fake_runs import SPACE, bounds, search_spec
 
 LORA = MethodSpec(method="lora", settings={"targets": "all-linear"}, space=SPACE)
 
@@ -31,9 +31,9 @@ class Sizes:
     model_params = 1_000_000
 
 
-def past_search(task: str, *best: dict[str, Any], **values: Any) -> Recorded:
+def past_search(task: str, *best: dict[str, Any], **values: Any) -> CatalogueEntry:
     fields = {"model": "base", "model_params": 2_000_000, "kind": "regression", "seen": 4000}
-    return Recorded(task=task, best={"lora": best}, **(fields | values))
+    return CatalogueEntry(task=task, best={"lora": best}, **(fields | values))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def data() -> TaskData:
 def choose(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
     """Return the first settings of a LoRA search on 1,600 examples, with a catalogue of these searches."""
 
-    def choose(*searches: Recorded) -> list[tuple[str, dict[str, Any]]]:
-        monkeypatch.setattr(catalogue, "recorded", lambda: searches)
+    def choose(*searches: CatalogueEntry) -> list[tuple[str, dict[str, Any]]]:
+        monkeypatch.setattr(catalogue, "catalogue_entries", lambda: searches)
         spec = search_spec(methods=(LORA,), training=TrainingSpec(steps=100, batch_size=16))
         return [(trial.search, trial.settings) for trial in first_trials(spec, data, cast(ParamBounds, Sizes()))]
 
@@ -113,8 +113,8 @@ def test_settings_of_the_catalogue_are_stored_in_the_journal_of_a_new_search(
     assert start_search("warm", warm_start=(earlier,)) == ((earlier,), [])
 
 
-@pytest.mark.parametrize("shipped", catalogue.recorded(), ids=lambda shipped: shipped.task)
-def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(shipped: Recorded) -> None:
+@pytest.mark.parametrize("shipped", catalogue.catalogue_entries(), ids=lambda shipped: shipped.task)
+def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(shipped: CatalogueEntry) -> None:
     assert shipped.best
     for method, best in shipped.best.items():
         space = load(method)
@@ -125,7 +125,7 @@ def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(shipped: 
 
 
 def test_a_search_like_a_recorded_one_begins_with_its_settings(data: TaskData) -> None:
-    shipped = catalogue.recorded()[0]
+    shipped = catalogue.catalogue_entries()[0]
     spec = make_spec(
         {"adalora": load("adalora")},
         TaskSpec(name="demo"),

@@ -11,7 +11,7 @@ from autorank.searching.sampling.curve_value import curve_value, learned_values
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS
 from autorank.trials.record import TrialRecord
-from tests.trials.made_trials import sliced
+from tests.trials.trial_factories import sliced
 
 BOX = (100.0, 0.0)
 

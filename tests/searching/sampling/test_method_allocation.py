@@ -7,7 +7,7 @@ from collections import Counter
 from autorank.searching.sampling.method_allocation import MIN_TRIALS, next_method
 from autorank.spec import MethodSpec
 from autorank.trials.record import TrialRecord
-from tests.searching.standin import SPACE, search_spec
+from tests.searching.fake_runs import SPACE, search_spec
 
 BASELINE = MethodSpec(method="lora", space=SPACE)
 METHODS = ("lora-drop", "increlora", "prilora")

@@ -16,8 +16,8 @@ from autorank.searching.sampling.warm_study import WarmStudy
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
-from tests.searching.standin import SPACE, bounds, search_spec
-from tests.trials.made_trials import evaluation
+from tests.searching.fake_runs import SPACE, bounds, search_spec
+from tests.trials.trial_factories import evaluation
 
 RATES = (1e-4, 1e-3, 3e-3, 9e-3)
 
@@ -59,7 +59,7 @@ def test_the_best_are_tried_first_and_the_others_are_spread_over_the_ranks(
 ) -> None:
     for name in ("a", "b"):
         make_search(tmp_path, name)
-    monkeypatch.setattr(warm_start, "FIRST", 2)
+    monkeypatch.setattr(warm_start, "SETTINGS_TRIED_FIRST", 2)
     monkeypatch.setattr(warm_start, "MAX_EARLIER", 5)
     trials = earlier_trials("a, b", tmp_path, spec())
     assert [trial.settings["learning_rate"] for trial in trials if trial.first] == [3e-3, 1e-3]  # each once

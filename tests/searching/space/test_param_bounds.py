@@ -8,7 +8,13 @@ import pytest
 
 from autorank.methods import names
 from autorank.searching.space import ranges, space
-from autorank.searching.space.param_bounds import ParamBounds, largest, parameter_range, resizing, smallest
+from autorank.searching.space.param_bounds import (
+    ParamBounds,
+    largest,
+    parameter_range,
+    size_determining_settings,
+    smallest,
+)
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 
 SIZES = ParamBounds(TaskSpec(name="demo"), None)
@@ -56,6 +62,6 @@ def test_sixteen_ranges_need_few_evaluations_of_the_bounds() -> None:
         return settings["s3"] * settings["s7"], 10 + settings["s3"]
 
     entry = MethodSpec(method="lora", space={f"s{i}": NUMBER for i in range(16)})
-    assert resizing(entry, bounds, smallest(entry, bounds)) == {"s3": 1, "s7": 1}
+    assert size_determining_settings(entry, bounds, smallest(entry, bounds)) == {"s3": 1, "s7": 1}
     assert largest(entry, bounds)["s3"] == 4
     assert len(calls) < 300

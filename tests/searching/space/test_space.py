@@ -117,6 +117,43 @@ def test_a_file_that_is_not_a_space(tmp_path, text, problem):
         load("lora", space_file(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("rank: {type: int, low: 1, high: 8}\nrank: 4", r"the key 'rank' is listed twice\n.*line 2"),
+        ("rank: {type: int, low: 1, low: 8}", "the key 'low' is listed twice"),
+        ("rank: !!int x", "is not YAML: invalid literal"),
+        (f"rank: {'1' * 5000}", "is not YAML: Exceeds the limit"),
+        ("a: " + "[" * 5000, "is not YAML: a value contains itself, or is nested too deeply"),
+    ],
+)
+def test_errors_in_yaml_are_reported(tmp_path, text, problem):
+    with pytest.raises(AutorankError, match=problem):
+        load("lora", space_file(tmp_path, text))
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    text = "rank: &range {type: int, low: 1, high: 8}\nalpha: {<<: *range, high: 9}\n"
+    assert load("lora", space_file(tmp_path, RATE + text)).ranges["alpha"] == {"type": "int", "low": 1, "high": 9}
+
+
+def test_dates_and_broken_values_are_texts():
+    assert parse_settings(["targets=2024-13-45"]) == {"targets": "2024-13-45"}
+    assert parse_settings(["targets=2024-01-02"]) == {"targets": "2024-01-02"}
+    assert parse_settings(["targets=!!int x"]) == {"targets": "!!int x"}
+
+
+def test_a_space_by_method_may_name_files(tmp_path):
+    file = space_file(tmp_path, RATE + "rank: {type: int, low: 2, high: 9}\n")
+    for source in (str(file), file, {"rank": {"type": "int", "low": 2, "high": 9}, "learning_rate": 1e-3}):
+        spaces = load_all(["lora", "lora-drop"], {"lora": source}, ["learning_rate=1e-3"])
+        assert spaces["lora"].ranges["rank"]["high"] == 9 and spaces["lora-drop"] == load(
+            "lora-drop", overrides=["learning_rate=1e-3"]
+        )
+    with pytest.raises(AutorankError, match=r"The space of lora must map settings to ranges.* \(got 5\)"):
+        load_all(["lora"], {"lora": 5})
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(AutorankError, match="No such file"):
         load("lora", tmp_path / "none.yaml")

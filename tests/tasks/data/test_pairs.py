@@ -12,7 +12,7 @@ import torch
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
-from autorank.tasks.data.batches import collate, token_mask
+from autorank.tasks.data.batches import collate, first_tokens, token_mask
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.kinds.generation import GENERATION
 from autorank.tasks.named.generation import own_task
@@ -20,8 +20,8 @@ from autorank.tasks.prompts.chat_encoding import ChatEncoding
 from autorank.tasks.prompts.prompting import Prompting
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.tokenization import load_tokenizer
-from tests import texts, tiny
-from tests.texts import IGNORED, library_batch
+from tests import tiny_language_models, tiny_models
+from tests.tiny_language_models import IGNORED, library_batch
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -29,13 +29,13 @@ BOS, EOS, NL = 2, 3, 4
 
 
 def ids(*words: str) -> list[int]:
-    return [texts.TOKENS.index(word) for word in words]
+    return [tiny_language_models.TOKENS.index(word) for word in words]
 
 
 def split(
     folder: Path, template: str, start: int | None, rows: list[tuple[str, str]], length: int = 64, chat: bool = False
 ) -> Pairs:
-    tokenizer = texts.tokenizer(folder, template, chat)
+    tokenizer = tiny_language_models.tokenizer(folder, template, chat)
     encoding = ChatEncoding(tokenizer, length) if chat else Prompting(tokenizer, length, start)
     prompts, completions = [list(column) for column in zip(*rows, strict=True)]
     labels = np.array([prompts.index(prompt) for prompt in prompts])
@@ -69,7 +69,9 @@ def test_prompts_for_generation_are_padded_on_the_left(tmp_path: Path) -> None:
 def test_an_encoder_decoders_batch(family: str, template: str, tmp_path: Path) -> None:
     import transformers
 
-    model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(texts.model(family, tmp_path / "model"))
+    model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+        tiny_language_models.model(family, tmp_path / "model")
+    )
     pairs = split(tmp_path / "tokens", template, model.config.decoder_start_token_id, ROWS)
     batch = library_batch(collate(pairs, np.array([0, 1, 2]), pad_id=0))
     start = [BOS] if family == "bart" else []
@@ -88,14 +90,17 @@ def test_token_mask_has_the_width_of_the_layers_values(tmp_path: Path) -> None:
     pairs = split(tmp_path, "$A [EOS]", 0, [("w1 w2", "red fox"), ("w1", "green")])
     batch = collate(pairs, np.array([0, 1]), pad_id=0)
     assert batch["input_ids"].shape[1] == 3 and batch["decoder_input_ids"].shape[1] == 4
-    assert token_mask(batch, torch.zeros(2, 3, 8)).tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert token_mask(batch, torch.zeros(2, 4)).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
-    assert token_mask(batch, torch.zeros(2, 7)).tolist() == [[1] * 7] * 2
+    assert token_mask(batch, (2, 3)).tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert token_mask(batch, (2, 4)).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+    assert token_mask(batch, (2, 7)).tolist() == [[1] * 7] * 2
+    assert token_mask(batch, (6,)).tolist() == [1, 1, 1, 1, 1, 0]  # without the batch's shape
+    assert token_mask(batch, (5,)).tolist() == [1] * 5
+    assert first_tokens(batch["attention_mask"]).tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
 def test_grouped_has_each_prompt_once(tmp_path: Path) -> None:
     pairs = split(tmp_path, "$A", None, ROWS)
-    assert pairs.cut is not None and pairs.cut.tolist() == [0, 0, 0]
+    assert pairs.truncated is not None and pairs.truncated.tolist() == [0, 0, 0]
     grouped = pairs.grouped()
     assert len(grouped) == 2 and grouped.references == [["red fox"], ["green", "a blue bird sings"]]
     assert grouped.weights.tolist() == [3, 5]  # the longest of each
@@ -106,13 +111,13 @@ def test_grouped_has_each_prompt_once(tmp_path: Path) -> None:
 
 
 def test_long_prompts_and_completions_are_truncated(tmp_path: Path) -> None:
-    """Of ten tokens, completions have at most five and prompts the rest; prompts lose their beginning."""
+    """Completions have at most five of ten tokens and prompts the rest; prompts lose their beginning."""
     long = " ".join(f"w{i}" for i in range(12))
     pairs = split(tmp_path, "[BOS] $A", None, [(long, "green"), ("w1", "red fox red fox red fox")], length=10)
     assert pairs.ids[:5].tolist() == [BOS, *ids("w9", "w10", "w11"), NL]
     assert pairs.target_ids.tolist() == [*ids("green"), EOS, *ids("red", "fox", "red", "fox", "red")]
     assert pairs.lengths.max() <= 10
-    assert pairs.cut is not None and pairs.cut.tolist() == [1, 1]
+    assert pairs.truncated is not None and pairs.truncated.tolist() == [1, 1]
     encoder_pairs = split(tmp_path, "$A [EOS]", 0, [(long, long)], length=10)
     assert encoder_pairs.ids.tolist() == [*ids(*(f"w{i}" for i in range(3, 12))), EOS]
     assert encoder_pairs.target_ids.tolist() == [0, *ids(*(f"w{i}" for i in range(10)))]
@@ -130,9 +135,11 @@ def test_chat_templates(tmp_path: Path) -> None:
 
 
 def test_loading(tmp_path: Path) -> None:
-    data = texts.write(tmp_path / "x.jsonl", [{"q": f"w{i % 20} w1", "a": f"w{i // 20}"} for i in range(40)])
+    data = tiny_language_models.write(
+        tmp_path / "x.jsonl", [{"q": f"w{i % 20} w1", "a": f"w{i // 20}"} for i in range(40)]
+    )
     spec = TaskSpec(name="x", data=data, prompt="q", completion="a")
-    model = texts.model("llama", tmp_path / "llama", chat=True)
+    model = tiny_language_models.model("llama", tmp_path / "llama", chat=True)
     loaded = load(spec, model)
     (validation,) = loaded.validation.values()
     assert isinstance(validation, Pairs)
@@ -145,7 +152,7 @@ def test_loading(tmp_path: Path) -> None:
     reloaded = load(spec, model)
     assert np.array_equal(reloaded.train.target_ids, loaded.train.target_ids) and reloaded.digest == loaded.digest
     assert reloaded.train.references == loaded.train.references
-    encoder_data = load(spec, texts.model("t5", tmp_path / "t5"))
+    encoder_data = load(spec, tiny_language_models.model("t5", tmp_path / "t5"))
     assert isinstance(encoder_data.train, EncodedPairs) and encoder_data.train.target_ids[0] == 0
     tuned = load(spec.model_copy(update={"tune_split": 0.2}), model)
     assert len(set(tuned.validation["tune"].labels)) == 4  # 4 of 18 prompts, with both completions
@@ -157,8 +164,10 @@ def test_models_with_the_same_vocabulary_use_their_own_end_token(tmp_path: Path)
     """As a base model and the chat model trained from it: tokenizer.json is the same, the end token is not."""
     from transformers import AutoTokenizer
 
-    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=False)
-    base, chat = (texts.model("llama", tmp_path / name) for name in ("base", "chat"))
+    spec = TaskSpec(
+        name="x", data=tiny_language_models.data(tmp_path / "data"), prompt="asked", completion="told", chat=False
+    )
+    base, chat = (tiny_language_models.model("llama", tmp_path / name) for name in ("base", "chat"))
     for model, end in ((base, "[EOS]"), (chat, "[PAD]")):
         AutoTokenizer.from_pretrained(model, eos_token=end).save_pretrained(model)
     base_data, chat_data = load(spec, base), load(spec, chat)
@@ -171,8 +180,8 @@ def test_number_of_evaluated_examples(tmp_path: Path, monkeypatch: pytest.Monkey
     from autorank.tasks import registry
 
     monkeypatch.setattr(registry, "FORWARD_EXAMPLES", 5)
-    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
-    model = texts.model("gpt2", tmp_path / "gpt2")
+    spec = TaskSpec(name="x", data=tiny_language_models.data(tmp_path / "data"), prompt="asked", completion="told")
+    model = tiny_language_models.model("gpt2", tmp_path / "gpt2")
     counts = {
         name: len(load(spec.model_copy(update=values), model).validation["validation"])
         for name, values in {"search": {}, "asked": {"max_eval_examples": 7}, "final": {"final": True}}.items()
@@ -184,27 +193,31 @@ def test_number_of_evaluated_examples(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_models_that_cannot_generate(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=True)
-    model = texts.model("llama", tmp_path / "llama")
+    spec = TaskSpec(
+        name="x", data=tiny_language_models.data(tmp_path / "data"), prompt="asked", completion="told", chat=True
+    )
+    model = tiny_language_models.model("llama", tmp_path / "llama")
     with pytest.raises(AutorankError, match="--chat needs a chat template"):
         load(spec, model)
     chat = TaskSpec(name="x", data="x.csv", messages="m")
     for family, problem in (("llama", "has none"), ("bart", "encoder-decoder, which has no turns")):
-        folder = texts.model(family, tmp_path / f"{family} again")
+        folder = tiny_language_models.model(family, tmp_path / f"{family} again")
         with pytest.raises(AutorankError, match=f"--messages needs a chat template, but .*{problem}"):
             GENERATION.tokenization(own_task("x", ("m",), ""), chat, folder, load_tokenizer(folder))
     AutoTokenizer.from_pretrained(model, eos_token=None).save_pretrained(model)
     with pytest.raises(AutorankError, match="no end token"):
         load(spec, model)
     with pytest.raises(AutorankError, match=r"an encoder .*cannot generate text"):  # not the end token
-        load(spec, tiny.model("bert", tmp_path / "bert"))
+        load(spec, tiny_models.model("bert", tmp_path / "bert"))
 
 
 def test_texts_are_cut_at_the_positions_of_the_model(tmp_path: Path) -> None:
     """The tokenizer allows more tokens than the model has positions."""
 
-    model = texts.model("gpt2", tmp_path / "gpt2")
-    tiny.update_config(tmp_path / "gpt2", n_positions=12)
+    model = tiny_language_models.model("gpt2", tmp_path / "gpt2")
+    tiny_models.update_config(tmp_path / "gpt2", n_positions=12)
     rows = [{"q": " ".join([f"w{i}"] * 20), "a": "green"} for i in range(20)]
-    spec = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a", max_length=40)
+    spec = TaskSpec(
+        name="x", data=tiny_language_models.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a", max_length=40
+    )
     assert load(spec, model).train.lengths.tolist() == [12] * 18

@@ -21,7 +21,7 @@ from autorank.tasks.named.squad import SQUAD
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.table import Table
 from autorank.tasks.tokenization import load_tokenizer
-from tests import tiny
+from tests import tiny_models
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -39,7 +39,7 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def examples(count: int = 40, unanswerable: bool = True) -> Examples:
-    return to_examples(V2, Table(columns(tiny.questions(count, unanswerable=unanswerable)), "x"))
+    return to_examples(V2, Table(columns(tiny_models.questions(count, unanswerable=unanswerable)), "x"))
 
 
 def one_example(question: str, context: str, text: list[str], start: list[int]) -> Examples:
@@ -120,7 +120,7 @@ def test_the_position_of_questions_without_an_answer(single: str, index: int, tm
     """[CLS] need not be the first token, and need not exist."""
     from tokenizers import processors
 
-    custom = load_tokenizer(tiny.model("bert", tmp_path / "m"))
+    custom = load_tokenizer(tiny_models.model("bert", tmp_path / "m"))
     custom.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
@@ -153,7 +153,7 @@ def test_a_subset_has_all_windows_of_its_questions(tokenizer: Any) -> None:
 def test_loaded_from_the_cache_and_limited_by_questions(
     model: str, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tiny.questions_folder(tmp_path / "data", 60, unanswerable=True)
+    folder = tiny_models.questions_folder(tmp_path / "data", 60, unanswerable=True)
     spec = TaskSpec(name="squad_v2", data=folder, max_length=24)
     first = load(spec, model)
     assert len(list((own_cache / "tokens").iterdir())) == 2
@@ -168,7 +168,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
     limited = load(spec.model_copy(update={"max_train_examples": 10, "max_eval_examples": 7, "tune_split": 0.2}), model)
     assert isinstance(limited.train, Windows) and isinstance(limited.validation["tune"], Windows)
     assert limited.train.examples + limited.validation["tune"].examples == 10
-    assert 2 <= limited.validation["tune"].examples <= 3  # of those with an answer and of those without
+    assert 2 <= limited.validation["tune"].examples <= 3  # some with an answer and some without
     assert load(spec.model_copy(update={"max_eval_examples": 7}), model).validation["validation"].examples == 7
     with pytest.raises(TypeError):
         load(spec.model_copy(update={"max_length": 32}), model)  # tokenized again
@@ -194,7 +194,7 @@ def test_answers_that_are_refused(answers: list[Any], words: list[str]) -> None:
 
 
 def test_equal_contexts_are_stored_once_and_strata_mark_answers() -> None:
-    rows = columns(tiny.questions(4, unanswerable=True))
+    rows = columns(tiny_models.questions(4, unanswerable=True))
     rows["context"] = ["".join(rows["context"][0]) for _ in range(4)]
     rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
     loaded = to_examples(V2, Table(rows, "x"))
@@ -203,7 +203,7 @@ def test_equal_contexts_are_stored_once_and_strata_mark_answers() -> None:
 
 
 def test_files_that_are_refused(model: str, tmp_path: Path) -> None:
-    rows = tiny.questions(4)
+    rows = tiny_models.questions(4)
     folder = tmp_path / "data"
     folder.mkdir()
     for split in ("train", "validation"):
@@ -228,7 +228,7 @@ def test_tokenizers_and_lengths_that_are_refused(model: str, tmp_path: Path, tok
 
     with pytest.raises(AutorankError, match=r"'some/model' \(Slow\) cannot map tokens to positions"):
         windows.check("some/model", Slow(), 384)
-    folder = tiny.questions_folder(tmp_path / "data", 8)
+    folder = tiny_models.questions_folder(tmp_path / "data", 8)
     with pytest.raises(AutorankError, match=r"20 tokens are too few .* --max-length 24"):
         load(TaskSpec(name="squad_v1", data=folder, max_length=20), model)
 
@@ -247,6 +247,6 @@ def test_models_that_do_not_answer_questions(tmp_path: Path) -> None:
 def test_heads(architecture: str, tmp_path: Path) -> None:
     from autorank.modeling import base_model, heads
 
-    base = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, head=heads.SPAN)
+    base = base_model.load(tiny_models.model(architecture, tmp_path / "m"), 2, head=heads.SPAN)
     assert base.head_modules == ["qa_outputs"] and set(base.head) == base.new
-    assert base.head_params == 2 * tiny.HIDDEN + 2
+    assert base.head_params == 2 * tiny_models.HIDDEN + 2

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from autorank.tasks.metrics import labels as label_metrics
 from autorank.tasks.metrics import squad, text
 from autorank.tasks.metrics.outcomes import Outcomes, pack, unpack
-from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.tasks.metrics.resampling import bootstrap_scores, resampled, weights
 from autorank.tasks.named.glue import GLUE
 
 DRAWS = 40
@@ -39,6 +39,20 @@ def test_resamples_have_as_many_examples_as_each_split() -> None:
     assert (sample_weights[:, :30].sum(1) == 30).all() and (sample_weights[:, 30:].sum(1) == 50).all()
     assert sample_weights.mean(0) == pytest.approx(np.ones(80), abs=0.15)  # each as often as any other
     assert sample_weights.var(0).mean() == pytest.approx(1, abs=0.05)  # the counts are binomial
+
+
+@pytest.mark.parametrize("splits", [[150], [100, 50], [30, 0, 120]])
+@pytest.mark.parametrize("formula", ["accuracy", "likelihood", "spearman", "matthews"])
+def test_scores_do_not_depend_on_how_many_resamples_are_drawn_at_a_time(
+    splits: list[int], formula: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.integers(3, size=(3, 150, 1)) + 1).astype(np.float32)
+    models = [Outcomes(formula, value, values[0], tuple(splits)) for value in values[1:]]
+    expected = bootstrap_scores(models, 300, np.random.default_rng(5))
+    assert (expected == resampled(models, weights(splits, 300, np.random.default_rng(5)))).all()
+    monkeypatch.setattr("autorank.tasks.metrics.resampling.MAX_WEIGHTS", 150 * 70)
+    assert (bootstrap_scores(models, 300, np.random.default_rng(5)) == expected).all()
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from autorank.tasks.prompts.completions import to_examples
 from autorank.tasks.prompts.conversation import Conversation
 from autorank.tasks.splits.stratified import whole_prompts
 from autorank.tasks.splits.table import Table
-from tests import texts
+from tests import tiny_language_models
 
 
 def folder(path: Path, **splits: list[dict[str, Any]]) -> Path:
     path.mkdir()
     for name, rows in splits.items():
-        texts.write(path / f"{name}.jsonl", rows)
+        tiny_language_models.write(path / f"{name}.jsonl", rows)
     return path
 
 
@@ -71,7 +71,7 @@ def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
 
 
 def test_own_data(tmp_path: Path) -> None:
-    path = texts.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
+    path = tiny_language_models.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
     spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
     task, train, validation = registry.read(spec)
     assert resolve(spec) == task
@@ -85,7 +85,7 @@ def test_own_data(tmp_path: Path) -> None:
 def test_a_metric_as_the_score(tmp_path: Path) -> None:
     assert resolve(TaskSpec(name="mrpc", metric="f1")).metrics == ("f1", "accuracy")
     assert resolve(TaskSpec(name="dialogsum", metric="rouge2")).metrics == ("rouge2", "rouge", "rouge1", "rougeL")
-    path = texts.write(tmp_path / "x.jsonl", texts.rows(30))
+    path = tiny_language_models.write(tmp_path / "x.jsonl", tiny_language_models.rows(30))
     spec = TaskSpec(name="mine", data=path, prompt="asked", completion="told", metric="bleu")
     assert registry.read(spec)[0].metrics == ("bleu", "rougeL", "exact_match")
     final = spec.model_copy(update={"final": True})
@@ -107,7 +107,7 @@ def test_conversations_are_held_out_by_their_context(tmp_path: Path) -> None:
         turns = [("user", f"q{i // 2}"), ("assistant", "a"), ("user", "and?"), ("assistant", f"b{i}")]
         return {"chat": [{"role": role, "content": text} for role, text in turns], "tools": [{"name": "f"}]}
 
-    path = texts.write(tmp_path / "x.jsonl", [row(i) for i in range(40)])
+    path = tiny_language_models.write(tmp_path / "x.jsonl", [row(i) for i in range(40)])
     task, train, validation = registry.read(TaskSpec(name="mine", data=path, messages="chat"))
     assert task.metrics == ("likelihood", "token_accuracy") and task.kind.name == "generation"
     held_out = validation["validation"]
@@ -118,7 +118,7 @@ def test_conversations_are_held_out_by_their_context(tmp_path: Path) -> None:
         conversation.tools == [{"name": "f"}] and conversation.trained == [False, True, False, True]
         for conversation in conversations
     )
-    (without_tools,) = registry.read(TaskSpec(name="mine", data=texts.write(tmp_path / "y.jsonl", [
+    (without_tools,) = registry.read(TaskSpec(name="mine", data=tiny_language_models.write(tmp_path / "y.jsonl", [
         {"chat": row(i)["chat"]} for i in range(40)]), messages="chat"))[2].values()  # fmt: skip
     assert Conversation.loads(without_tools.texts[0][0]).tools is None
 
@@ -126,7 +126,7 @@ def test_conversations_are_held_out_by_their_context(tmp_path: Path) -> None:
 def test_a_column_of_system_messages_is_read(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     rows = [{"conversations": turns, "system": None if i % 2 else f"s{i}"} for i in range(20)]
-    path = texts.write(tmp_path / "x.jsonl", rows)
+    path = tiny_language_models.write(tmp_path / "x.jsonl", rows)
     _, train, validation = registry.read(TaskSpec(name="mine", data=path, messages="conversations"))
     conversations = [*train.texts[0], *validation["validation"].texts[0]]
     first = [Conversation.loads(text).messages[0] for text in conversations]
@@ -137,7 +137,7 @@ def test_a_column_of_system_messages_is_read(tmp_path: Path) -> None:
 def test_rows_without_a_conversation_are_listed(tmp_path: Path) -> None:
     good = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     rows = [good, None, good[:1], "text", good, good[:1]]
-    path = texts.write(tmp_path / "x.jsonl", [{"m": value} for value in rows])
+    path = tiny_language_models.write(tmp_path / "x.jsonl", [{"m": value} for value in rows])
     with pytest.raises(AutorankError) as caught:
         registry.read(TaskSpec(name="x", data=path, messages="m"))
     assert "'m' is not a list of messages: rows 2, 4 (2" in str(caught.value)
@@ -146,7 +146,9 @@ def test_rows_without_a_conversation_are_listed(tmp_path: Path) -> None:
 
 def test_several_prompt_columns_are_joined(tmp_path: Path) -> None:
     rows = [{"i": f"Add {n}.", "x": x, "o": "yes"} for n, x in enumerate(["1 2", "", None, "  "] * 5)]
-    spec = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt=("i", "x"), completion="o")
+    spec = TaskSpec(
+        name="x", data=tiny_language_models.write(tmp_path / "x.jsonl", rows), prompt=("i", "x"), completion="o"
+    )
     _, train, validation = registry.read(spec)
     prompts = {*train.texts[0], *validation["validation"].texts[0]}
     assert {"Add 0.\n\n1 2", "Add 1.", "Add 2.", "Add 3."} <= prompts and len(prompts) == 20
@@ -164,7 +166,7 @@ def test_several_prompt_columns_are_joined(tmp_path: Path) -> None:
     ],
 )
 def test_common_columns_are_detected(row: dict[str, Any], columns: dict[str, Any], tmp_path: Path) -> None:
-    path = texts.write(tmp_path / "x.jsonl", [row] * 3)
+    path = tiny_language_models.write(tmp_path / "x.jsonl", [row] * 3)
     assert detect_columns(str(path), None) == columns
     options = TrainCall(data=path, method="lora")
     if columns:
@@ -197,7 +199,9 @@ def test_all_invalid_rows_are_listed(tmp_path: Path) -> None:
         {"q": "c", "a": ""},
     ]  # fmt: skip
     with pytest.raises(AutorankError) as caught:
-        registry.read(TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a"))
+        registry.read(
+            TaskSpec(name="x", data=tiny_language_models.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a")
+        )
     for words in (
         "'q' is null: row 2 (1",
         "'a' is empty: rows 3, 6 (2",
@@ -254,3 +258,18 @@ def test_dart_from_jsonl(tmp_path: Path) -> None:
     )
     assert (len(train), len(validation["validation"])) == (3, 1)
     assert json.dumps(train.references) == '["t0", "t1", "t2"]'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n', "line 2: not valid JSON"),
+        (b'{"prompt": "caf\xe9"}\n', "is not UTF-8: line 1"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a pointer of Git LFS"),
+        (b"", "is empty"),
+    ],
+)
+def test_a_broken_file_is_not_reported_as_a_missing_task(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(AutorankError, match=words):
+        TrainCall(data=tmp_path / "x.jsonl", method="lora").task_spec()

@@ -15,7 +15,7 @@ from autorank.tasks.prompts.conversation import Conversation, read
 from autorank.tasks.splits.examples import Examples
 from tests import templates
 from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CONVERSATION, REFUSED, dialog
-from tests.texts import IGNORED, library_batch
+from tests.tiny_language_models import IGNORED, library_batch
 
 
 def encoding(family: str, length: int = 512, **options: Any) -> ChatEncoding:
@@ -44,7 +44,7 @@ def test_tokens_are_the_templates_and_turns_the_expected_ones(family: str, name:
             len(chat.tokenizer.decode([token]))
             if token in chat.tokenizer.added_tokens_decoder
             else len(chat.tokenizer.convert_ids_to_tokens(token))
-        )  # of byte-level tokens, a character is a byte
+        )  # in byte-level tokens, a character is a byte
         expected.append(token if any(in_turn[position : position + size]) else IGNORED)
         position += size
     assert position == len(in_turn)
@@ -64,7 +64,7 @@ def test_pairs_are_conversations_of_two_messages() -> None:
     chat = encoding("qwen3")
     pairs = Examples((["a", "b"], ["c", "d"]), np.arange(2), ["c", "d"])
     actual, expected = chat.split(pairs), chat.split(examples(dialog("a", "c"), dialog("b", "d")))
-    for name in ("ids", "offsets", "target_ids", "target_offsets", "trained", "cut"):
+    for name in ("ids", "offsets", "target_ids", "target_offsets", "trained", "truncated"):
         assert np.array_equal(getattr(actual, name), getattr(expected, name)), name
     assert chat.tokenizer.decode(actual.target_ids[: actual.target_offsets[1]]) == "<think>\n\n</think>\n\nc<|im_end|>"
 
@@ -92,7 +92,7 @@ def test_long_conversations_lose_their_oldest_exchanges() -> None:
     messages = dialog(*(f"question {i}" if i % 2 == 0 else f"answer {i}" for i in range(20)), system="Be brief.")
     chat = encoding("chatml", length=150)
     split = chat.split(examples(messages, dialog("q", "a")))
-    assert split.cut is not None and split.cut.tolist() == [1, 0] and split.lengths.max() <= 150
+    assert split.truncated is not None and split.truncated.tolist() == [1, 0] and split.lengths.max() <= 150
     text = chat.tokenizer.decode(split.ids[: split.offsets[1]])
     assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nquestion ")
     assert text.endswith("question 18<|im_end|>\n<|im_start|>assistant\n") and "question 0" not in text
@@ -105,7 +105,7 @@ def test_a_long_question_loses_its_beginning_and_a_long_answer_its_end() -> None
     words = " ".join(f"w{i}" for i in range(200))
     chat = encoding("chatml", length=100)
     split = chat.split(examples(dialog(words, "a"), dialog("q", words)))
-    assert split.lengths.max() <= 100 and split.cut is not None and split.cut.all()
+    assert split.lengths.max() <= 100 and split.truncated is not None and split.truncated.all()
     assert chat.tokenizer.decode(split.ids[: split.offsets[1]]).endswith("w199<|im_end|>\n<|im_start|>assistant\n")
     answer = chat.tokenizer.decode(split.target_ids[split.target_offsets[1] :])
     assert len(split.target_ids[split.target_offsets[1] :]) == 50 and words.startswith(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -95,3 +96,20 @@ def test_thoughts_are_kept() -> None:
 def test_invalid_conversations_are_refused(value: Any, reason: str) -> None:
     with pytest.raises(InvalidConversation, match=reason):
         read(value)
+
+
+def test_values_that_json_lacks_become_text() -> None:
+    when = datetime.datetime(2024, 5, 1, 12)
+    conversation = read([message | {"timestamp": when} for message in MESSAGES])
+    assert json.loads(conversation.context)[0][1]["timestamp"] == "2024-05-01 12:00:00"
+    assert Conversation.loads(conversation.dumps()).messages[2]["timestamp"] == "2024-05-01 12:00:00"
+
+
+def test_values_nested_too_deeply_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(InvalidConversation, match="nested too deeply"):
+        read("[" * 200_000)
+    with pytest.raises(InvalidConversation, match="nested too deeply"):
+        read([message | {"extra": deep} for message in MESSAGES]).dumps()

@@ -74,3 +74,9 @@ def test_messages_for_invalid_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"PAR1 nonsense")
         with pytest.raises(AutorankError, match=f"{name} is not a valid"):
             find_files(str(tmp_path / name)).read("train", ("text",))
+
+
+def test_metadata_nested_too_deeply(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({"huggingface": "[" * 100_000})
+    with pytest.raises(AutorankError, match="not a valid parquet file"):
+        read(table, tmp_path / "x.parquet", "text")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
+from typing import Literal
 
+import pandas as pd
 import pytest
 
 from autorank.errors import AutorankError
@@ -110,3 +113,37 @@ def test_similar_names_among_many_columns_are_listed(tmp_path: Path) -> None:
 
 def test_a_column_may_be_read_twice(tmp_path: Path) -> None:
     assert read(tmp_path / "x.csv", "text,label\na,1\n", "text", "text", "label") == {"text": ["a"], "label": ["1"]}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_nested_names_are_refused(name: str, tmp_path: Path) -> None:
+    content = "translation,review\n\"{'en': 'a', 'de': 'b'}\",good\n"
+    for column in ("translation.en", "review.txt", "review.0"):
+        words = f"Unknown column '{column}'. Did you mean .*have no nested columns: convert the file to jsonl"
+        with pytest.raises(AutorankError, match=words):
+            read(tmp_path / name, content, column, "review")
+    assert read(tmp_path / name, "review.txt;label\na;b\n", "review.txt") == {"review.txt": ["a"]}
+
+
+@pytest.mark.parametrize("stray", [{4: '"Wow', 16: 'left."'}, {4: '"Wow'}, {4: '"Wow" he'}, {4: '"Wow', 5: 'a" b'}])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_unquoted_tsv_with_stray_quotes(stray: dict[int, str], end: str, tmp_path: Path) -> None:
+    texts = [stray.get(i, f"text {i}") for i in range(40)]
+    lines = "".join(f"{text}\t{i % 2}{end}" for i, text in enumerate(texts))
+    columns = read(tmp_path / "x.tsv", f"text\tlabel{end}{lines}")
+    assert columns == {"text": texts, "label": [str(i % 2) for i in range(40)]}
+    lines = "".join(f"{i % 2}\t{text}{end}" for i, text in enumerate(texts))
+    assert read(tmp_path / "x.tsv", f"label\ttext{end}{lines}")["text"] == texts
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+def test_quoted_tsv(quoting: Literal[0, 1, 2], tmp_path: Path) -> None:
+    texts = ['a "b" c', "tab\there", "line\nbreak", "tab\tand\nbreak", '"', "plain"]
+    frame = pd.DataFrame({"text": texts, "label": range(6)})
+    frame.to_csv(tmp_path / "x.tsv", sep="\t", index=False, quoting=quoting)
+    assert read(tmp_path / "x.tsv", (tmp_path / "x.tsv").read_bytes())["text"] == texts
+
+
+def test_a_tsv_with_a_broken_row_names_its_line(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=r"x\.tsv, line 3: not valid csv"):
+        read(tmp_path / "x.tsv", 'text\tlabel\na\t1\n"b\t2\nc\n')

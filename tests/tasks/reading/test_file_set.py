@@ -1,4 +1,4 @@
-"""Files, folders, patterns and addresses, and the splits in them."""
+"""Files, directories, patterns and addresses, and the splits in them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def stream(path: Path) -> None:
 def test_every_format(name: str, write: Callable[[Path], object], tmp_path: Path) -> None:
     write(tmp_path / name)
     assert values(tmp_path / name) == (ROWS["text"], ROWS["label"])
-    assert values(tmp_path) == (ROWS["text"], ROWS["label"])  # the only file of a folder
+    assert values(tmp_path) == (ROWS["text"], ROWS["label"])  # the only file of a directory
 
 
 def test_zip_with_one_file(tmp_path: Path) -> None:
@@ -188,3 +188,31 @@ def test_a_missing_package_of_a_file_system_is_named(monkeypatch: pytest.MonkeyP
 )
 def test_split_names_in_file_names(name: str, split: str | None) -> None:
     assert split_of(name) == split
+
+
+def test_columns_that_all_files_of_a_split_have(tmp_path: Path) -> None:
+    (tmp_path / "part-0.csv").write_text(CSV)
+    (tmp_path / "part-1.csv").write_text("label;text;more\n1;a;b\n")
+    assert find_files(str(tmp_path)).columns("train") == ["text", "label"]
+    contents = {"x.csv": CSV, "x.jsonl": '{"text": 1}\n{"label": 2}', "x.json": json.dumps({"data": RECORDS})}
+    for name, content in contents.items():
+        (tmp_path / "one").mkdir(exist_ok=True)
+        (tmp_path / "one" / name).write_text(content)
+        assert {"text", "label"} <= set(find_files(str(tmp_path / "one" / name)).columns("train"))
+    writers: dict[str, Callable[[Path], None]] = {"y.parquet": parquet, "y.arrow": stream}
+    for name, write in writers.items():
+        write(tmp_path / "one" / name)
+        assert find_files(str(tmp_path / "one" / name)).columns("train") == ["text", "label"]
+        (tmp_path / "one" / name).write_text("nonsense")
+        with pytest.raises(AutorankError, match="is not a valid"):
+            find_files(str(tmp_path / "one" / name)).columns("train")
+
+
+def test_a_dataset_dict_without_split_words_has_its_own_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict(ROWS)
+    datasets.DatasetDict({"foo": dataset, "bar": dataset}).save_to_disk(str(tmp_path / "both"))
+    files = find_files(str(tmp_path / "both"))
+    assert files.splits == ["bar", "foo"] and values(tmp_path / "both", "foo") == (ROWS["text"], ROWS["label"])
+    with pytest.raises(AutorankError, match="has no train file"):
+        files.read("train", ("text",))

@@ -95,3 +95,32 @@ def test_a_named_task_takes_objects() -> None:
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation")})
     task, train, validation = registry.read(TaskSpec(name="sst2", data=store(splits)))
     assert train.labels.tolist() == validation["validation"].labels.tolist() == [0, 1] and task.name == "sst2"
+
+
+def test_misspelled_columns_are_named_before_anything_is_written(own_cache: Path) -> None:
+    frame = pd.DataFrame({"text": ["a"], "label": [1], "other": [2]})
+    for data in (frame, datasets.Dataset.from_pandas(frame)):
+        with pytest.raises(AutorankError, match=r"'lable'. Did you mean 'label'\? Available: label, other, text"):
+            store(data, ["text", "lable"])
+        with pytest.raises(AutorankError, match=r"'txt'. Did you mean 'text'.*'lable'. Did you mean 'label'"):
+            store(data, ["txt", "lable"])
+    splits = datasets.DatasetDict({"train": datasets.Dataset.from_pandas(frame)})
+    splits["test"] = splits["train"].remove_columns("label")  # an unused split may lack a column
+    assert find_files(store(splits, ["text", "label"])).read("train", ("label",)).columns == {"label": [1]}
+
+
+def test_splits_of_a_dict_without_the_usual_words() -> None:
+    part = datasets.Dataset.from_dict({"text": ["a", "b"] * 10, "label": [0, 1] * 10})
+    path = store(datasets.DatasetDict(foo=part, bar=part), ["text", "label"])
+    spec = TaskSpec(name="x", data=path, text=("text",), label="label")
+    with pytest.raises(AutorankError, match=r"has no training split\. Available: bar, foo\. Choose one with"):
+        registry.read(spec)
+    _, train, validation = registry.read(spec.model_copy(update={"train_split": "foo", "eval_split": "bar"}))
+    assert len(train) == len(validation["validation"]) == 20
+
+
+def test_values_nested_too_deeply() -> None:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    with pytest.raises(AutorankError, match="nested too deeply"):
+        store(pd.DataFrame({"text": [cyclic]}))

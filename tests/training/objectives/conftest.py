@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import texts
-from tests.caches import cached_in
+from tests import tiny_language_models
+from tests.cache_dirs import cached_in
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with texts and a cache."""
     folder = tmp_path_factory.mktemp("texts")
-    texts.data(folder / "data")
+    tiny_language_models.data(folder / "data")
     with cached_in(folder):
         yield folder

@@ -7,9 +7,9 @@ from typing import Any
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
-from autorank.training.objectives.generation import Generation
+from autorank.training.objectives.generation import GenerationObjective
 from autorank.training.run import TrainingRun
-from tests import texts
+from tests import tiny_language_models
 
 METHODS = {
     "lora-drop": {"rank": 4, "threshold": 0.6, "probe_ratio": 0.3},
@@ -20,7 +20,7 @@ METHODS = {
 
 def model(workspace: Path, family: str) -> str:
     folder = workspace / family
-    return str(folder) if folder.exists() else texts.model(family, folder)
+    return str(folder) if folder.exists() else tiny_language_models.model(family, folder)
 
 
 def spec(
@@ -42,7 +42,7 @@ def start(train_spec: TrainSpec, probes: Path | None = None) -> TrainingRun:
     return TrainingRun(train_spec, ModelCache("cpu", probes))
 
 
-def objective_and_prompts(run: TrainingRun) -> tuple[Generation, Any]:
+def objective_and_prompts(run: TrainingRun) -> tuple[GenerationObjective, Any]:
     """The objective and the distinct prompts of the validation split."""
-    assert isinstance(run._objective, Generation)
+    assert isinstance(run._objective, GenerationObjective)
     return run._objective, run._data.validation["validation"].grouped()

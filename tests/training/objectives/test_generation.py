@@ -17,8 +17,8 @@ from autorank.tasks.data.batches import collate
 from autorank.tasks.metrics.outcomes import unpack
 from autorank.tasks.metrics.resampling import resampled
 from autorank.tasks.metrics.text import compute
-from autorank.training.objectives.generation import Generation, NaNDetector
-from tests import texts
+from autorank.training.objectives.generation import GenerationObjective, NaNDetector
+from tests import tiny_language_models
 from tests.training.objectives.generation_runs import objective_and_prompts, spec, start
 
 LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
@@ -36,7 +36,7 @@ def test_training_learns_completions(family: str, workspace: Path) -> None:
 @pytest.mark.parametrize("family", LEARNS)
 def test_scores_without_generation(family: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal to transformers' loss and most likely tokens of each completion alone; nothing is generated."""
-    monkeypatch.delattr(Generation, "write")
+    monkeypatch.delattr(GenerationObjective, "write")
     run = start(spec(workspace, family, metric=None, steps=30))
     evaluation = next(run)
     assert list(evaluation.metrics) == ["likelihood", "token_accuracy"]
@@ -45,11 +45,11 @@ def test_scores_without_generation(family: str, workspace: Path, monkeypatch: py
     loss = correct = 0.0
     run._base.model.eval()
     for i in range(len(split)):
-        batch = texts.library_batch(collate(split, np.array([i]), 0))
+        batch = tiny_language_models.library_batch(collate(split, np.array([i]), 0))
         with torch.no_grad():
             outputs = run._base.model(**batch)
         labels, predicted = batch["labels"][0], outputs.logits[0].argmax(-1)
-        if family not in texts.ENCODED:
+        if family not in tiny_language_models.ENCODED:
             labels, predicted = labels[1:], predicted[:-1]
         loss += float(outputs.loss) * split.weights[i]
         correct += int((predicted == labels)[labels >= 0].sum())
@@ -61,11 +61,11 @@ def test_scores_without_generation(family: str, workspace: Path, monkeypatch: py
 
 def test_all_completions_of_a_prompt_count(workspace: Path, tmp_path: Path) -> None:
     rows = [{"q": f"w{i // 2} k0", "a": ["green", "a blue bird sings"][i % 2]} for i in range(40)]
-    task = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a")
+    task = TaskSpec(name="x", data=tiny_language_models.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a")
     run = start(spec(workspace, "llama").model_copy(update={"task": task}))
     next(run)
     objective, splits = run._objective, run._data.validation
-    assert isinstance(objective, Generation)
+    assert isinstance(objective, GenerationObjective)
     assert [len(split) for split in splits.values()] == [4]  # 2 of 20 prompts, each with both completions
     together = math.log(objective._forward(run._loop, splits)["likelihood"])
     alone = [math.log(objective._forward(run._loop, {"": splits["validation"].take(np.array([i]))})["likelihood"])
@@ -82,7 +82,7 @@ def test_a_final_evaluation_also_generates(workspace: Path, monkeypatch: pytest.
     assert list(evaluation.metrics) == ["likelihood", "token_accuracy", "rougeL", "exact_match", "bleu"]
     assert evaluation.score == next(start(train_spec)).score
     objective = run._objective
-    assert isinstance(objective, Generation)
+    assert isinstance(objective, GenerationObjective)
     assert [len(split) for split in objective._prompts(run._data.validation).values()] == [7]
 
 
@@ -136,7 +136,7 @@ def test_generation_is_greedy(family: str, workspace: Path) -> None:
 @pytest.mark.parametrize("family", ["llama", "bart"])
 def test_the_checkpoints_generation_config_is_ignored(family: str, workspace: Path, tmp_path: Path) -> None:
     """Sampling and repetition penalties of a checkpoint do not change the generated texts, and cause no warnings."""
-    folder = Path(texts.model(family, tmp_path / family))
+    folder = Path(tiny_language_models.model(family, tmp_path / family))
     generation_config = {
         "do_sample": True, "temperature": 5.0, "top_p": 0.5, "repetition_penalty": 3.0, "min_length": 9, "num_beams": 3,
         "no_repeat_ngram_size": 2, "eos_token_id": 7, "forced_bos_token_id": 9,
@@ -158,7 +158,7 @@ def test_predictions_give_the_score(family: str, metric: str, workspace: Path) -
     run = start(spec(workspace, family, metric=metric))
     evaluation = next(run)
     models = unpack(evaluation.predictions)
-    scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
+    scores = [evaluation.score, *(slice_.score for slice_ in evaluation.slices)]
     prompts = len(next(iter(run._data.validation.values())).grouped())
     assert resampled(models, np.ones((1, prompts), np.float32))[0] == pytest.approx(scores, rel=1e-3)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from autorank.tasks.data.batches import collate
-from tests import texts
+from tests import tiny_language_models
 from tests.training.objectives.generation_runs import METHODS, objective_and_prompts, spec, start
 from trainables.lora_drop import output_squares
 
@@ -25,7 +25,7 @@ def test_the_loss_equals_transformers(family: str, workspace: Path) -> None:
     loop.model.eval()
     batch = collate(split, np.arange(6), run._data.pad_id)
     with torch.no_grad():
-        expected = loop.model(**texts.library_batch(batch)).loss
+        expected = loop.model(**tiny_language_models.library_batch(batch)).loss
         total = sum(float(loop.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
         actual = loop.loss(dict(batch))
     assert actual.dtype == torch.float32

@@ -20,7 +20,7 @@ from autorank.tasks.named.squad import SQUAD
 from autorank.training.objectives import spans
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
-from tests import tiny
+from tests import tiny_models
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -29,8 +29,8 @@ def spec(
     folder: Path, architecture: str = "roberta", method: str = "lora", name: str = "squad_v1",
     settings: dict[str, Any] | None = None, **training: Any,
 ) -> TrainSpec:  # fmt: skip
-    tiny.model(architecture, folder / "model")
-    tiny.questions_folder(folder / "data", 96, unanswerable=name == "squad_v2")
+    tiny_models.model(architecture, folder / "model")
+    tiny_models.questions_folder(folder / "data", 96, unanswerable=name == "squad_v2")
     base = {"learning_rate": 2e-2}
     return TrainSpec(
         task=TaskSpec(name=name, data=folder / "data", max_length=32),
@@ -47,7 +47,7 @@ def test_training_learns_spans(architecture: str, tmp_path: Path) -> None:
     first, last = evaluations[0], evaluations[-1]
     assert last.train_loss < 0.7 * first.train_loss
     assert last.score == last.metrics["f1"] > 0.8 and last.metrics["exact_match"] > 0.7  # a random span: below 0.1
-    assert last.head_params == 2 * tiny.HIDDEN + 2
+    assert last.head_params == 2 * tiny_models.HIDDEN + 2
 
 
 def test_a_model_learns_which_questions_have_no_answer(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_loss_is_the_one_of_transformers(tmp_path: Path) -> None:
     from transformers import AutoModelForQuestionAnswering
 
     torch.manual_seed(0)
-    model = AutoModelForQuestionAnswering.from_pretrained(tiny.model("roberta", tmp_path / "m")).eval()
+    model = AutoModelForQuestionAnswering.from_pretrained(tiny_models.model("roberta", tmp_path / "m")).eval()
     ids, labels = torch.randint(4, 60, (5, 20)), torch.randint(0, 20, (5, 2))
     output = model(input_ids=ids, start_positions=labels[:, 0], end_positions=labels[:, 1])
-    loss = spans.Spans(TaskData(SQUAD["squad_v1"], cast(Any, None), {}, "", 0)).loss(output, labels)
+    loss = spans.SpanObjective(TaskData(SQUAD["squad_v1"], cast(Any, None), {}, "", 0)).loss(output, labels)
     torch.testing.assert_close(loss, output.loss)
 
 
@@ -127,7 +127,7 @@ def test_the_best_window_answers_and_the_lowest_null_counts() -> None:
     prediction = spans.predict(loop_with_logits(logits), windows())
     assert prediction is not None
     predicted, null_margins = prediction
-    assert predicted == ["c", ""]  # of the second window, though a token of the question has a higher logit
+    assert predicted == ["c", ""]  # in the second window, though a token of the question has a higher logit
     assert null_margins.tolist() == [2 * 1.5 - 2 * 3, math.inf]
 
 
@@ -135,6 +135,6 @@ def test_the_best_window_answers_and_the_lowest_null_counts() -> None:
 def test_logits_that_are_not_finite_score_nothing(broken: float) -> None:
     logits = np.ones((3, 4))
     logits[1, 1] = broken
-    objective = spans.Spans(TaskData(SQUAD["squad_v2"], windows(), {}, "", 0))
+    objective = spans.SpanObjective(TaskData(SQUAD["squad_v2"], windows(), {}, "", 0))
     scores = objective.evaluate(loop_with_logits(logits), {"validation": windows()})
     assert all(math.isnan(score) for score in scores.values()) and set(scores) == {"f1", "exact_match"}

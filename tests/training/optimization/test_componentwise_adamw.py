@@ -75,7 +75,7 @@ def gradients(update: LowRankUpdate, generator: torch.Generator) -> list[tuple[t
 def test_growing_and_shrinking_leave_every_component_as_if_it_were_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     optimizer, reference = build_optimizer(), OneByOne()
-    # of equal width, so they are updated together
+    # their widths are equal, so they are updated together
     first, second = random_update(2, generator), random_update(3, generator)
     track(optimizer, first)
     for name, dim in (("A", 0), ("B", 1), ("e", 0)):

@@ -1,4 +1,4 @@
-"""A run on two workers (gloo on the loopback) equals a run on one worker, also when it is stopped and resumed."""
+"""A run on two workers (gloo on the loopback) equals a run on one worker, even when it is stopped and resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from tests import texts, tiny
-from tests.caches import cached_in
-from tests.trainables.trained import functional, on_workers, results
+from tests import tiny_language_models, tiny_models
+from tests.cache_dirs import cached_in
+from tests.trainables.conformance_runs import functional, on_workers, results
 
 pytestmark = pytest.mark.long
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -117,13 +117,13 @@ def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("workers")
-    tiny.model("bert", directory / "model")
-    tiny.model("bert", directory / "wet")  # with dropout
-    tiny.set_dropout(directory / "model", 0.0)  # dropout masks differ between workers
-    texts.data(directory / "texts", train=3 * BATCH + 1)
-    texts.model("gpt2", directory / "gpt2")
+    tiny_models.model("bert", directory / "model")
+    tiny_models.model("bert", directory / "wet")  # with dropout
+    tiny_models.set_dropout(directory / "model", 0.0)  # dropout masks differ between workers
+    tiny_language_models.data(directory / "texts", train=3 * BATCH + 1)
+    tiny_language_models.model("gpt2", directory / "gpt2")
     for data, examples in EXAMPLES.items():
-        tiny.pairs_folder(directory / data, examples)
+        tiny_models.pairs_folder(directory / data, examples)
     with cached_in(directory):
         on_workers(jobs, directory, seconds=600)
         yield directory

@@ -18,14 +18,14 @@ from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.micro_batching import MicroBatching
 from autorank.training.run import TrainingRun
 from autorank.training.run_setup import micro_batching_of
-from tests import tiny
+from tests import tiny_models
 
 
 @pytest.fixture
 def run(tmp_path: Path, own_cache: Path) -> TrainingRun:
     """An opened run, eight examples a step."""
-    tiny.pairs_folder(tmp_path / "data", 40, 8)
-    model = tiny.model("bert", tmp_path / "model")
+    tiny_models.pairs_folder(tmp_path / "data", 40, 8)
+    model = tiny_models.model("bert", tmp_path / "model")
     task = TaskSpec(name="own", data=tmp_path / "data", text=("left", "right"), label="label")
     opened = TrainingRun(
         TrainSpec(task=task, model=model, method="lora", training=TrainingSpec(batch_size=8, accumulate="auto"))
@@ -83,7 +83,7 @@ def test_methods_without_adapted_layers_keep_all_activations(run: TrainingRun, m
         run._loop, "loss", lambda batch: adapted_counts.append(len(adapters.adapted(model))) or loss(batch)
     )
     assert estimate(run, {}) == 1
-    assert adapted_counts == [6 * tiny.LAYERS] and not adapters.adapted(model)
+    assert adapted_counts == [6 * tiny_models.LAYERS] and not adapters.adapted(model)
 
 
 def test_one_example_that_does_not_fit_is_an_error(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +134,21 @@ def test_a_number_that_was_too_small_is_doubled(
     assert numbers == [1, 2, 4]
 
 
+def test_memory_is_reserved_for_adapters_that_are_larger_at_first(
+    run: TrainingRun, device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reserved: list[int] = []
+    monkeypatch.setattr(micro_batching, "RESERVED_MEMORY_GRANULARITY", 1)
+    monkeypatch.setattr(micro_batching, "fewest_micro_batches", lambda loop, size, *_: reserved.append(size) or 1)
+    at_the_end = 10
+    plan = MicroBatching(run._loop, at_the_end, tmp_path / "kept", ["key"])
+    assert run._context is not None
+    plan.estimate(run._context.layers)
+    plan.measure(Hooks(), ["name"], 1)
+    trained = sum(p.numel() for p in run._base.model.parameters() if p.requires_grad)
+    assert reserved == [at_the_end * 18, trained * 18] and trained > at_the_end
+
+
 def test_on_a_cpu_a_step_is_not_split(run: TrainingRun) -> None:
     assert run._loop.plan.accumulate == 1
 
@@ -175,7 +190,7 @@ def test_the_key_of_a_cached_estimate(run: TrainingRun, monkeypatch: pytest.Monk
         )
     default, seed, longer, half_precision = keys
     assert default == seed == longer != half_precision
-    assert default[0] == 8 * 2 * tiny.LAYERS * 2 * tiny.HIDDEN + run._base.head_params
+    assert default[0] == 8 * 2 * tiny_models.LAYERS * 2 * tiny_models.HIDDEN + run._base.head_params
 
 
 def test_the_prepared_method_is_tried_in_its_most_expensive_step(

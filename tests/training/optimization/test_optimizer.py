@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.training.optimization.optimizer import GroupedAdamW
+from autorank.training.optimization.optimizer import GroupedAdamW, undecayed
 
 
 def factor(optimizer: GroupedAdamW, step: int, start: int) -> float:
@@ -36,6 +36,21 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         ("a.weight",): 0.1,
         ("a.bias", "LayerNorm.weight"): 0.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("roberta_prelayernorm.encoder.layer.0.attention.self.query.update.A", False),
+        ("transformer.h.0.ln_1.weight", True),
+        ("transformer.layer_norm1.0.weight", True),
+        ("model.layers.0.self_attn.q_norm.weight", True),
+        ("model.layers.0.mlp.linear.weight", False),
+        ("weight", False),
+    ],
+)
+def test_the_innermost_module_decides_about_weight_decay(name: str, spared: bool) -> None:
+    assert undecayed(name) == spared
 
 
 def test_moments_survive_shrinking_exactly() -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack, Result
-from tests import texts, tiny
-from tests.trainables.trained import cache
+from tests import tiny_language_models, tiny_models
+from tests.trainables.conformance_runs import cache
 from tests.training.packing.test_pack import assert_equal, finish, train_alone
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -25,8 +25,8 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop"
 def task(folder: Path, kind: str) -> TaskSpec:
     """A task of this kind with 60 training examples of different lengths."""
     if kind == "spans":
-        return TaskSpec(name="squad_v1", data=tiny.questions_folder(folder / "data", 60), max_length=32)
-    tiny.pairs_folder(folder / "data", 60, 20)
+        return TaskSpec(name="squad_v1", data=tiny_models.questions_folder(folder / "data", 60), max_length=32)
+    tiny_models.pairs_folder(folder / "data", 60, 20)
     if kind == "generation":
         return TaskSpec(name="x", data=folder / "data", prompt="left", completion="right", metric="likelihood")
     return TaskSpec(name="x", data=folder / "data", text=("left", "right"), label="label")
@@ -36,7 +36,7 @@ def specs(
     folder: Path, architecture: str, kind: str, methods: dict[str, dict[str, Any]], **training: Any
 ) -> list[TrainSpec]:
     """Specs of these methods, on a model without dropout."""
-    write = texts.model if kind == "generation" else tiny.model
+    write = tiny_language_models.model if kind == "generation" else tiny_models.model
     config = Path(write(architecture, folder / "model")) / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps({name: 0.0 if name in DROPOUTS else value for name, value in values.items()}))

@@ -20,7 +20,7 @@ from autorank.training.packing.lane import Lane
 from autorank.training.packing.lane_rows import LaneRows
 from autorank.training.packing.pack import Pack, Result
 from autorank.training.run import TrainingRun
-from tests.trainables import trained
+from tests.trainables import conformance_runs
 from tests.trainables.cases import LOW_RANK, METHODS, VARIANTS
 
 ROUNDING = 1e-4  # relative, of weights after a full training
@@ -29,12 +29,12 @@ NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS
 
 def spec(workspace: Path, name: str, settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
     settings = NO_DROPOUT.get(name, {}) | (settings or {})
-    return trained.spec(workspace, name, settings, "plain", **{"eval_every": 8} | training)
+    return conformance_runs.spec(workspace, name, settings, "plain", **{"eval_every": 8} | training)
 
 
 def train_alone(train_spec: TrainSpec) -> tuple[list[Evaluation], dict[str, Tensor]]:
-    run = TrainingRun(train_spec, trained.cache())
-    return list(run), trained.weights(run)
+    run = TrainingRun(train_spec, conformance_runs.cache())
+    return list(run), conformance_runs.weights(run)
 
 
 def finish(pack: Pack) -> dict[Lane, list[Result]]:
@@ -58,13 +58,13 @@ def assert_equal(lane: Lane, results: list[Result], expected: tuple[list[Evaluat
         )
         assert result.metrics == pytest.approx(evaluation.metrics, rel=ROUNDING)
         assert result.train_loss == pytest.approx(evaluation.train_loss, rel=ROUNDING)
-    assert_close(trained.weights(lane), weights)
+    assert_close(conformance_runs.weights(lane), weights)
 
 
 def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Weights are equal to rounding, except those that softmax does not see."""
     assert actual.keys() == expected.keys()
-    for name, value in trained.functional(actual).items():
+    for name, value in conformance_runs.functional(actual).items():
         assert value.shape == expected[name].shape
         if value.numel() and name != "qa_outputs.bias":
             assert (value - expected[name]).abs().max() <= ROUNDING * expected[name].abs().max(), name
@@ -74,7 +74,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 def test_a_lane_equals_a_run_alone(workspace: Path, name: str) -> None:
     """Packed with two other lanes, one of the same method."""
     settings = [{}, {"learning_rate": 3e-3}]
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lanes = [pack.join(spec(workspace, name, extra)) for extra in settings]
     pack.join(spec(workspace, "lora", {"rank": 3}))
     results = finish(pack)
@@ -85,7 +85,7 @@ def test_a_lane_equals_a_run_alone(workspace: Path, name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_equals_a_run_alone(workspace: Path, name: str) -> None:
     method, settings = VARIANTS[name]
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lane = pack.join(spec(workspace, method, settings))
     pack.join(spec(workspace, "lora", {"rank": 1}))
     assert_equal(lane, finish(pack)[lane], train_alone(spec(workspace, method, settings)))
@@ -104,13 +104,13 @@ def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -
         loop.optimizer.zero_grad()
 
     monkeypatch.setattr(OptimizationLoop, "update", record)
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     for train_spec in train_specs:
         pack.join(train_spec)
     pack.step()
     packed, recorded[:] = list(recorded), []
     for train_spec in train_specs:
-        run = TrainingRun(train_spec, trained.cache())
+        run = TrainingRun(train_spec, conformance_runs.cache())
         run.start()
         run._train_step()
     for actual, expected in zip(packed, recorded, strict=True):
@@ -123,7 +123,7 @@ def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_lanes_join_and_leave(workspace: Path) -> None:
     """A lane that joins later is at another step than the others, and its batches are those of its own steps."""
     first, second, third = spec(workspace, "lora"), spec(workspace, "increlora"), spec(workspace, "prilora")
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lanes = [pack.join(first), pack.join(second)]
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
     pack.leave(lanes[1])
@@ -140,7 +140,7 @@ def test_resumed_in_a_pack_and_alone(workspace: Path, name: str) -> None:
     """The state of a lane is that of a run alone: both a lane and a run can resume from it."""
     train_spec = spec(workspace, name)
     evaluations, weights = train_alone(train_spec)
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lane = pack.join(train_spec)
     pack.join(spec(workspace, "lora", {"rank": 1}))
     first = pack.advance()[lane]
@@ -148,16 +148,16 @@ def test_resumed_in_a_pack_and_alone(workspace: Path, name: str) -> None:
     pack.leave(lane)
     resumed = pack.join(train_spec, state)
     assert_equal(resumed, [first, *finish(pack)[resumed]], (evaluations, weights))
-    run = TrainingRun(train_spec, trained.cache())
+    run = TrainingRun(train_spec, conformance_runs.cache())
     run.load_state_dict(state)
     assert [evaluation.step for evaluation in run] == [evaluation.step for evaluation in evaluations[1:]]
-    assert_close(trained.weights(run), weights)
+    assert_close(conformance_runs.weights(run), weights)
 
 
 def test_a_failing_lane_does_not_touch_the_others(workspace: Path) -> None:
     """The method of one lane raises, and another lane diverges."""
     train_spec = spec(workspace, "lora")
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lane, broken = pack.join(train_spec), pack.join(spec(workspace, "lora", {"rank": 3}))
     diverging = pack.join(spec(workspace, "lora", {"rank": 4, "learning_rate": 1e30}))
 
@@ -176,7 +176,7 @@ def test_a_failing_lane_does_not_touch_the_others(workspace: Path) -> None:
 def test_lanes_that_do_not_fit_together_are_passed_in_groups(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane that does not fit alone fails, with an error of memory, and the others go on together."""
     train_specs = [spec(workspace, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lanes = [pack.join(train_spec) for train_spec in train_specs]
     original_pass, sizes = Pack._pass, []
 
@@ -196,7 +196,7 @@ def test_lanes_that_do_not_fit_together_are_passed_in_groups(workspace: Path, mo
 
 def test_methods_without_low_rank_updates_train_alone(workspace: Path) -> None:
     train_specs = [spec(workspace, name) for name in ("full", "bitfit", "houlsby")]
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     lanes = [pack.join(train_spec) for train_spec in [*train_specs, spec(workspace, "lora")]]
     assert [lane.reason_alone is None for lane in lanes] == [False, False, False, True]
     results = finish(pack)
@@ -205,7 +205,7 @@ def test_methods_without_low_rank_updates_train_alone(workspace: Path) -> None:
 
 
 def test_another_model_is_refused(workspace: Path) -> None:
-    pack = Pack(trained.cache())
+    pack = Pack(conformance_runs.cache())
     pack.join(spec(workspace, "lora"))
     with pytest.raises(AutorankError, match="same task, model"):
         pack.join(spec(workspace, "lora", precision="bf16"))
@@ -220,7 +220,7 @@ def test_lanes_are_evaluated_in_the_same_passes(workspace: Path, monkeypatch: py
         passes.clear()
         if fails:
             monkeypatch.setattr(LaneRows, "split_outputs", broken_outputs(LaneRows.split_outputs))
-        pack = Pack(trained.cache())
+        pack = Pack(conformance_runs.cache())
         lanes = [pack.join(train_spec) for train_spec in train_specs]
         results = pack.advance()
         assert len(passes) == (3 if fails else 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.training.packing.pack import Pack
 from autorank.training.packing.packed_linear import PackedLinear
-from tests.trainables.trained import cache
+from tests.trainables.conformance_runs import cache
 from tests.training.packing.test_architectures import specs
 from tests.training.packing.test_pack import assert_equal, finish, train_alone
 

@@ -58,14 +58,14 @@ def inputs_and_gradients(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Ten
         handle.remove()
     for parameter in run._base.model.parameters():
         parameter.grad = None
-    mask = {name: token_mask(examples, x).bool() for name, (x, _) in activations.items()}
+    mask = {name: token_mask(examples, x.shape[:-1]).bool() for name, (x, _) in activations.items()}
     return {name: (layers[name], x[mask[name]], y.grad[mask[name]]) for name, (x, y) in activations.items()}  # type: ignore[index]
 
 
 def scores_by_layer(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
-    with spectrum.factorized(run._base.model) as parts:
-        scores = component_scores(kind, parts, run._loop)
-        return {name: scores[index] for name, index in parts.layers.items()}
+    with spectrum.factorized(run._base.model) as factorized:
+        scores = component_scores(kind, factorized, run._loop)
+        return {name: scores[index] for name, index in factorized.layers.items()}
 
 
 def test_input_is_the_energy_of_the_components_outputs(run: TrainingRun) -> None:
@@ -88,10 +88,10 @@ def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
 
 
 def test_energy_reads_no_data(run: TrainingRun) -> None:
-    with spectrum.factorized(run._base.model) as parts:
-        expected = parts.energies()
+    with spectrum.factorized(run._base.model) as factorized:
+        expected = factorized.energies()
         run._loop.model, model = None, run._loop.model  # type: ignore[assignment]
         try:
-            assert all(map(torch.equal, component_scores("energy", parts, run._loop), expected))
+            assert all(map(torch.equal, component_scores("energy", factorized, run._loop), expected))
         finally:
             run._loop.model = model

@@ -19,8 +19,8 @@ from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from autorank.training.slicing.slice_scorer import next_count
-from tests import texts
-from tests.trainables.trained import same
+from tests import tiny_language_models
+from tests.trainables.conformance_runs import same
 
 SIZES = {count: 100 * count for count in range(1, 65)}  # 64 components of 100 parameters
 
@@ -90,17 +90,17 @@ def test_a_slice_scores_what_the_adapter_on_disk_scores_when_it_is_cut(method: s
     run = TrainingRun(spec(method, settings=CUT[method], steps=40, eval_every=20))
     last = list(run)[-1]
     run.save_adapter(tmp_path / "adapter.safetensors")
-    assert last.slices and [piece.adapter_params for piece in last.slices] == sorted(
-        {piece.adapter_params for piece in last.slices}
+    assert last.slices and [slice_.adapter_params for slice_ in last.slices] == sorted(
+        {slice_.adapter_params for slice_ in last.slices}
     )
-    for piece in last.slices:
-        assert piece.adapter_params < last.adapter_params
+    for slice_ in last.slices:
+        assert slice_.adapter_params < last.adapter_params
         restored, _ = adapter_file.load(tmp_path / "adapter.safetensors")
-        spectrum.cut(restored.model, piece.kept)
-        assert adapters.adapter_params(restored.model, restored.head) == piece.adapter_params
-        assert adapters.ranks(restored.model) == piece.ranks
+        spectrum.cut(restored.model, slice_.component_masks)
+        assert adapters.adapter_params(restored.model, restored.head) == slice_.adapter_params
+        assert adapters.ranks(restored.model) == slice_.ranks
         run._loop.model = restored.model
-        assert run._objective.evaluate(run._loop, run._data.validation) == pytest.approx(piece.metrics, abs=1e-6)
+        assert run._objective.evaluate(run._loop, run._data.validation) == pytest.approx(slice_.metrics, abs=1e-6)
     run.release()
 
 
@@ -108,21 +108,21 @@ def test_no_slice_is_scored_above_the_limit() -> None:
     unlimited, limited = (
         list(TrainingRun(spec(slices=6).model_copy(update={"max_slice_params": limit})))[-1] for limit in (None, 3_000)
     )
-    sizes = [piece.adapter_params for piece in limited.slices]
-    assert sizes and max(sizes) <= 3_000 < max(piece.adapter_params for piece in unlimited.slices)
+    sizes = [slice_.adapter_params for slice_ in limited.slices]
+    assert sizes and max(sizes) <= 3_000 < max(slice_.adapter_params for slice_ in unlimited.slices)
     assert (limited.score, limited.adapter_params) == (unlimited.score, unlimited.adapter_params)
     assert list(TrainingRun(spec().model_copy(update={"max_slice_params": 1})))[-1].slices == ()
 
 
 def test_predictions_of_the_adapter_and_of_its_slices_give_their_scores() -> None:
-    """Also of a slice of a given size, as a new training with another seed is cut."""
+    """A slice of a given size too, as a new training with another seed is cut."""
     run = TrainingRun(spec("lora", settings=CUT["lora"], steps=40, eval_every=20))
     for evaluation in run:
         models = unpack(evaluation.predictions)
-        scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
+        scores = [evaluation.score, *(slice_.score for slice_ in evaluation.slices)]
         unit_weights = np.ones((1, len(models[0])), np.float32)
         assert resampled(models, unit_weights)[0] == pytest.approx(scores, abs=1e-6) and len(scores) > 1
-    rescored = run.with_slices(evaluation, [piece.adapter_params for piece in evaluation.slices[::-1]])
+    rescored = run.with_slices(evaluation, [slice_.adapter_params for slice_ in evaluation.slices[::-1]])
     assert resampled(unpack(rescored.predictions), unit_weights)[0] == pytest.approx(
         [scores[0], *scores[:0:-1]], abs=1e-6
     )
@@ -179,13 +179,13 @@ def test_auto_spends_a_fifth_of_training_and_resumes_with_the_remaining_budget()
 
 
 def test_the_score_of_the_components_decides_what_is_kept_and_its_cost_counts() -> None:
-    kept, spent = {}, {}
+    masks, spent = {}, {}
     for score in ("energy", "input", "gradient"):
         run = TrainingRun(spec(slices=1, slice_score=score, eval_every=12))
         (evaluation,) = run
-        kept[score], spent[score] = evaluation.slices[0].kept, run.state_dict()["spent_on_slices"]
+        masks[score], spent[score] = evaluation.slices[0].component_masks, run.state_dict()["spent_on_slices"]
         length = float(run._data.train.lengths.mean())
-    assert kept["input"] != kept["energy"] != kept["gradient"]
+    assert masks["input"] != masks["energy"] != masks["gradient"]
     assert spent["input"] - spent["energy"] == pytest.approx(64 * length)
     assert spent["gradient"] - spent["energy"] == pytest.approx(128 * length)
 
@@ -193,8 +193,8 @@ def test_the_score_of_the_components_decides_what_is_kept_and_its_cost_counts() 
 def test_every_slice_of_dora_has_a_component_in_each_layer() -> None:
     run = TrainingRun(spec("dora", slices=16, settings={"rank": 4}))
     last = list(run)[-1]
-    assert last.slices and all(0 not in piece.ranks.values() for piece in last.slices)
-    fewest = min(piece.adapter_params for piece in last.slices)
+    assert last.slices and all(0 not in slice_.ranks.values() for slice_ in last.slices)
+    fewest = min(slice_.adapter_params for slice_ in last.slices)
     assert run.with_slices(last, [fewest - 1]).slices[0].ranks == dict.fromkeys(last.ranks, 0)
 
 
@@ -216,11 +216,11 @@ def test_a_slice_of_a_given_size() -> None:
 
 
 def generation_run(folder: Path, slices: int | str) -> TrainingRun:
-    texts.data(folder / "data")
+    tiny_language_models.data(folder / "data")
     return TrainingRun(
         TrainSpec(
             task=TaskSpec(name="keys", data=folder / "data", prompt="asked", completion="told", metric="rougeL"),
-            model=texts.model("llama", folder / "model"),
+            model=tiny_language_models.model("llama", folder / "model"),
             method="lora",
             settings={"targets": "all-linear", "learning_rate": 1e-2, "rank": 8},
             training=TrainingSpec(steps=40, batch_size=16, eval_every=40, precision="fp32", slices=slices),
@@ -243,7 +243,7 @@ def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     assert 1 <= len(evaluation.slices) <= 2
     (split,) = run._data.validation.values()
     one_by_one = [
-        run._base.model(**texts.library_batch(batch)).loss
+        run._base.model(**tiny_language_models.library_batch(batch)).loss
         for batch in (collate(split, np.array([i]), run._data.pad_id) for i in range(len(split)))
     ]
     expected = np.average([loss.item() for loss in one_by_one], weights=split.weights)

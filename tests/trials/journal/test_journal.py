@@ -20,7 +20,7 @@ from autorank.trials.journal.journal_file import JOURNAL, runs
 from autorank.trials.journal.journal_lock import LOCK, driver
 from autorank.trials.provenance import revision
 from tests.trials.journals import CONFIG, REFERENCE, SAMPLED, begin_trial, journal_size, optuna_study
-from tests.trials.made_trials import evaluation, search, snapshot
+from tests.trials.trial_factories import evaluation, search, snapshot
 
 
 def test_versions_and_data_from_the_beginning_of_a_search_are_stored(journal, folder):
@@ -31,6 +31,18 @@ def test_versions_and_data_from_the_beginning_of_a_search_are_stored(journal, fo
     journal.store_data_description(data | {"digest": "f" * 16})  # by a later session
     assert journal.has_same_data(data) and not journal.has_same_data(data | {"digest": "f" * 16})
     assert Journal.open(folder).provenance["data"] == data  # as at the beginning
+
+
+def test_a_search_that_was_moved_and_linked_stays_in_its_folder_of_runs(journal, folder, tmp_path):
+    """The default store of MLflow is next to the link, not next to its target."""
+    journal.close()
+    (tmp_path / "disk").mkdir()
+    folder.rename(tmp_path / "disk" / folder.name).rename(tmp_path / "disk" / "moved")
+    folder.symlink_to(tmp_path / "disk" / "moved")
+    assert Journal.open(folder).folder == folder
+    with Journal.open(folder, write=True) as reopened:
+        begin_trial(reopened)
+    assert len(Journal.open(tmp_path / "disk" / "moved").trials()) == 1
 
 
 def test_a_folder_without_a_repository_has_no_revision(tmp_path, monkeypatch):
@@ -54,10 +66,11 @@ def test_a_search_is_described_in_its_study(journal, folder, spec):
 def test_a_spec_with_all_fields_is_restored(folder):
     spec = search(
         "lora-drop", "adalora", baseline=True, model="roberta-base", sampler="gp", halving=None, seed=3,
-        objectives=ObjectivesSpec(third="memory", max_params=1000, min_score=0.5, max_memory=10**9),
+        objectives=ObjectivesSpec(third_objective="memory", max_params=1000, min_score=0.5, max_memory=10**9),
     )  # fmt: skip
     Journal.create(folder, spec, REFERENCE).close()
     assert Journal.open(folder).spec == spec
+    assert ObjectivesSpec.model_validate({"third": "memory"}).third_objective == "memory"  # as in earlier journals
 
 
 def test_creating_a_journal_prints_nothing(folder, spec, capfd):
@@ -154,7 +167,7 @@ def test_reopened_journal_is_equal(journal, folder):
 
 
 def test_the_snapshot_is_the_front_from_scratch(folder):
-    objectives = ObjectivesSpec(third="seconds", max_params=15)
+    objectives = ObjectivesSpec(third_objective="seconds", max_params=15)
     draw = random.Random(0)
     with Journal.create(folder, search(baseline=True, objectives=objectives), REFERENCE) as journal:
         for number in range(12):

@@ -16,7 +16,7 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile
 from autorank.trials.journal.journal_lock import LOCK, driver
 from tests.trials.journals import CONFIG, REFERENCE, begin_trial
-from tests.trials.made_trials import base_ranks, evaluation
+from tests.trials.trial_factories import base_ranks, evaluation
 
 ROOT = Path(__file__).parents[3]
 
@@ -138,7 +138,7 @@ def test_a_killed_driver_does_not_block_the_next_one_and_its_trials_are_running(
 import sys
 from autorank.trials.journal.journal import Journal
 from autorank.spec import SearchSpec
-from tests.trials.made_trials import evaluation
+from tests.trials.trial_factories import evaluation
 spec = SearchSpec.model_validate_json({spec.model_dump_json()!r})
 journal = Journal.create({str(folder)!r}, spec, (1000, 0.5))
 for number in range(3):

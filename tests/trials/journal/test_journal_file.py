@@ -15,7 +15,7 @@ from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from tests.trials.journals import begin_trial
-from tests.trials.made_trials import evaluation
+from tests.trials.trial_factories import evaluation
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile
 from autorank.trials.statistics import predictions
 from tests.trials.journals import begin_trial
-from tests.trials.made_trials import sliced
+from tests.trials.trial_factories import sliced
 
-SCORES = (0.9, 0.4, 0.55)  # of the adapter and its slices
+SCORES = (0.9, 0.4, 0.55)  # scores of the adapter and its slices
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ from autorank.training.evaluation import Slice
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.serialization import PackedMasks
 from tests.trials.journals import begin_trial, journal_size, optuna_study
-from tests.trials.made_trials import base_ranks, evaluation
+from tests.trials.trial_factories import base_ranks, evaluation
 
 
 def test_a_rank_map_of_72_modules_costs_less_than_a_kilobyte(journal, folder):
@@ -55,12 +55,12 @@ def test_equal_rank_maps_are_in_memory_once(journal, folder):
 
 def test_slices_are_stored_with_their_evaluation(journal, folder):
     layers = {"layer.0.query": 0b101, "layer.1.query": 0b1}
-    pieces = (Slice(60, 0.7, {"accuracy": 0.7}, layers), Slice(20, 0.6, {"accuracy": 0.6}, dict.fromkeys(layers, 1)))
-    curve = evaluation(10, 100, 0.8, slices=pieces)
+    slices = (Slice(60, 0.7, {"accuracy": 0.7}, layers), Slice(20, 0.6, {"accuracy": 0.6}, dict.fromkeys(layers, 1)))
+    curve = evaluation(10, 100, 0.8, slices=slices)
     number = begin_trial(journal)
     journal.record(number, curve)
     assert Journal.open(folder).trial(number).evaluations == (curve,)
-    assert pieces[0].ranks == {"layer.0.query": 2, "layer.1.query": 1}
+    assert slices[0].ranks == {"layer.0.query": 2, "layer.1.query": 1}
     line = next(line for line in (folder / "journal.log").read_text().splitlines() if '"evaluation:10"' in line)
     assert '"kept":"3:DQ=="' in line and '"kept":"1:Aw=="' in line  # 001 101, masks of 3 bits; 1 1, of one bit
 
@@ -70,11 +70,11 @@ def nested_slices(draw, rank=8, count=8):
     components = [(name, 1 << position) for name in base_ranks() for position in range(rank)]
     draw.shuffle(components)
     for halvings in range(1, count + 1):
-        kept = dict.fromkeys(base_ranks(), 0)
+        masks = dict.fromkeys(base_ranks(), 0)
         for name, bit in components[: len(components) >> halvings]:
-            kept[name] |= bit
+            masks[name] |= bit
         metrics = {"accuracy": draw.random(), "f1": draw.random()}
-        yield Slice(331_776 >> halvings, metrics["accuracy"], metrics, kept)
+        yield Slice(331_776 >> halvings, metrics["accuracy"], metrics, masks)
 
 
 def test_eight_slices_of_72_modules_cost_less_than_two_kilobytes(journal, folder):
@@ -90,12 +90,18 @@ def test_eight_slices_of_72_modules_cost_less_than_two_kilobytes(journal, folder
 
 def test_masks_of_slices_share_their_layers_names(journal, folder):
     number = begin_trial(journal)
-    pieces = tuple(Slice(i, 0.5, {}, dict.fromkeys(base_ranks(), 2**i - 1)) for i in range(1, 9))
-    journal.record(number, evaluation(10, 10**5, 0.5, ranks=base_ranks(), slices=pieces))
+    slices = tuple(Slice(i, 0.5, {}, dict.fromkeys(base_ranks(), 2**i - 1)) for i in range(1, 9))
+    journal.record(number, evaluation(10, 10**5, 0.5, ranks=base_ranks(), slices=slices))
     for source in (journal, Journal.open(folder)):
         (result,) = source.trial(number).evaluations
-        assert len({id(piece.kept._names) for piece in result.slices}) == 1
-        assert sum(sys.getsizeof(piece.kept) + sys.getsizeof(piece.kept._number) for piece in result.slices) < 2000
+        assert len({id(slice_.component_masks._names) for slice_ in result.slices}) == 1
+        assert (
+            sum(
+                sys.getsizeof(slice_.component_masks) + sys.getsizeof(slice_.component_masks._number)
+                for slice_ in result.slices
+            )
+            < 2000
+        )
 
 
 @pytest.mark.parametrize("masks", [[], [0, 0], [1], [0b1011, 0, 1 << 70]])

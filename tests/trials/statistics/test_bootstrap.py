@@ -1,4 +1,4 @@
-"""Intervals against SciPy and by their coverage; fronts and knees of draws against those of points; optimism."""
+"""Intervals against SciPy and by their coverage; fronts and knees of draws against those of points; expected drop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.resampling import resampled, weights
 from autorank.trials.front import candidates, mark_knee, non_dominated
 from autorank.trials.statistics import bootstrap
-from tests.trials.made_trials import evaluation, trial
+from tests.trials.trial_factories import evaluation, trial
 
 rng = np.random.default_rng(0)
 
@@ -90,7 +90,7 @@ def test_fronts_and_knees_of_draws_are_those_of_their_points() -> None:
     for draw, front, knee in zip(scores, fronts, knees, strict=True):
         trials = [trial(i, evaluation(10, int(params[i]), float(draw[i]))) for i in range(len(params))]
         expected = mark_knee(non_dominated(candidates(trials)))
-        equal = draw[4] == draw[5] and front[5]  # of equal points the expected front has only the first
+        equal = draw[4] == draw[5] and front[5]  # the expected front has only the first of equal points
         assert [i for i in np.flatnonzero(front) if not (equal and i == 5)] == [point.trial for point in expected]
         assert knee == next(point.trial for point in expected if point.knee)
 
@@ -102,7 +102,7 @@ def test_a_third_objective_keeps_more_points() -> None:
 
 
 @pytest.mark.parametrize(("count", "spread"), [(10, 0.0), (60, 0.0), (60, 0.05), (60, 0.15)])
-def test_optimism_is_what_the_best_model_loses_on_new_examples(count: int, spread: float) -> None:
+def test_the_expected_drop_is_that_of_the_best_model_on_new_examples(count: int, spread: float) -> None:
     """Models of about equal skill on 408 examples: the mean estimate is near the mean of what is lost."""
     lost, estimated = [], []
     for _ in range(80):
@@ -111,10 +111,10 @@ def test_optimism_is_what_the_best_model_loses_on_new_examples(count: int, sprea
         right = (noise < skill).astype(np.float32)
         observed = right.mean(axis=0).astype(float)
         lost.append(observed.max() - stats.norm.cdf(skill)[observed.argmax()])
-        estimated.append(bootstrap.optimism(weights([408], 300, rng) @ right / 408, observed))
+        estimated.append(bootstrap.expected_drop(weights([408], 300, rng) @ right / 408, observed))
     assert np.mean(estimated) == pytest.approx(np.mean(lost), abs=0.004)
 
 
-def test_a_point_without_a_rival_has_no_optimism() -> None:
-    assert bootstrap.optimism(rng.normal(size=(100, 1)), np.array([0.5])) == 0
-    assert bootstrap.optimism(np.array([0.9, 0.1]) + 0.001 * rng.normal(size=(100, 2)), np.array([0.9, 0.1])) == 0
+def test_a_point_without_a_rival_has_no_expected_drop() -> None:
+    assert bootstrap.expected_drop(rng.normal(size=(100, 1)), np.array([0.5])) == 0
+    assert bootstrap.expected_drop(np.array([0.9, 0.1]) + 0.001 * rng.normal(size=(100, 2)), np.array([0.9, 0.1])) == 0

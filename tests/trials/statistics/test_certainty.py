@@ -15,8 +15,8 @@ from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, confirmation_stats, predictions
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import summarize
-from tests.trials.made_trials import snapshot, trial
-from tests.trials.predicted import EXAMPLES, LABELS, model, search_with_predictions, small_search
+from tests.trials.searches_with_predictions import EXAMPLES, LABELS, model, search_with_predictions, small_search
+from tests.trials.trial_factories import snapshot, trial
 
 
 def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
     point = certainty.points[0, 10, 100]
     deviation = 1.645 * np.sqrt(0.8 * 0.2 / EXAMPLES)
     assert (point.low, point.high) == pytest.approx((0.8 - deviation, 0.8 + deviation), abs=0.006)
-    assert (point.on_front, point.knee, point.better, certainty.optimism) == (1, 1, None, 0)
+    assert (point.on_front, point.knee, point.better, certainty.expected_drop) == (1, 1, None, 0)
 
 
 def test_points_share_the_resamples(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_points_near_the_front_take_part(tmp_path: Path) -> None:
     models = {0: model(0.8), 1: model(0.79, shift=90), 2: model(0.5, shift=30)}
     certainty = assess(search_with_predictions(tmp_path, trials, models))
     assert certainty is not None and set(certainty.points) == {(0, 10, 100), (1, 10, 90), (2, 10, 80)}
-    assert certainty.points[0, 10, 100].on_front < 0.75 and certainty.optimism > 0.003
+    assert certainty.points[0, 10, 100].on_front < 0.75 and certainty.expected_drop > 0.003
     beaten = assess(
         search_with_predictions(tmp_path / "b", [*trials, trial(3, (95, 0.79))], models | {3: model(0.79, shift=200)})
     )

@@ -15,7 +15,7 @@ from autorank.trials.point import Point
 from autorank.trials.snapshot import Confirmations, Snapshot
 from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain
 from autorank.trials.statistics.confirmation_stats import summarize as summarize_points
-from tests.trials.made_trials import sliced, trial
+from tests.trials.trial_factories import sliced, trial
 
 
 def points(*values: tuple[int, float]) -> list[Point]:
@@ -93,7 +93,7 @@ def student(t: float, freedom: int) -> float:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_the_probability_is_student_ts(seeds: int) -> None:
-    """Of two means with nearly one variance: their difference over its standard error has nearly Student's t."""
+    """Two means with nearly one variance: their difference over its standard error has nearly Student's t."""
     low = [0.70, 0.74, 0.78, 0.72, 0.76][:seeds]
     high = [0.75, 0.79, 0.83, 0.77, 0.81][:seeds]
     stats = summarize_by_step(points((10, 0.7), (100, 0.8)), results(low, high))
@@ -105,6 +105,11 @@ def test_the_probability_is_student_ts(seeds: int) -> None:
 def test_no_interval_ends_above_the_highest_score() -> None:
     (point_stats,) = summarize_by_step(points((10, 0.9)), results([0.95, 0.99])).values()
     assert point_stats.high == 1 and point_stats.low < 0.95
+
+
+def test_intervals_of_scores_above_1_contain_their_means() -> None:
+    percentages = summarize_by_step(points((10, 70.0), (20, 80.0)), results([69.0, 70.0, 71.0], [79.0, 80.0, 81.0]))
+    assert all(s.low is not None and s.high is not None and s.low < s.mean < s.high for s in percentages.values())
 
 
 def test_sizes_that_depend_on_the_seed_are_compared_as_measured() -> None:
@@ -121,7 +126,7 @@ def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
     front_points = [point for point in (*points((100, 0.9)), *front([trial(1, (200, 0.8))]))]
     confirmed = by_point(quick | slow, front_points)
     assert summarize_points(front_points, Snapshot([], front_points, [], confirmed))[1, 10, 200].on_front < 0.1
-    three_objectives = Snapshot([], front_points, [], confirmed, objectives=ObjectivesSpec(third="seconds"))
+    three_objectives = Snapshot([], front_points, [], confirmed, objectives=ObjectivesSpec(third_objective="seconds"))
     assert summarize_points(front_points, three_objectives)[1, 10, 200].on_front == 1
 
 

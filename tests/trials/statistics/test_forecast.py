@@ -8,8 +8,14 @@ import pytest
 from autorank.spec import EarlierTrial, ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, front, hypervolume
 from autorank.trials.record import TrialRecord
-from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS, fixed_trials, forecast, subset_hypervolumes
-from tests.trials.made_trials import search, sliced, trial
+from autorank.trials.statistics.forecast import (
+    DEFAULT_FIXED_TRIALS,
+    MIN_TRIALS,
+    fixed_trials,
+    forecast,
+    subset_hypervolumes,
+)
+from tests.trials.trial_factories import search, sliced, trial
 
 REFERENCE = (1000.0, 0.5)
 rng = np.random.default_rng(0)
@@ -37,7 +43,7 @@ def test_subsets_have_the_hypervolumes_of_their_fronts(objectives: ObjectivesSpe
 
 
 def test_the_limit_of_independent_trials_holds() -> None:
-    """In 100 searches, after 10 and 20 trials each, 85 to 97 % of the gains are within the 90 % limit."""
+    """In 100 searches, after 10 and 20 trials each, 85 to 97% of the gains are within the 90% limit."""
     hits = []
     for _ in range(100):
         trials = random_trials(30)
@@ -61,7 +67,7 @@ def test_a_search_whose_first_trial_is_the_best_by_far_is_flat_after_a_while() -
 
 
 def test_baseline_and_running_trials_do_not_count() -> None:
-    trials = random_trials(FIXED + MIN_TRIALS)
+    trials = random_trials(DEFAULT_FIXED_TRIALS + MIN_TRIALS)
     assert forecast(trials[1:], REFERENCE, 5) is None and forecast(trials, REFERENCE, 0) is None
     result = forecast(trials, REFERENCE, 5)
     ignored = [trial(90, (1, 0.99), baseline=True), trial(91, (1, 0.98), state="running")]
@@ -79,7 +85,7 @@ def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
 def test_settings_of_earlier_searches_are_not_sampled_either() -> None:
     earlier = EarlierTrial(search="a", method="lora-drop", settings={}, first=True)
     spec = search("lora-drop", warm_start=(earlier, earlier.model_copy(update={"first": False})))
-    assert fixed_trials(spec) == {"lora-drop": FIXED + 1}
+    assert fixed_trials(spec) == {"lora-drop": DEFAULT_FIXED_TRIALS + 1}
     trials = [trial(number, (500, 0.6)) for number in range(10)]
     trials[2] = trial(2, (1, 0.9))
     counted, fixed = forecast(trials, REFERENCE, 10), forecast(trials, REFERENCE, 10, fixed=fixed_trials(spec))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from autorank.trials.statistics.front_statistics import front_statistics
-from tests.trials.made_trials import snapshot, trial
-from tests.trials.predicted import small_search
+from tests.trials.searches_with_predictions import small_search
+from tests.trials.trial_factories import snapshot, trial
 
 POINT, SMALLER = (0, 10, 100), (1, 10, 40)
 

@@ -1,4 +1,4 @@
-"""Predictions in the folder of a search: written with each evaluation, kept near the fronts."""
+"""Predictions in the directory of a search: written with each evaluation, kept near the fronts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autorank.trials.statistics import predictions
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import summarize
 from tests.trials.journals import begin_trial
-from tests.trials.made_trials import evaluation, sliced
+from tests.trials.trial_factories import evaluation, sliced
 
 
 def outcomes(*right: int) -> bytes:
@@ -71,7 +71,7 @@ def test_damaged_and_missing_files_have_no_predictions(journal, caplog: pytest.L
 
 
 def test_files_with_other_names_are_ignored(journal) -> None:
-    """Programs that synchronize folders make copies with such names."""
+    """Programs that synchronize directories make copies with such names."""
     begin_trial(journal)
     journal.record(0, replace(evaluation(10, 100, 0.9), predictions=outcomes(9)))
     file = predictions.predictions_path(journal.folder, 0, 10)

@@ -1,4 +1,4 @@
-"""Finds the number of lanes that pay off on a GPU, by trial, and stores it for similar searches."""
+"""Chooses the number of lanes on a GPU by measured throughput, and stores it for similar searches."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from autorank.training import gpu
 from autorank.training.model_cache import ModelCache
 from autorank.training.packing.pack import Pack
 
-GAIN = 1.1  # twice the lanes must train this much more in the same time (ours)
+MIN_SPEEDUP_PER_DOUBLING = 1.1  # twice the lanes must train this much more in the same time (ours)
 MAX_LANES = 64  # lanes: with more trials at once, samplers learn little from earlier trials (ours)
 WARM_UP, STEPS = 3, 5
 
 
 def on_gpu(train: TrainSpec, resources: Resources, shared_data: Any) -> int:
-    """Return the number of lanes that pay off for a trial, measured in a process with the resources of a pack.
+    """Choose the number of lanes by the throughput that is measured in a process with the resources of a pack.
 
     Args:
         train: The trial.
-        resources: Those of a pack.
+        resources: The resources of a pack.
         shared_data: See `WarmTrial`.
 
     Returns:
@@ -47,13 +47,13 @@ def _measure(train: TrainSpec, resources: Resources, shared: dict[str, Any]) -> 
     keep_within(resources.cpus, resources.gpus)
     model_cache = ModelCache()
     if shared["shared_data"] is not None:
-        model_cache.keep(**ray.get(shared["shared_data"]))
+        model_cache.store(**ray.get(shared["shared_data"]))
     device = torch.cuda.get_device_properties(model_cache.device).name, gpu.memory_limit(model_cache.device)
     return lane_count(train, model_cache, device)
 
 
 def lane_count(train: TrainSpec, model_cache: ModelCache, device: tuple[str, int]) -> int:
-    """Return the number of lanes that pay off, measured unless it is stored.
+    """Choose the number of lanes by measured throughput, unless it is stored.
 
     Args:
         train: A trial of the search.
@@ -73,10 +73,10 @@ def lane_count(train: TrainSpec, model_cache: ModelCache, device: tuple[str, int
 
 
 def largest(rate: Callable[[int], float | None]) -> int:
-    """Double the number of lanes while this pays off.
+    """Double the number of lanes while this increases the throughput enough.
 
     Args:
-        rate: Returns the steps per second of so many lanes together; None: they do not fit in memory.
+        rate: Returns the steps per second of this number of lanes together; None: they do not fit in memory.
 
     Returns:
         The number of lanes.
@@ -84,7 +84,7 @@ def largest(rate: Callable[[int], float | None]) -> int:
     lanes, best = 1, rate(1)
     while best is not None and lanes < MAX_LANES:
         doubled = rate(2 * lanes)
-        if doubled is None or doubled < GAIN * best:
+        if doubled is None or doubled < MIN_SPEEDUP_PER_DOUBLING * best:
             break
         lanes, best = 2 * lanes, doubled
     return lanes

@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # saves a process per trial; autorank retries trials itself
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
-PATIENCE = 30.0  # seconds to wait for the end of a trainer
+TRAINER_SHUTDOWN_TIMEOUT_S = 30.0  # seconds to wait for the end of a trainer
 
 
 def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dict[str, Any]], None]:
@@ -203,7 +203,7 @@ class Workers:
     def close(self) -> None:
         """End the workers: when their placement group is removed, Ray kills them at once."""
         release(self._trial)
-        self._thread.join(PATIENCE)
+        self._thread.join(TRAINER_SHUTDOWN_TIMEOUT_S)
 
 
 def work(config: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ def work(config: dict[str, Any]) -> None:
         check_from_node(config["mount_token"])
     model_cache = ModelCache(get_device())
     if config["shared_data"] is not None:
-        model_cache.keep(**ray.get(config["shared_data"]))
+        model_cache.store(**ray.get(config["shared_data"]))
     run = TrainingRun(config["train"], model_cache)
     evaluations = checkpoint.load(checkpoint_path(config["folder"], config["number"]), run)
     for result in RecordedRun(config["folder"], config, run, evaluations):

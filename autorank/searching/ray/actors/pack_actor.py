@@ -16,10 +16,10 @@ from autorank.searching.ray.shared_storage_check import check_from_node
 if TYPE_CHECKING:
     from autorank.searching.ray.actors.packed_trials import PackedTrials
 
-START = 20.0  # seconds in which the processes of the first trials must start
-PATIENCE = 2.0  # seconds in which Tune must decide which trials stop, and start others
-SHARE = 0.1  # likewise, as a share of the last round if that is longer
-FAREWELL = 1.0  # seconds to send errors before the process ends
+FIRST_ROUND_WAIT_S = 20.0  # seconds in which the processes of the first trials must start
+ROUND_WAIT_S = 2.0  # seconds in which Tune must decide which trials stop, and start others
+ROUND_WAIT_FRACTION = 0.1  # likewise, as a share of the last round if that is longer
+ERROR_DELIVERY_S = 1.0  # seconds to send errors before the process ends
 
 
 class Call(NamedTuple):
@@ -40,7 +40,7 @@ class PackActor:
     Calls are handled in an event loop, and all training is done in one thread.
 
     Args:
-        resources: Those of a pack.
+        resources: The resources of a pack.
         lanes: Number of lanes.
 
     Attributes:
@@ -56,7 +56,7 @@ class PackActor:
         self._trials: PackedTrials | None = None
         self._lanes: set[str] = set()
         self._calls: dict[str, Call] = {}
-        self._expected, self._patience = self._capacity, START
+        self._expected, self._patience = self._capacity, FIRST_ROUND_WAIT_S
         self._called = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
         self._ended = False
@@ -74,7 +74,7 @@ class PackActor:
             Whether one was free.
         """
         while self._ended:
-            await asyncio.sleep(FAREWELL)
+            await asyncio.sleep(ERROR_DELIVERY_S)
         if len(self._lanes | {lane}) > self._capacity:
             return False
         self._lanes.add(lane)
@@ -121,7 +121,7 @@ class PackActor:
             except Exception as error:
                 self._end(error)
                 return
-            self._patience = max(PATIENCE, SHARE * (loop.time() - started))
+            self._patience = max(ROUND_WAIT_S, ROUND_WAIT_FRACTION * (loop.time() - started))
             for lane, result in results.items():
                 if (call := self._calls.pop(lane, None)) is not None:
                     call.result.set_result(result)
@@ -148,7 +148,7 @@ class PackActor:
 
             model_cache = ModelCache()
             if self.trial["shared_data"] is not None:
-                model_cache.keep(**ray.get(self.trial["shared_data"]))
+                model_cache.store(**ray.get(self.trial["shared_data"]))
             self._trials = PackedTrials(self.trial["folder"], model_cache)
         return self._trials.advance(configs)
 
@@ -158,4 +158,4 @@ class PackActor:
         for call in self._calls.values():
             call.result.set_exception(error)
         self._calls.clear()
-        asyncio.get_running_loop().call_later(FAREWELL, os._exit, 1)
+        asyncio.get_running_loop().call_later(ERROR_DELIVERY_S, os._exit, 1)

@@ -30,9 +30,9 @@ class RecordedRun:
 
     Args:
         folder: Directory of the search.
-        config: Of the trial, see `WarmTrial`.
+        config: The trial's config, see `WarmTrial`.
         run: The run, resumed from the trial's checkpoint.
-        evaluations: Those of the checkpoint; those after the last recorded step are reported first.
+        evaluations: The checkpoint's evaluations; those after the last recorded step are reported first.
     """
 
     def __init__(

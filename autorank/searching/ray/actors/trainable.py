@@ -120,7 +120,7 @@ class WarmTrial(MethodTrainable):
 
     def _load_shared_data(self) -> None:
         if self.shared_data is not None:
-            self.model_cache.keep(**ray.get(self.shared_data))
+            self.model_cache.store(**ray.get(self.shared_data))
 
     @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -197,7 +197,7 @@ def from_options(method: str, task: str = "demo", **options: Any) -> TrainSpec:
     """A `TrainSpec` from the options of `tune_trainable`."""
     model = options.pop("model", None)
     if model is not None and Path(model).is_dir():
-        model = str(Path(model).absolute())  # Ray runs trials in folders of its own
+        model = str(Path(model).absolute())  # Ray runs trials in directories of its own
     if options.get("data") is not None:
         options["data"] = Path(options["data"]).absolute()
     training = {name: options.pop(name) for name in TrainingSpec.model_fields if name in options}

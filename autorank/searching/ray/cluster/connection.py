@@ -35,8 +35,8 @@ ENVIRONMENT = {
 SINGLE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's nodes use the loopback address, on any system
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in submitted jobs, whose code is uploaded already
 SLOW = "timed out during startup"  # in the message of Ray's exception, which has no class of its own
-SHUTDOWN = 15.0  # seconds in which a local Ray must end
-STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data are read from files instead
+SHUTDOWN_TIMEOUT_S = 15.0  # seconds in which a local Ray must end
+OBJECT_STORE_BYTES = 128 * 2**20  # bytes of shared memory for Ray's objects; data is read from files instead
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def running(address: str | None, log: Path) -> Iterator[None]:
             yield
         finally:
             if starts_ray:
-                with _compat.killed_after(SHUTDOWN):
+                with _compat.killed_after(SHUTDOWN_TIMEOUT_S):
                     ray.shutdown()
 
 
@@ -150,7 +150,7 @@ def _connect(address: str) -> None:
         if address == LOCAL:
             local_paths.ensure_token()
             folder = str(local_paths.temp_dir())
-            ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **quiet)
+            ray.init(LOCAL, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=folder, **quiet)
         else:
             code: contextlib.AbstractContextManager[dict[str, Any]]
             code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else code_upload()

@@ -29,7 +29,7 @@ ENVIRONMENT = {
 VERBOSE_LOGGERS = (  # Ray's; they report uploads and connections
     "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging",
 )  # fmt: skip
-PAUSE = 2.0  # seconds between two attempts to follow a log
+RECONNECT_INTERVAL_S = 2.0  # seconds between two attempts to follow a log
 INTERRUPTED = 130
 
 
@@ -165,7 +165,7 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
             ) from error
         if details.status.is_terminal():
             return _exit_code(details, write)
-        time.sleep(PAUSE)
+        time.sleep(RECONNECT_INTERVAL_S)
 
 
 def _identify(address: str) -> dict[str, str]:

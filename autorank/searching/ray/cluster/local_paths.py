@@ -9,9 +9,10 @@ from pathlib import Path
 
 from autorank.errors import AutorankError
 
-SOCKET = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"  # the longest path that Ray adds
-LONGEST = 103 if sys.platform == "darwin" else 107  # bytes of a Unix socket's path
-PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # of a directory of our own
+# the longest path that Ray adds
+LONGEST_SOCKET_SUFFIX = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107  # bytes of a Unix socket's path
+FALLBACK_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # parents of a new directory
 TOKEN = "RAY_AUTH_TOKEN"
 
 
@@ -23,9 +24,9 @@ def default_temp_dir() -> Path:
 
 def problem(folder: Path) -> str | None:
     """Return why Ray cannot write its sessions in a directory, which need not exist; None if it can."""
-    length = len(os.fsencode(folder)) + len(SOCKET)
-    if length > LONGEST:
-        return f"paths of sockets in {folder} would be {length} bytes long, {length - LONGEST} too many"
+    length = len(os.fsencode(folder)) + len(LONGEST_SOCKET_SUFFIX)
+    if length > MAX_SOCKET_PATH_BYTES:
+        return f"paths of sockets in {folder} would be {length} bytes long, {length - MAX_SOCKET_PATH_BYTES} too many"
     return None if _writable(folder) else f"{folder} cannot be written"
 
 
@@ -36,7 +37,7 @@ def temp_dir() -> Path:
         AutorankError: No directory can be used.
     """
     default = default_temp_dir()
-    candidates = [default, *(Path(parent) / f"autorank-{os.getuid()}" for parent in PARENTS)]
+    candidates = [default, *(Path(parent) / f"autorank-{os.getuid()}" for parent in FALLBACK_PARENTS)]
     for folder in candidates:
         if problem(folder) is None and (folder == default or _is_ours(folder)):
             return folder

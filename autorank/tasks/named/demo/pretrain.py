@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m autorank.tasks.named.demo.pretrain --to DIR
 
-Two objectives alternate: masked language modelling on pairs of sentences with the same meaning, and predicting which of
+Two objectives alternate: masked language modeling on pairs of sentences with the same meaning, and predicting which of
 the grammar's `CHANGES` separate two sentences (read from `<s>`, with a head that is discarded). Within a pair, the text
 uses one word per concept and has no swaps, so fine-tuning has to learn synonyms and the roles of the parties. The depth
 grows during training: each layer of a shallow model is repeated (in the spirit of progressive stacking, Gong et al.
@@ -86,13 +86,13 @@ def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> li
 
 
 def mask(ids: torch.Tensor, words: range) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask words as BERT does (arXiv 1810.04805, 3.1: 80 % masks, 10 % random words).
+    """Mask words as BERT does (arXiv 1810.04805, 3.1: 80% masks, 10% random words).
 
     Half of one sentence is masked, half of the other, or a quarter of both. If one sentence is complete, the masked
     words of the other can be derived from it.
 
     Args:
-        ids: `pairs x sequence`.
+        ids: Token ids, `pairs x sequence`.
         words: Ids of all words.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The number of lanes that pay off: found by doubling, and stored."""
+"""The number of lanes chosen by throughput: found by doubling, and stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autorank.searching.ray.actors.lane_count import MAX_LANES, largest, through
 from autorank.spec import TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
-from tests.trainables import trained
+from tests.trainables import conformance_runs
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def test_lanes_are_doubled_while_it_pays_off(rates: dict[int, float | None], lan
 
 
 def spec(workspace: Path, method: str = "lora", **training: Any) -> TrainSpec:
-    return trained.spec(workspace, method, model="plain", **{"steps": 20} | training)
+    return conformance_runs.spec(workspace, method, model="plain", **{"steps": 20} | training)
 
 
 def test_the_rate_counts_the_steps_of_all_lanes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_count, "_timed", lambda pack: pack.step() or 0.5)
-    assert throughput(spec(workspace), trained.cache(), 2) == 4.0
-    assert throughput(spec(workspace, steps=2), trained.cache(), 1) == 2.0  # a run of few steps
-    assert throughput(spec(workspace, "bitfit"), trained.cache(), 1) is None
+    assert throughput(spec(workspace), conformance_runs.cache(), 2) == 4.0
+    assert throughput(spec(workspace, steps=2), conformance_runs.cache(), 1) == 2.0  # a run of few steps
+    assert throughput(spec(workspace, "bitfit"), conformance_runs.cache(), 1) is None
 
 
 def test_lanes_that_do_not_fit_in_memory(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_lanes_that_do_not_fit_in_memory(workspace: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Pack, "_pass", limited)
     monkeypatch.setattr(lane_count, "_timed", lambda pack: pack.step() or 0.5)
-    assert [throughput(spec(workspace), trained.cache(), lanes) for lanes in (2, 3)] == [4.0, None]
+    assert [throughput(spec(workspace), conformance_runs.cache(), lanes) for lanes in (2, 3)] == [4.0, None]
 
 
 def test_the_number_is_stored(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_the_number_is_stored(workspace: Path, tmp_path: Path, monkeypatch: pyte
         return 10.0
 
     monkeypatch.setattr(lane_count, "throughput", rate)
-    cache, device = trained.cache(tmp_path), ("a GPU", 1)
+    cache, device = conformance_runs.cache(tmp_path), ("a GPU", 1)
     assert [lane_count.lane_count(spec(workspace), cache, device) for _ in range(2)] == [1, 1]
     assert measured == [1, 2]
     lane_count.lane_count(spec(workspace), cache, ("another GPU", 1))

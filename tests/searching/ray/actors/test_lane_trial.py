@@ -16,7 +16,7 @@ from autorank.searching.ray.actors.lane_trial import LaneTrial, PackLost
 from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.scheduler import _death
 from autorank.searching.retry_policy import Death
-from tests.trials.made_trials import evaluation
+from tests.trials.trial_factories import evaluation
 
 
 class Handle:

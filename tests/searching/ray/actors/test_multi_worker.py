@@ -172,7 +172,7 @@ def test_a_trial_interrupted_after_its_last_evaluation_does_not_train_further(op
     steps = [(item["evaluation"].step, item["finished"]) for item in reports if isinstance(item, dict)]
     assert steps == [(4, False), (8, True)] * 2
     sizes = [
-        [piece.adapter_params for piece in item["evaluation"].slices] for item in reports if isinstance(item, dict)
+        [slice_.adapter_params for slice_ in item["evaluation"].slices] for item in reports if isinstance(item, dict)
     ]
     assert sizes == [[], [64]] * 2
 
@@ -180,8 +180,8 @@ def test_a_trial_interrupted_after_its_last_evaluation_does_not_train_further(op
 def test_why_workers_failed():
     from ray import train
 
-    result = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nare gone")}))
-    assert (result["failed"], result["out_of_memory"], result["done"]) == ("the data are gone", False, True)
+    result = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nis gone")}))
+    assert (result["failed"], result["out_of_memory"], result["done"]) == ("the data is gone", False, True)
     assert "rank 1: Traceback" in result["traceback"]
     result = failure(train.ControllerError(ValueError("no such node")))
     assert result["failed"] == "ValueError: no such node"
@@ -206,5 +206,5 @@ def test_a_worker_that_died_is_no_fault_of_the_run():
     assert failure(train.WorkerGroupError("both", {0: RuntimeError("Connection closed by peer"), 1: died})) is died
     lost = torch.AcceleratorError("CUDA error: device-side assert triggered")
     assert failure(train.WorkerGroupError("one", {0: lost})) is lost
-    storage_missing = NotShared("Not all nodes of the cluster share the folder")
+    storage_missing = NotShared("Not all nodes of the cluster share the directory")
     assert failure(train.WorkerGroupError("one", {1: storage_missing})) is storage_missing

@@ -42,7 +42,7 @@ class Rounds:
 
 @pytest.fixture
 def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackActor:
-    for name in ("START", "PATIENCE"):
+    for name in ("FIRST_ROUND_WAIT_S", "ROUND_WAIT_S"):
         monkeypatch.setattr(pack_actor, name, 0.2)
     attributes = {"folder": tmp_path, "shared_data": None, "mount_token": None}
     pack = bind(PackActor, trial=attributes)(Resources(LANES, 1, 0, lanes=LANES), LANES)
@@ -93,7 +93,7 @@ def test_the_next_trial_takes_the_lane_of_a_stopped_one(actor: PackActor) -> Non
 
 
 def test_no_trial_waits_for_a_removed_one(actor: PackActor) -> None:
-    """A trial that is not called again loses its lane, also if it did not leave."""
+    """A trial that is not called again loses its lane, even if it did not leave."""
 
     async def work() -> None:
         async def dies() -> None:
@@ -127,7 +127,7 @@ def test_actor_exits_after_an_error_of_the_process(
     """All trials get the error first; Ray starts the process again, and the trials with it."""
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    monkeypatch.setattr(pack_actor, "FAREWELL", 0.1)
+    monkeypatch.setattr(pack_actor, "ERROR_DELIVERY_S", 0.1)
 
     def unreachable(configs: dict[str, Any]) -> None:
         raise Unreachable("not readable")

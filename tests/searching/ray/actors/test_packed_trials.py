@@ -12,7 +12,7 @@ from autorank.searching.ray.actors.packed_trials import PackedTrials
 from autorank.searching.ray.actors.recorded_run import RecordedRun
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.training.packing.pack import Pack
-from tests.trainables import trained
+from tests.trainables import conformance_runs
 
 EVERY = 6  # steps between evaluations
 
@@ -22,7 +22,7 @@ def config(workspace: Path, number: int, method: str = "lora", **values: Any) ->
     settings = values.pop("settings", {"rank": number + 1} if method == "lora" else {})
     if method == "lora":
         settings = settings | {"dropout": 0.0}
-    train = trained.spec(workspace, method, settings, "plain", steps=3 * EVERY, eval_every=EVERY)
+    train = conformance_runs.spec(workspace, method, settings, "plain", steps=3 * EVERY, eval_every=EVERY)
     return {"number": number, "train": train, "recorded": 0} | values
 
 
@@ -63,7 +63,7 @@ def assert_equal(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -
 
 
 def packed_trials(folder: Path) -> PackedTrials:
-    return PackedTrials(folder, trained.cache())
+    return PackedTrials(folder, conformance_runs.cache())
 
 
 def files(folder: Path) -> set[str]:
@@ -71,7 +71,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_packed_trials_equal_trials_alone(workspace: Path, tmp_path: Path) -> None:
-    """Of three methods, in results and files."""
+    """Trials of three methods, in results and files."""
     configs = {
         str(number): config(workspace, number, method) for number, method in enumerate(["lora", "increlora", "bitfit"])
     }

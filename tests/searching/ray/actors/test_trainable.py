@@ -18,8 +18,8 @@ from autorank.searching.ray.actors.trainable import WarmTrial, bind, from_option
 from autorank.searching.ray.scheduler import _death
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from tests import tiny
-from tests.trials.made_trials import evaluation
+from tests import tiny_models
+from tests.trials.trial_factories import evaluation
 
 pytestmark = pytest.mark.usefixtures("own_directories")
 
@@ -119,16 +119,16 @@ def test_only_the_last_evaluation_is_scored_of_a_trial_that_ends_before_its_run(
 
 
 def test_a_trial_that_ends_early_is_cut_to_the_requested_sizes(options, tmp_path):
-    """Also when it was interrupted after its last evaluation, with other sizes."""
+    """Even when it was interrupted after its last evaluation, with other sizes."""
     for sizes in ([128, 200], [10, 64]):
         trial = bind(WarmTrial, folder=tmp_path)(trial_config(options, 0, SETTINGS, until=8, sizes=sizes))
         first, last = (trial.step() for _ in range(2))
         assert first["evaluation"].slices == () and last["finished"]
-        component = 2 * tiny.HIDDEN
-        assert [piece.adapter_params for piece in last["evaluation"].slices] == [
+        component = 2 * tiny_models.HIDDEN
+        assert [slice_.adapter_params for slice_ in last["evaluation"].slices] == [
             s // component * component for s in sizes
         ]
-        scores = {piece.adapter_params: piece.score for piece in last["evaluation"].slices}
+        scores = {slice_.adapter_params: slice_.score for slice_ in last["evaluation"].slices}
         assert all(0 <= score <= 1 for score in scores.values())
 
 
@@ -181,13 +181,13 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 
 def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
     """It writes nothing there, and its process ends; the error that Ray reports names the node."""
-    monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
+    monkeypatch.setattr(shared_storage_check, "FILE_VISIBILITY_TIMEOUT_S", 0.1)
     with shared_storage_check.keep_mount_token(tmp_path) as mount_token:
         assert bind(WarmTrial, folder=tmp_path, mount_token=mount_token)(trial_config(options, 0, SETTINGS)).step()[
             "evaluation"
         ]
         (tmp_path / "elsewhere").mkdir()
-        for name in ("elsewhere", "nowhere"):  # another folder at this path, or none
+        for name in ("elsewhere", "nowhere"):  # another directory at this path, or none
             folder = tmp_path / name
             trial_class = bind(
                 WarmTrial, folder=folder, mount_token=(folder / shared_storage_check.MOUNT_TOKEN, mount_token[1])

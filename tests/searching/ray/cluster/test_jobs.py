@@ -102,7 +102,7 @@ def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashb
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv(jobs.VARIABLES[0], "")  # `submit` sets it
-    monkeypatch.setattr(jobs, "PAUSE", 0.01)
+    monkeypatch.setattr(jobs, "RECONNECT_INTERVAL_S", 0.01)
     (tmp_path / "packages").mkdir()
     server = Dashboard(tmp_path / "packages")
     thread = threading.Thread(target=server.serve, daemon=True)

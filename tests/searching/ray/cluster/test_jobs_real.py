@@ -20,7 +20,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with data, and a home with the cluster's token."""
+    """A user's directory with data, and a home with the cluster's token."""
     folder = users_folder(tmp_path_factory.mktemp("place"))
     (folder / "home" / ".ray").mkdir(parents=True)
     (folder / "home" / ".ray" / "auth_token").write_text(TOKEN)

@@ -32,7 +32,7 @@ def read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path | str) -> None:
 
 def test_the_limit_is_that_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for length, fits in ((local_paths.LONGEST, True), (local_paths.LONGEST + 1, False)):
+    for length, fits in ((local_paths.MAX_SOCKET_PATH_BYTES, True), (local_paths.MAX_SOCKET_PATH_BYTES + 1, False)):
         with socket.socket(socket.AF_UNIX) as probe:
             name = "s" * length
             if fits:
@@ -43,7 +43,7 @@ def test_the_limit_is_that_of_the_system(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_long_directory_is_replaced_by_a_short_one_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    longest = local_paths.LONGEST - len(local_paths.SOCKET) - len("/tmp/") - len("/ray")
+    longest = local_paths.MAX_SOCKET_PATH_BYTES - len(local_paths.LONGEST_SOCKET_SUFFIX) - len("/tmp/") - len("/ray")
     monkeypatch.setenv("TMPDIR", "/tmp/" + "d" * longest)
     assert local_paths.temp_dir() == Path("/tmp") / ("d" * longest) / "ray"
     monkeypatch.setenv("TMPDIR", "/tmp/" + "d" * (longest + 1))
@@ -61,7 +61,7 @@ def test_a_directory_of_another_user_is_not_used(
     for folder in (first, second):
         folder.mkdir()
     (first / name).symlink_to(tmp_path)  # as another user may do in /tmp
-    monkeypatch.setattr(local_paths, "PARENTS", (str(first), str(second)))
+    monkeypatch.setattr(local_paths, "FALLBACK_PARENTS", (str(first), str(second)))
     monkeypatch.setenv("RAY_TMPDIR", str(short_path))
     read_only(monkeypatch, short_path)
     assert local_paths.temp_dir() == second / name

@@ -1,0 +1,1 @@
+"""Comparisons of our methods with their authors' code."""

@@ -1,0 +1,1 @@
+"""Comparisons that train on real tasks."""

@@ -1,0 +1,1 @@
+"""Time, memory and kernel launches of training and evaluation, and the overhead of trials."""
