@@ -213,7 +213,10 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
         def hook(update: nn.Module, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             assert isinstance(update, LowRankUpdate)
             squares = update.output(inputs[0]).float().square().sum(-1)  # batch x seq, or tokens
-            sums[name] += double(squares * token_mask(seen, squares.shape)).sum().cpu()
+            mask = token_mask(seen, squares.shape)
+            if tokens == "first" and mask.ndim > 1:  # also of DeBERTa's relative positions, which no mask fits
+                mask = first_tokens(mask)
+            sums[name] += double(squares * mask).sum().cpu()
 
         return hook
 

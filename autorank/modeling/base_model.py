@@ -162,7 +162,7 @@ def load(
     pretrained_checks.refuse_other_sizes(model, loaded.base_model_prefix, info["mismatched_keys"])
     new |= {key[0] for key in info["mismatched_keys"]}
     trained = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
-    pretrained_checks.refuse_missing_layers(model, new)
+    pretrained_checks.refuse_missing_layers(model, {name for name in new if names[name].requires_grad})  # not tables
     if head.generates and new:
         raise AutorankError(
             f"Model {model!r} lacks weights that are needed to generate text ({min(new)}). Use a language model with "

@@ -163,7 +163,7 @@ class DataOptions:
         from autorank.tasks.reading.location import short_name
 
         columns_given = [f"--{name}" for name in COLUMN_OPTIONS if getattr(self, name) is not None]
-        if self.task is not None and columns_given:
+        if self.task in registry.TASKS and columns_given:
             raise AutorankError(
                 f"--task {self.task} cannot be combined with {', '.join(columns_given)}: a named task has columns of "
                 "its own. Omit --task to train on your own columns, or omit the columns."

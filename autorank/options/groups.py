@@ -177,7 +177,7 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
     if wrong := [f"{name}={reprlib.repr(values[name])}: expected {text}" for name, text in expected.items() if text]:
         raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
     options = group(**values)
-    refuse_ignored(options, values)
+    refuse_ignored(options, {name for name, value in values.items() if value != getattr(group(), name)})
     return options
 
 

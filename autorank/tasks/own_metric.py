@@ -64,7 +64,7 @@ class OwnMetric:
             The score, and if lower values are better also the value itself.
 
         Raises:
-            AutorankError: The function fails, or does not return a finite number, or the score would be negative.
+            AutorankError: The function fails, or does not return a finite number.
         """
         try:
             value = self._function(list(predictions), list(references))
@@ -85,12 +85,6 @@ class OwnMetric:
         if not math.isfinite(number):
             raise AutorankError(f"Metric {self.target!r} returned {value!r}. Return a finite number.")
         if self._function.higher_is_better:
-            if number < 0:
-                raise AutorankError(
-                    f"Metric {self.target!r} returned {number:g}, but scores must not be negative: searches compare "
-                    "fronts with a score of 0. Add a constant or return max(0, value); for a negated error return the "
-                    f"error itself and set {self.name}.higher_is_better = False."
-                )
             return {self.name: number}
         return {f"{self.name}_score": 1 / (1 + number) if number >= 0 else 1 - number, self.name: number}
 

@@ -54,7 +54,6 @@ def test_options_of_own_data_reach_the_spec() -> None:
     ("options", "words"),
     [
         ({"task": "stsb", "text": "a,b", "label": "c"}, "--task stsb cannot be combined with --text, --label: "),
-        ({"task": "nosuchtask", "messages": "m"}, "--task nosuchtask cannot be combined with --messages: "),
         ({"task": "nosuchtask"}, "Unknown task 'nosuchtask'"),
         ({"text": "a", "label": "b,b"}, "--label b,b names a column twice"),
         ({"text": "a"}, "--text a needs --label"),

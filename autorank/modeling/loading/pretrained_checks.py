@@ -137,4 +137,4 @@ def refuse_missing_layers(model: str, new: Collection[str]) -> None:
 
 def _is_of_backbone(part: str) -> bool:
     """Whether a part of a parameter's name is the number of a layer, or an embedding."""
-    return part.isdigit() or part in ("wte", "wpe") or "embeddings" in part or part.startswith("embed_")
+    return part.isdigit() or part in ("wte", "wpe", "shared") or "embedding" in part or part.startswith("embed_")

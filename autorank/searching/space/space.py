@@ -27,9 +27,8 @@ from autorank.searching.space import ranges as r
 from autorank.searching.space.yaml_values import Yaml, read_overrides, yaml_errors
 
 BASELINE = "lora"
-Source = (
-    Path | Mapping[str, Any] | None
-)  # a file, its contents (or contents and files by method), or the built-in space
+# a file, its contents (or contents and files by method), or the built-in space
+Source = Path | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ def _filesystem(data: str) -> tuple[Any, str]:
     from autorank.tasks.reading.local_files import LocalFiles
 
     if not is_address(data):
-        return LocalFiles(), str(Path(data).absolute())
+        path = str(Path(data).absolute())
+        return LocalFiles(path), path
     scheme = data.partition("://")[0]
     try:
         filesystem, path = fsspec.core.url_to_fs(data)

@@ -12,8 +12,15 @@ from fsspec.implementations.local import LocalFileSystem
 class LocalFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
     """fsspec's local file system, which lists a link to a directory as a directory, so that its files are found.
 
-    A link to a directory that contains it is listed as a file: following it would never end.
+    A link to a directory that contains it, or that is in `root` anyway, is not followed.
+
+    Args:
+        root: The directory in which files are listed, or a pattern.
     """
+
+    def __init__(self, root: str = "") -> None:
+        super().__init__()
+        self._root = os.path.realpath(root.partition("*")[0].rpartition("/")[0] if "*" in root else root)
 
     def ls(self, path: str, detail: bool = False, **kwargs: Any) -> list[Any]:
         """List a directory.
@@ -28,11 +35,11 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
         """
         entries: list[Any] = super().ls(path, detail=detail, **kwargs)
         for entry in entries if detail else ():
-            if entry["islink"] and os.path.isdir(entry["name"]) and not _is_loop(entry["name"]):
+            if entry["islink"] and os.path.isdir(entry["name"]) and not self._is_listed(entry["name"]):
                 entry["type"] = "directory"
         return entries
 
-
-def _is_loop(link: str) -> bool:
-    """Whether a link leads to a directory on the path to it."""
-    return os.path.realpath(link) in {os.path.realpath(parent) for parent in Path(link).parents}
+    def _is_listed(self, link: str) -> bool:
+        """Whether a link leads to a directory in the root, or on the path to it."""
+        target = Path(os.path.realpath(link))
+        return target.is_relative_to(self._root) or target in {Path(os.path.realpath(p)) for p in Path(link).parents}

@@ -74,7 +74,8 @@ def column_names(files: Sequence[DataFile]) -> list[str]:
     for file in files:
         with _reader(file) as reader:
             names.append(reader.column_names(file))
-    return [name for name in names[0] if all(name in others for others in names)]
+    names = [of_file for of_file in names if of_file]  # an empty file has none
+    return [name for name in names[0] if all(name in others for others in names)] if names else []
 
 
 def formats() -> str:

@@ -20,7 +20,8 @@ def undecayed(name: str) -> bool:
     """
     *modules, parameter = name.split(".")
     module = next((part.lower() for part in reversed(modules) if not part.isdigit()), "")
-    return parameter.endswith("bias") or "norm" in module or module.startswith("ln")
+    is_norm = "norm" in module or module.startswith("ln") or "norm" in parameter.lower()
+    return is_norm or parameter.endswith("bias")
 
 
 class GroupedAdamW:
