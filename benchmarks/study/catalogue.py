@@ -25,6 +25,7 @@ from benchmarks.study.results import Result
 from benchmarks.study.settings import REPEATED_BASELINE, search_name
 
 CLOSE = 0.95  # of the best score, and of the largest hypervolume: less than that may be chance (ours)
+LEARNED = 2 / 3  # of what the best trial scores above the worst one, which may be that of the majority class (ours)
 HEAD = """\
 # The best settings of each method in the searches of docs/results.md, for each choice of adapted layers.
 # Written by `python -m benchmarks.study --catalogue search_spaces/catalogue.yaml`.
@@ -101,11 +102,13 @@ def best_settings(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
     evaluated = [trial for trial in trials if trial.evaluations]
     reference = float(max(trial.evaluations[-1].adapter_params for trial in evaluated)), 0.0
     complete = [trial for trial in evaluated if trial.state == "complete"]
-    scores = {trial.number: max(evaluation.score for evaluation in trial.evaluations) for trial in complete}
+    scores = {trial.number: max(evaluation.score for evaluation in trial.evaluations) for trial in evaluated}
     volumes = {trial.number: hypervolume(front([trial]), reference) for trial in complete}
     if 0 in volumes:
         volumes[0] /= CLOSE
-    good = [trial for trial in complete if scores[trial.number] >= CLOSE * max(scores.values())]
+    best_score, worst_score = max(scores[trial.number] for trial in complete), min(scores.values())
+    least = max(CLOSE * best_score, worst_score + LEARNED * (best_score - worst_score))
+    good = [trial for trial in complete if scores[trial.number] >= least]
     best: dict[Any, TrialRecord] = {}
     for trial in sorted(good, key=lambda trial: -volumes[trial.number]):
         best.setdefault(trial.sampled.get("targets"), trial)

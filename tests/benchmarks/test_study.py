@@ -229,11 +229,16 @@ def test_the_best_setting_of_a_search_has_the_largest_front_of_those_with_about_
     assert catalogue_settings(poor, large, poor, small) == [3]
 
 
+def test_a_trial_that_learned_little_is_not_the_best() -> None:
+    majority, little, learned = [(10, 0.68)], [(20, 0.71)], [(100, 0.74)]
+    assert catalogue_settings(majority, little, learned) == [2]
+
+
 def test_the_defaults_are_the_best_unless_another_trial_is_clearly_better():
     defaults, little_better, much_better = [(200, 0.77)], [(180, 0.79)], [(50, 0.79)]
-    largest = [(1000, 0.8)]
-    assert catalogue_settings(defaults, largest, little_better) == [0, 1]
-    assert catalogue_settings(defaults, largest, much_better) == [2, 1]
+    largest, poor = [(1000, 0.8)], [(10, 0.6)]
+    assert catalogue_settings(defaults, largest, little_better, poor) == [0, 1]
+    assert catalogue_settings(defaults, largest, much_better, poor) == [2, 1]
 
 
 def test_without_the_baseline_there_are_no_differences(runs):
