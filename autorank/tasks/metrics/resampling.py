@@ -18,10 +18,8 @@ from autorank.tasks.metrics.outcomes import Outcomes
 Array = npt.NDArray[np.float64]  # stands for any number type
 
 ORDERS = 4  # BLEU's n-grams
-MAX_WEIGHTS, MIN_ROWS = (
-    2**26,
-    64,
-)  # weights in memory at a time (256 MB), and resamples, a multiple of which they are of
+MAX_WEIGHTS = 2**26  # numbers of draws in memory at a time, 256 MB
+MIN_ROWS = 64  # resamples are drawn in multiples of this
 
 
 def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -57,8 +55,9 @@ def bootstrap_scores(models: Sequence[Outcomes], draws: int, generator: np.rando
     rows = max(MIN_ROWS, MAX_WEIGHTS // max(1, sum(splits)) // MIN_ROWS * MIN_ROWS)
     if draws <= rows:
         return resampled(models, weights(splits, draws, generator))
+    # a copy for each split: `weights` draws all resamples of a split before those of the next
     generators = [generator]
-    for size in splits[:-1]:  # all resamples of a split are drawn before those of the next
+    for size in splits[:-1]:
         generators.append(deepcopy(generators[-1]))
         for _ in range(draws):
             generators[-1].integers(size, size=size)

@@ -54,15 +54,20 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     sheet = _sheet(file, names)
     locations = locate(file, names, sheet.header, nested=False)
     positions = {name: sheet.header.index(location.column) for name, location in locations.items()}
-    may_be_unquoted = sheet.separator == "\t" and '"' not in sheet.text.partition("\n")[0]
-    with contextlib.suppress(AutorankError):
+    if sheet.separator != "\t" or '"' in sheet.text.partition("\n")[0]:
+        return _columns(file, sheet, positions)[0]
+    columns: dict[str, list[Any]] = {}
+    is_suspicious, invalid = True, None
+    try:
         columns, is_suspicious = _columns(file, sheet, positions)
-        if not (may_be_unquoted and is_suspicious):
-            return columns
-    if may_be_unquoted:
+    except AutorankError as error:
+        invalid = error
+    if is_suspicious:
         with contextlib.suppress(AutorankError):
             return _columns(file, sheet, positions, quoted=False)[0]
-    return _columns(file, sheet, positions)[0]
+    if invalid is not None:
+        raise invalid
+    return columns
 
 
 def column_names(file: DataFile) -> list[str]:
