@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 
@@ -263,3 +265,9 @@ def test_train(tmp_path, capsys):
     )
     assert result.adapter == tmp_path / "adapter" and (tmp_path / "adapter" / "adapter_config.json").is_file()
     assert capsys.readouterr().out == ""
+
+
+def test_tables_are_valid_data():
+    for data in (pd.DataFrame({"text": ["a"], "label": [1]}), datasets.Dataset.from_dict({"text": ["a"]})):
+        assert grouped(TrainCall, "train", {"method": "lora", "data": data}).data is data
+        assert grouped(SearchCall, "search", {"method": "lora", "data": data}).data is data

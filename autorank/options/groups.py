@@ -177,8 +177,14 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
     if wrong := [f"{name}={reprlib.repr(values[name])}: expected {text}" for name, text in expected.items() if text]:
         raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
     options = group(**values)
-    refuse_ignored(options, {name for name, value in values.items() if value != getattr(group(), name)})
+    defaults = group()
+    refuse_ignored(options, {name for name, value in values.items() if _differs(value, getattr(defaults, name))})
     return options
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """Whether a value is not the default. Data frames cannot be compared with `!=`; the default of `data` is None."""
+    return value is not None if default is None else bool(value != default)
 
 
 def _expected(annotation: Any, value: Any) -> str | None:
