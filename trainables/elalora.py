@@ -34,7 +34,6 @@ Differs from the published code:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
 
@@ -79,39 +78,28 @@ class ElaLoRAConfig(PhasedConfig, TripletConfig):
         return [round(self.moved * (1 - (i / (self.rounds + 1)) ** 3)) for i in range(1, self.rounds + 1)]
 
 
-@dataclass(frozen=True)
-class RoundSchedule:
-    """The schedule of the rounds, fixed before the first step.
+def plan_rounds(config: ElaLoRAConfig, total_steps: int) -> dict[int, int]:
+    """Plan the rounds of a run.
 
-    Attributes:
-        moves: Step -> number of ranks that move after it.
+    Args:
+        config: The method's settings.
+        total_steps: Optimizer steps of the run.
+
+    Returns:
+        Step -> number of ranks that move after it.
+
+    Raises:
+        AutorankError: The run is too short.
     """
-
-    moves: dict[int, int]
-
-    @classmethod
-    def plan(cls, config: ElaLoRAConfig, total_steps: int) -> RoundSchedule:
-        """Plan the rounds of a run.
-
-        Args:
-            config: The method's settings.
-            total_steps: Optimizer steps of the run.
-
-        Returns:
-            The schedule.
-
-        Raises:
-            AutorankError: The run is too short.
-        """
-        initial, fixed = config.phases(total_steps)
-        interval = (fixed - initial) // (config.rounds + 1)
-        if interval < 1:
-            raise AutorankError(
-                f"elalora has too few steps for {config.rounds} rounds: in a run of {total_steps} steps the initial "
-                f"phase ({config.initial:g}) ends at step {initial} and the final phase ({config.final:g}) begins at "
-                f"step {fixed}. Train longer, or lower rounds, initial or final."
-            )
-        return cls({initial + i * interval: moved for i, moved in enumerate(config.moves(), start=1)})
+    initial, fixed = config.phases(total_steps)
+    interval = (fixed - initial) // (config.rounds + 1)
+    if interval < 1:
+        raise AutorankError(
+            f"elalora has too few steps for {config.rounds} rounds: in a run of {total_steps} steps the initial "
+            f"phase ({config.initial:g}) ends at step {initial} and the final phase ({config.final:g}) begins at "
+            f"step {fixed}. Train longer, or lower rounds, initial or final."
+        )
+    return {initial + i * interval: moved for i, moved in enumerate(config.moves(), start=1)}
 
 
 class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
@@ -125,7 +113,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
 
     @override
     def check_length(self, layers: int, total_steps: int) -> None:
-        RoundSchedule.plan(self.config, total_steps)
+        plan_rounds(self.config, total_steps)
 
     @override
     def prepare(self, run: RunContext) -> None:
@@ -141,7 +129,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         """Set up what the hooks need, once the updates are attached and `rounds` rounds have taken place."""
         self._done = rounds
         self._updates = [layer.update for layer in adapted(run.model).values()]
-        self._schedule = RoundSchedule.plan(self.config, run.total_steps)
+        self._rounds = list(plan_rounds(self.config, run.total_steps).items())
         self._orthogonality = Orthogonality()
         self._sensitivity = None
 
@@ -157,11 +145,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         if self._sensitivity is None:
             return
         self._sensitivity.observe()
-        due, moved = list(self._schedule.moves.items())[self._done]
+        due, moved = self._rounds[self._done]
         if run.step >= due:  # later if fp16 has skipped the step
             self._move(run, self._sensitivity, moved)
             self._done += 1
-        if self._done == len(self._schedule.moves):
+        if self._done == len(self._rounds):
             self._sensitivity = None
 
     def _move(self, run: RunContext, sensitivity: Sensitivity, moved: int) -> None:

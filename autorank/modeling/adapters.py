@@ -55,9 +55,7 @@ def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice
         bottleneck: The bottleneck.
         twice: Apply the block's LayerNorm before the bottleneck too.
     """
-    parent, _, child = name.rpartition(".")
-    owner = model.get_submodule(parent)
-    setattr(owner, child, Bottlenecked(getattr(owner, child), bottleneck, twice))
+    model.set_submodule(name, Bottlenecked(model.get_submodule(name), bottleneck, twice))
 
 
 def share_conversions(

@@ -38,13 +38,17 @@ class Importance:
         self._updates, self._first_call = updates, first_call
         self._whole = False
         self._handles: list[RemovableHandle] = []  # only while watching, for a layer is faster unobserved
-        self.watching = False
+
+    @property
+    def watching(self) -> bool:
+        """Whether a step is being measured."""
+        return bool(self._handles)
 
     def watch(self, micro_batches: int) -> None:
         """Measure the step that begins now; `micro_batches` is its number of micro-batches."""
         self.close()
         self._handles = [u.register_forward_hook(partial(self._forward, i)) for i, u in enumerate(self._updates)]
-        self.watching, self._whole = True, micro_batches > 1
+        self._whole = micro_batches > 1
         self._open = [0] * len(self._updates)
         self._passed: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._updates]
         self._gradients: list[Tensor | None] = [None] * len(self._updates)
@@ -63,7 +67,6 @@ class Importance:
 
     def cancel(self) -> None:
         """End the measurement without a result."""
-        self.watching = False
         self.close()
         del self._sums, self._gradients, self._passed
 
@@ -74,7 +77,7 @@ class Importance:
         self._handles = []
 
     def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
-        if self.watching and output.requires_grad and not gradient_checkpointing.recomputing():
+        if output.requires_grad and not gradient_checkpointing.recomputing():
             ignored = self._first_call and self._open[i] > 0
             self._open[i] += 1
             if output._is_view():  # of which models that change it in place would lose the hook (Falcon, DeBERTa)

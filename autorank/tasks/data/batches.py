@@ -53,14 +53,13 @@ def eval_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return _cut(np.argsort(-lengths, kind="stable"), batch_size)
 
 
-def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+def collate(split: Split, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
     """Build a batch, padded on the right.
 
     Args:
         split: The split.
         indices: Indices of the examples.
         pad_id: Padding token.
-        multiple: The width is the longest example, rounded up to a multiple of this.
 
     Returns:
         input_ids, attention_mask and, if the model uses them, token_type_ids: int64, `batch x seq`; labels: int64 or
@@ -69,11 +68,10 @@ def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -
     import torch
 
     if isinstance(split, Pairs):
-        return split.batch(indices, pad_id, multiple)
+        return split.batch(indices, pad_id)
     starts = split.offsets[indices]
     lengths = split.offsets[np.asarray(indices) + 1] - starts
-    width = -(-int(lengths.max()) // multiple) * multiple
-    position = np.arange(width)
+    position = np.arange(lengths.max())
     is_token = position < lengths[:, None]
     index = np.where(is_token, starts[:, None] + position, 0)
     batch = {

@@ -72,13 +72,12 @@ class Pairs(Split):
         references = [[self.references[row] for row in longest[longest_row]] for longest_row in chosen]
         return replace(self._rows(np.array(chosen)), references=references)
 
-    def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+    def batch(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
         """Build a batch for training, padded on the right.
 
         Args:
             indices: Indices of the examples.
             pad_id: Padding token.
-            multiple: The width is the longest example, rounded up to a multiple of this.
 
         Returns:
             input_ids and attention_mask: int64, `batch x seq`; labels: the predicted tokens, and predicted: the flat
@@ -87,11 +86,11 @@ class Pairs(Split):
         targets = self._targets(indices)
         sequences = [np.concatenate(pair) for pair in zip(self._prompts(indices), targets, strict=True)]
         masks = [np.append(mask, np.ones(len(t))) for mask, t in zip(self._trained(indices), targets, strict=True)]
-        ids = _padded(sequences, pad_id, multiple)
-        rows, columns = np.nonzero(_padded(masks, 0, multiple)[:, 1:])
+        ids = _padded(sequences, pad_id)
+        rows, columns = np.nonzero(_padded(masks, 0)[:, 1:])
         return _tensors(
             input_ids=ids,
-            attention_mask=_padded([np.ones(len(tokens)) for tokens in sequences], 0, multiple),
+            attention_mask=_padded([np.ones(len(tokens)) for tokens in sequences], 0),
             labels=ids[rows, columns + 1],
             predicted=rows * ids.shape[1] + columns,
         )
@@ -164,7 +163,7 @@ class EncodedPairs(Pairs):
         """Number of predicted tokens of each completion, int64, `examples`."""
         return np.diff(self.target_offsets) - 1
 
-    def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+    def batch(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
         """Build a batch for training, padded on the right.
 
         Prompts and completions always have different widths, so the width of a layer's input identifies them, see
@@ -173,7 +172,6 @@ class EncodedPairs(Pairs):
         Args:
             indices: Indices of the examples.
             pad_id: Padding token.
-            multiple: Widths are rounded up to a multiple of this.
 
         Returns:
             input_ids and attention_mask: int64, `batch x seq`; decoder_input_ids and decoder_attention_mask: int64,
@@ -181,14 +179,14 @@ class EncodedPairs(Pairs):
             tokens whose logits predict them, int64, `predicted tokens`.
         """
         prompts, targets = self._prompts(indices), self._targets(indices)
-        encoded = _padded(prompts, pad_id, multiple)
+        encoded = _padded(prompts, pad_id)
         inputs, outputs = [target[:-1] for target in targets], [target[1:] for target in targets]
-        width = -(-max(map(len, inputs)) // multiple) * multiple
-        width += multiple if width == encoded.shape[1] else 0
+        width = max(map(len, inputs))
+        width += width == encoded.shape[1]
         mask = _padded([np.ones(len(tokens)) for tokens in inputs], 0, width)
         return _tensors(
             input_ids=encoded,
-            attention_mask=_padded([np.ones(len(prompt)) for prompt in prompts], 0, multiple),
+            attention_mask=_padded([np.ones(len(prompt)) for prompt in prompts], 0),
             decoder_input_ids=_padded(inputs, pad_id, width),
             decoder_attention_mask=mask,
             labels=np.concatenate(outputs).astype(np.int64),
@@ -201,9 +199,9 @@ class EncodedPairs(Pairs):
         return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
-def _padded(rows: list[np.ndarray], filler: int, multiple: int = 1, left: bool = False) -> np.ndarray:
-    """Pad rows to one array, `rows x width`; the width is a multiple of `multiple`."""
-    width = -(-max(map(len, rows)) // multiple) * multiple
+def _padded(rows: list[np.ndarray], filler: int, min_width: int = 0, left: bool = False) -> np.ndarray:
+    """Pad rows to one array, `rows x width`; the width is the longest row's, but at least `min_width`."""
+    width = max(min_width, *map(len, rows))
     filled = np.full((len(rows), width), filler, np.int64)
     for line, row in zip(filled, rows, strict=True):
         line[slice(width - len(row), None) if left else slice(len(row))] = row

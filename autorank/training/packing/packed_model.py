@@ -56,18 +56,14 @@ class PackedModel:
         for name in dict.fromkeys(name for layers in by_lane for name in layers):
             lanes = [layers.get(name) for layers in by_lane]
             convert = conversions.setdefault(name.rpartition(".")[0], InputConversion())
-            self._put(name, PackedLinear(self.model.get_submodule(name), lanes, self.rows, convert))
+            self.model.set_submodule(name, PackedLinear(self.model.get_submodule(name), lanes, self.rows, convert))
         for name in dict.fromkeys(name for model in models for name, _ in _trained(model)):
-            self._put(name, _PackedModule([model.get_submodule(name) for model in models], self.rows))
+            self.model.set_submodule(name, _PackedModule([model.get_submodule(name) for model in models], self.rows))
         adapters.share_conversions(self.model, conversions)
         self.layers = [module for module in self.model.modules() if isinstance(module, PackedLinear)]
         for module in self.model.modules():
             if hasattr(module, BIAS) and any(isinstance(child, PackedLinear) for child in module.children()):
                 setattr(module, BIAS, _bias_of_lanes(module, self.rows))
-
-    def _put(self, name: str, module: nn.Module) -> None:
-        parent, _, child = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), child, module)
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -62,9 +62,9 @@ def test_collate_pads_on_the_right() -> None:
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
-def test_collate_to_a_multiple_and_without_type_ids() -> None:
-    batch = collate(split(type_ids=False), np.array([1, 0]), pad_id=0, multiple=8)
-    assert batch["input_ids"].tolist() == [[11, 12, 13, 0, 0, 0, 0, 0], [10, 0, 0, 0, 0, 0, 0, 0]]
+def test_collate_without_type_ids() -> None:
+    batch = collate(split(type_ids=False), np.array([1, 0]), pad_id=0)
+    assert batch["input_ids"].tolist() == [[11, 12, 13], [10, 0, 0]]
     assert "token_type_ids" not in batch
 
 

@@ -51,8 +51,8 @@ def test_a_decoders_batch(tmp_path: Path) -> None:
     first, second = [BOS, *ids("w1", "w2"), NL, *ids("green"), EOS], [BOS, *ids("w3"), NL, *ids("red", "fox"), EOS]
     assert batch["input_ids"].tolist() == [first, second]
     assert batch["labels"].tolist() == [[IGNORED] * 4 + first[4:], [IGNORED] * 3 + second[3:]]
-    batch = library_batch(collate(pairs, np.array([1, 2]), pad_id=0, multiple=8))
-    assert batch["input_ids"].shape == (2, 16) and batch["input_ids"][0, 6:].eq(0).all()
+    batch = library_batch(collate(pairs, np.array([1, 2]), pad_id=0))
+    assert batch["input_ids"].shape == (2, 9) and batch["input_ids"][0, 6:].eq(0).all()
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 9] == pairs.lengths[1:].tolist()
     assert batch["labels"].ne(IGNORED).sum(dim=1).tolist() == pairs.weights[1:].tolist() == [3, 5]
     assert pairs.strata.tolist() == [0, 0, 0]
