@@ -73,7 +73,7 @@ def train(call: TrainCall) -> TrainResult:
 def shrink(adapter: Path | str, call: ShrinkCall) -> ShrinkResult:
     """Cut a trained LoRA adapter to smaller sizes, score them and write one of them. Any PEFT adapter will do.
 
-    The adapter is the only positional argument: `shrink("my-adapter", task="mrpc", max_loss=0.01, to="smaller")`.
+    The adapter is the only positional argument: `shrink("my-adapter", task="mrpc", max_score_drop=0.01, to="smaller")`.
 
     Returns:
         All sizes, the chosen one, and the directory of the written adapter.

@@ -78,7 +78,7 @@ class ShrinkResult:
 
     Attributes:
         sizes: The sizes in ascending order of adapter parameters, the chosen one among them, the whole adapter last.
-        chosen: The chosen size, as it is written: after training if it was polished.
+        chosen: The chosen size as it is written: after `--steps` of training, unless they lowered its score.
         adapter: Directory of the written adapter, or None if none was written.
         notes: What was done, one line each.
         data_notes: How the labels were interpreted, and warnings about the data.
@@ -121,14 +121,12 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         else:
             shrinkable = ShrinkableAdapter(source)
             sizes, data_notes = shrinkable.sizes(), []
-        chosen = choose(shrinkable, sizes, call.limit, call.min_score, call.max_loss, call.energy)
+        chosen = choose(shrinkable, sizes, call.limit, call.min_score, call.max_score_drop, call.energy)
         sizes, notes = including(sizes, chosen), []
-        if chosen is not None and call.polish and isinstance(shrinkable, ScoredAdapter):
-            polished = shrinkable.polish(chosen, call.polish, call.learning_rate)
-            notes.append(
-                f"{call.polish} steps of training: score {chosen.score:.4f} before, {polished.score:.4f} after"
-            )
-            chosen = max(polished, chosen, key=lambda size: size.score or 0.0)
+        if chosen is not None and call.steps and isinstance(shrinkable, ScoredAdapter):
+            trained = shrinkable.train(chosen, call.steps, call.learning_rate)
+            notes.append(f"{call.steps} steps of training: score {chosen.score:.4f} before, {trained.score:.4f} after")
+            chosen = max(trained, chosen, key=lambda size: size.score or 0.0)
         if to is not None:
             if chosen is None:
                 raise AutorankError("--to needs a size. Give --max-params or --energy, or data to choose by its score.")

@@ -13,7 +13,7 @@ def main() -> None:
     print(search.front)
     print(search.to_frame()[["adapter_params", "score", "settings.threshold", "settings.learning_rate"]])
     search.export(to="quickstart-adapter", knee=True)  # for peft.PeftModel.from_pretrained
-    print("all of it, to look around in:", search.report())
+    print("report:", search.report())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Modules have no circular imports; `make imports` checks the order of the packages."""
+"""Modules have no circular imports; `make lint` checks the order of the packages."""
 
 from __future__ import annotations
 

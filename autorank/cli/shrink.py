@@ -23,7 +23,7 @@ def shrink(
 
     Without data, sizes are listed with the share of energy that they keep.
 
-    Example: autorank shrink my-adapter --task demo --max-loss 0.01 --to smaller
+    Example: autorank shrink my-adapter --task demo --max-score-drop 0.01 --to smaller
     """
     from autorank.display import shrink_display
     from autorank.display.console import terminal

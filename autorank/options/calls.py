@@ -104,7 +104,8 @@ class TrainCall(RunOptions):
     to: Annotated[
         Path | str | None,
         typer.Option(
-            help="Directory to which the best evaluation's adapter is written, in PEFT's format.", metavar="DIR"
+            help="Directory of the best evaluation's adapter, in PEFT's format if PEFT can represent it.",
+            metavar="DIR",
         ),
     ] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings only.", rich_help_panel=OUTPUT)] = False

@@ -28,7 +28,7 @@ class SearchOptions:
         bool,
         typer.Option(
             "--baseline/--no-baseline",
-            help="Also tune the baseline, plain LoRA, with a quarter of the trials.",
+            help="Also tune the baseline, plain LoRA, with a quarter of the trials, unless lora is one of the methods.",
             rich_help_panel=FRONT,
         ),
     ] = True

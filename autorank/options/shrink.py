@@ -17,7 +17,7 @@ from autorank.options.shared import DATA, TRAINING
 if TYPE_CHECKING:
     from autorank.spec import TrainingSpec
 
-CHOICE, POLISH = "Choice of a size", "Training at the chosen size"
+CHOICE, CUT_TRAINING = "Choice of a size", "Training at the chosen size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class ShrinkCall(DataOptions):
         float | None,
         typer.Option(help="Choose the smallest size with at least this score.", rich_help_panel=CHOICE),
     ] = None
-    max_loss: Annotated[
+    max_score_drop: Annotated[
         float | None,
         typer.Option(
             help="Choose the smallest size that loses at most this much of the whole adapter's score.",
@@ -75,13 +75,13 @@ class ShrinkCall(DataOptions):
         Path | str | None,
         typer.Option(help="File to which the score over the parameters is drawn: .png, .svg or .pdf.", metavar="FILE"),
     ] = None
-    polish: Annotated[
-        int, typer.Option(help="Optimizer steps of training at the chosen size. 0: none.", rich_help_panel=POLISH)
+    steps: Annotated[
+        int, typer.Option(help="Optimizer steps of training at the chosen size. 0: none.", rich_help_panel=CUT_TRAINING)
     ] = 0
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of --polish.", rich_help_panel=POLISH)] = 5e-4
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=CUT_TRAINING)] = 5e-4
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Examples per optimizer step of --polish. Default: the task's.", rich_help_panel=POLISH),
+        typer.Option(help="Examples per optimizer step. Default: the task's.", rich_help_panel=CUT_TRAINING),
     ] = None
     precision: Annotated[
         Precision,
@@ -90,24 +90,24 @@ class ShrinkCall(DataOptions):
             rich_help_panel=TRAINING,
         ),
     ] = PRECISION
-    seed: Annotated[int, typer.Option(help="Random seed of --polish.", rich_help_panel=POLISH)] = SEED
+    seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=CUT_TRAINING)] = SEED
 
     def __post_init__(self) -> None:
         choices = {
             "--knee": self.knee or None, "--max-params": self.max_params, "--min-score": self.min_score,
-            "--max-loss": self.max_loss, "--energy": self.energy,
+            "--max-score-drop": self.max_score_drop, "--energy": self.energy,
         }  # fmt: skip
         chosen = [option for option, value in choices.items() if value is not None]
         if len(chosen) > 1:
             raise AutorankError(f"{' and '.join(chosen)} both choose a size. Use only one.")
         if self.energy is not None and not 0 < self.energy <= 1:
             raise AutorankError(f"--energy {self.energy:g}: expected a number above 0, at most 1.")
-        if self.max_loss is not None and self.max_loss < 0:
-            raise AutorankError(f"--max-loss {self.max_loss:g} is negative.")
-        if not (1 <= self.sizes <= MAX_BUDGET and 0 <= self.polish <= MAX_BUDGET):
-            raise AutorankError(f"--sizes must be at least 1, --polish at least 0, and both at most {MAX_BUDGET:,}.")
-        needing = {"--min-score": self.min_score, "--max-loss": self.max_loss, "--figure": self.figure,
-                   "--polish": self.polish or None, "--knee": self.knee or None}  # fmt: skip
+        if self.max_score_drop is not None and self.max_score_drop < 0:
+            raise AutorankError(f"--max-score-drop {self.max_score_drop:g} is negative.")
+        if not (1 <= self.sizes <= MAX_BUDGET and 0 <= self.steps <= MAX_BUDGET):
+            raise AutorankError(f"--sizes must be at least 1, --steps at least 0, and both at most {MAX_BUDGET:,}.")
+        needing = {"--min-score": self.min_score, "--max-score-drop": self.max_score_drop, "--figure": self.figure,
+                   "--steps": self.steps or None, "--knee": self.knee or None}  # fmt: skip
         if not self.has_data and (missing := [option for option, value in needing.items() if value is not None]):
             raise AutorankError(
                 f"{missing[0]} needs data to score sizes on. Give --task NAME, or --data FILE with its columns."
@@ -118,8 +118,8 @@ class ShrinkCall(DataOptions):
         names: dict[str, tuple[str, ...]] = {}
         if self.to is None:
             names["without --to"] = ("pad",)
-        if not self.polish:
-            names["without --polish"] = ("learning_rate", "batch_size", "seed")
+        if not self.steps:
+            names["without --steps"] = ("learning_rate", "batch_size", "seed")
         if not self.has_data:
             names["without data (--task or --data)"] = ("sizes", "precision")
         return {name: reason for reason, options in names.items() for name in options}

@@ -64,7 +64,7 @@ class ScoredAdapter(ShrinkableAdapter):
         self._objective.check(self._base.model.config)
         peft_adapter.attach(self.adapter, self._base)
         self._training, self._precision = training, precision
-        self._polished: Size | None = None
+        self._trained: Size | None = None
 
     @property
     def data_notes(self) -> list[str]:
@@ -125,7 +125,7 @@ class ScoredAdapter(ShrinkableAdapter):
             metrics=slice_.metrics,
         )
 
-    def polish(self, size: Size, steps: int, learning_rate: float) -> Size:
+    def train(self, size: Size, steps: int, learning_rate: float) -> Size:
         """Cut the adapter permanently to a size and train it, with its head, for some more steps.
 
         Args:
@@ -140,24 +140,24 @@ class ScoredAdapter(ShrinkableAdapter):
             spectrum.cut(self._base.model, size.component_masks)
         loop = self._loop(learning_rate, steps)
         loop.train_rest()
-        with stream(self._cache.device, self._training.seed, 0, "polish"):
+        with stream(self._cache.device, self._training.seed, 0, "shrink"):
             for step in range(steps):
                 loop.step(step, Hooks())
         metrics = self._objective.evaluate(loop, self._data.validation)
-        polished = replace(size, score=metrics[self._data.task.metrics[0]], metrics=metrics)
-        if size.score is not None and polished.score is not None and polished.score >= size.score:
-            self._polished = polished
-        return polished
+        trained = replace(size, score=metrics[self._data.task.metrics[0]], metrics=metrics)
+        if size.score is not None and trained.score is not None and trained.score >= size.score:
+            self._trained = trained
+        return trained
 
     def write(self, size: Size, to: Path, pad: bool = False) -> None:
-        """Write the adapter cut to a size as a PEFT adapter; after `polish` with the trained weights.
+        """Write the adapter cut to a size as a PEFT adapter; after `train` with the trained weights.
 
         Args:
             size: One of this adapter's sizes.
             to: The directory to write to, which exists.
             pad: Give all layers one rank, padded with zeros.
         """
-        if self._polished is None or size != self._polished:
+        if self._trained is None or size != self._trained:
             super().write(size, to, pad)
             return
         model = self._base.model

@@ -16,7 +16,7 @@ from autorank.trials.selection import pick
 
 def choose(
     adapter: ShrinkableAdapter, sizes: Sequence[Size], max_params: int | None = None, min_score: float | None = None,
-    max_loss: float | None = None, energy: float | None = None,
+    max_score_drop: float | None = None, energy: float | None = None,
 ) -> Size | None:  # fmt: skip
     """Choose a size.
 
@@ -26,7 +26,7 @@ def choose(
         max_params: The best size with at most `max_params` parameters, of `sizes` and the largest such size, which is
             scored for it; without scores the largest.
         min_score: The smallest size with at least this score.
-        max_loss: The smallest size that loses at most this much of the whole adapter's score.
+        max_score_drop: The smallest size that loses at most this much of the whole adapter's score.
         energy: The smallest size with this share of the energy.
 
     Returns:
@@ -41,8 +41,8 @@ def choose(
     full_size = sizes[-1]
     if full_size.score is None:
         return None if max_params is None else adapter.at_params(max_params)
-    if max_loss is not None:
-        min_score = full_size.score - max_loss
+    if max_score_drop is not None:
+        min_score = full_size.score - max_score_drop
     if max_params is not None and max_params < full_size.adapter_params and isinstance(adapter, ScoredAdapter):
         sizes = [adapter.score_size(adapter.at_params(max_params)), *sizes]
     front = front_of(sizes)

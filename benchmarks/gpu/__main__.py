@@ -1,6 +1,6 @@
 """Check and measure training on a GPU, with random weights of true shapes and without network.
 
-    python -m benchmarks.gpu                          # all parts, under 8 minutes on an H100
+    python -m benchmarks.gpu                          # all parts, at most 450 seconds (--seconds)
     python -m benchmarks.gpu methods time --out gpu.json
     python -m benchmarks.gpu --device cpu             # the script itself, at tiny sizes
 
@@ -12,7 +12,7 @@ installation of autorank nor Ray, MLflow, datasets or Optuna. Parts:
     memory      peak memory against what `--accumulate auto` chose, memory after a trial, recovery from out of memory
     time        wall time, GPU time and kernel launches of a training step, next to PEFT
     processes   steps per second of several processes on the GPU, with and without MPS
-    text        training step and greedy decoding of a Llama with a billion parameters
+    generation  training step and greedy decoding of a Llama with a billion parameters
     packing     steps of 1 to 16 trials in one pack, next to the same trials one after the other
 
 Each part has a share of `--seconds`; cases that do not fit into it are reported as not run. The exit status is 1 if a
@@ -35,7 +35,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # shares of the time
-PARTS = {"methods": 0.27, "memory": 0.15, "time": 0.13, "processes": 0.23, "text": 0.1, "packing": 0.12}
+PARTS = {"methods": 0.27, "memory": 0.15, "time": 0.13, "processes": 0.23, "generation": 0.1, "packing": 0.12}
 MODULES = {"time": "timing"}  # names of modules, where they differ from the part's
 
 

@@ -23,7 +23,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from benchmarks import json_lines
-from benchmarks.real_tasks.scores import spread
+from benchmarks.real_tasks.learning_rates import spread
 
 RANK, FINAL_RANK = 8, 2
 

@@ -6,7 +6,7 @@ MRPC is a directory with the task's splits, MINILM a base model. The adapter is 
 AdaLoRA with `--type adalora`, as PEFT saves it. It is trained if `--adapter` does not exist, so that sizes can be
 scored again. The sizes are printed with their scores on the validation split. Every size is written and loaded in plain
 PEFT, with its parameters there and the share of validation pairs that PEFT gets right. Then the score of a quarter of
-the parameters after `--polish` steps, and the time that scoring took.
+the parameters after `--steps` steps, and the time that scoring took.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--type", choices=["lora", "adalora"], default="lora")
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
-    parser.add_argument("--polish", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
     if not options.adapter.exists():
         train(options.data, options.model, options.adapter, options)
@@ -123,12 +123,12 @@ def main() -> None:
         print(f"| {row} |", flush=True)
     print(f"largest difference of the uncut adapter's logits: {(logits - uncut_logits).abs().max():.1e}")
     print(f"{seconds:.0f} s for the scores of {len(result.sizes)} sizes")
-    if options.polish:
+    if options.steps:
         quarter = result.sizes[-1].adapter_params // 4
-        polished = autorank.shrink(
-            options.adapter, task="mrpc", data=options.data, max_params=quarter, polish=options.polish
+        trained = autorank.shrink(
+            options.adapter, task="mrpc", data=options.data, max_params=quarter, steps=options.steps
         )
-        print("\n".join(polished.notes))
+        print("\n".join(trained.notes))
 
 
 if __name__ == "__main__":

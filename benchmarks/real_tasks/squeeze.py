@@ -4,7 +4,7 @@
 
 GLUE has the directories `mrpc`, `qqp` and `sst2`; parts of QQP and SST-2 are used (see PARTS). All contenders have as
 many parameters at the end as LoRA of `--rank`; they adapt all linear layers, and all updates have the scale 2. The
-learning rate of each is tuned as in `benchmarks.real_tasks.scores`, by the last score with seed 0. The table has the
+learning rate of each is tuned by the last score with seed 0 (`benchmarks.real_tasks.learning_rates`). The table has the
 scores with all seeds, including 0, at the best rate. LoRA that is cut after training is its largest slice within the
 budget; the uncut adapter is shown for comparison. Runs in `--out` are not run again.
 """
@@ -26,7 +26,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from benchmarks import json_lines
-from benchmarks.real_tasks.scores import spread, tune
+from benchmarks.real_tasks.learning_rates import spread, tune
 
 SCALE = 2
 LAST_ONLY = 10**6  # steps between evaluations

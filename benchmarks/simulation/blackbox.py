@@ -1,6 +1,6 @@
 """Converts a table of curves to the format of Syne Tune's blackbox repository (syne-tune 0.16).
 
-    python -m benchmarks.simulation.blackbox --curves benchmarks/curves/sst2.jsonl --task sst2 --to blackbox
+    python -m benchmarks.simulation.blackbox --curves benchmarks/curves/sst2_lora_drop.jsonl --task sst2 --to blackbox
 
 Writes a directory for `syne_tune.blackbox_repository.blackbox_tabular.deserialize`. A configuration is a trial of one
 method, the fidelity the number of its evaluation. Objectives, all to be minimized: `error` (1 - score),

@@ -1,7 +1,7 @@
 """Measures forecasts of hypervolume on simulated searches: whether limits hold, and the cost of `--stop-when-flat`.
 
     python -m benchmarks.simulation.forecast --seeds 10 \\
-        --curves benchmarks/curves/sst2.jsonl,benchmarks/curves/sst2_slices.jsonl
+        --curves benchmarks/curves/sst2_lora_drop.jsonl,benchmarks/curves/sst2_lora_slices.jsonl
 
 Searches of 60 trials replay recorded curves (see `benchmarks.simulation.simulator`). After 8, 12, 16, 24 and 32
 trials, the gain of 4, 8 and 16 further trials is forecast. The first line of the output has the share of gains within

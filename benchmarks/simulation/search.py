@@ -1,6 +1,6 @@
 """Compares searches on recorded curves: the quality of the front over the cost of training.
 
-    python -m benchmarks.simulation.search --curves benchmarks/curves/sst2.jsonl --plot search.png --out search.json
+    python -m benchmarks.simulation.search --curves benchmarks/curves/sst2_lora_drop.jsonl --plot search.png
 
 Each contender searches the table (see `benchmarks.simulation.simulator`) once per seed, with the same number of workers
 and the same budget. Budgets are training steps: evaluating V examples costs as much as training on V / 3 examples, for

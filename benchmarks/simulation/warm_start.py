@@ -1,6 +1,6 @@
 """Compares searches with and without `--warm-start` on recorded curves.
 
-    python -m benchmarks.simulation.warm_start --curves benchmarks/curves/sst2.jsonl --seeds 12
+    python -m benchmarks.simulation.warm_start --curves benchmarks/curves/sst2_lora_drop.jsonl --seeds 12
 
 The earlier task is the table of `--earlier`, the new task that of `--curves`. Without `--earlier`, both are random
 halves of one table, drawn anew for each seed. The tasks are then very similar, so the figures are an upper limit. For

@@ -7,7 +7,7 @@ Each method is searched alone, with the same number of trials as plain LoRA. In 
 methods that do well, so the others would have smaller budgets, and a failure would end all. Plain LoRA is searched
 twice: the second search shows what another search adds without another method.
 
-`--data` has one directory per task. BASE is made by `benchmarks.real_tasks.intermediate`: MRPC and STS-B begin with it.
+`--data` has one directory per task. BASE is made by `benchmarks.real_tasks.pairs_model`: MRPC and STS-B begin with it.
 The program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary.
 It prints each trial and each new seed as it ends, and the tables at the end.
 """

@@ -38,7 +38,7 @@ class Calibration:
         points: Points that were retrained and have an interval from the search.
         in_search: Those whose mean over new seeds is in this interval, which covers examples only.
         left_out: Scores of seeds that were predicted from those before; see `next_seeds`.
-        predicted: Those in the predicted 90 % interval.
+        predicted: Those in the predicted 90% interval.
         expected_drop: By how much the best score was expected to drop, mean over the searches with predictions, if any.
         drop: By how much it dropped, mean over the searches.
     """
@@ -82,14 +82,14 @@ def next_seeds(scores: Sequence[np.ndarray]) -> list[bool]:
 
     A point's score is predicted from its earlier seeds, with the variances that `summarize` would use: they are drawn
     from equally many seeds of the other points, or fewer where they have fewer. Points with two seeds matter, too:
-    racing gives no third seed to a point that has failed, so without them failures would seem rare. All seeds are
-    scored on the same examples, so this checks what is assumed about seeds alone.
+    `--confirm-seeds` gives no third seed to a point that has failed, so without them failures would seem rare. All
+    seeds are scored on the same examples, so this checks what is assumed about seeds alone.
 
     Args:
         scores: Those of the seeds of each point of a search, in their order.
 
     Returns:
-        For each predicted score: whether it is in its 90 % interval.
+        For each predicted score: whether it is in its 90% interval.
     """
     inside: list[bool] = []
     for number in range(2, max(map(len, scores), default=0)):

@@ -30,7 +30,7 @@ class Retrained(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between fronts. `low` and `high` are its 90 % interval, over seeds and examples.
+    """A difference between fronts. `low` and `high` are its 90% interval, over seeds and examples.
 
     `better` is the probability that it is above 0. They are None if nothing is known about deviations.
     """

@@ -95,7 +95,7 @@ def front_table(results: Sequence[Result]) -> str:
             f"{point.adapter_params:,}", f"`{result.method}`", f"{point.score:.4f}",
             f"{entry.sample.mean:.4f}{spread} ({len(scores)})", band, "" if gain is None else _difference(gain),
         ])  # fmt: skip
-    return _table(["parameters", "method", "search", "new seeds (number)", "90 %", "gain over plain LoRA"], rows)
+    return _table(["parameters", "method", "search", "new seeds (number)", "90%", "gain over plain LoRA"], rows)
 
 
 def calibration_table(results: Sequence[Result]) -> str:

@@ -30,7 +30,7 @@ runpy.run_module("benchmarks.gpu", run_name="__main__", alter_sys=True)
 
 
 def test_parts_need_only_the_packages_for_training(tmp_path: Path) -> None:
-    parts = ["methods", "memory", "time", "text", "packing"]
+    parts = ["methods", "memory", "time", "generation", "packing"]
     command = [sys.executable, "-c", HIDDEN, *parts, "--device", "cpu", "--out", str(tmp_path / "gpu.json")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -42,7 +42,7 @@ def test_parts_need_only_the_packages_for_training(tmp_path: Path) -> None:
         assert row["ok"] and row["loss"] == row["gradient"] == row["resumed"] == row["checkpointing"] == 0
         assert 0 < row["bf16"] < 0.1
     assert [row["contender"] for row in report["parts"]["time"]] == ["lora", "peft lora"]
-    assert report["parts"]["text"][-1]["tokens per second"] > 0
+    assert report["parts"]["generation"][-1]["tokens per second"] > 0
     loss_row, alone_row, packed_row = report["parts"]["packing"]
     assert loss_row["ok"] and 0 <= loss_row["largest difference"] < 1e-4
     assert (alone_row["in"], packed_row["in"], packed_row["trials"]) == ("a run alone", "a pack", 2)

@@ -21,7 +21,7 @@ from benchmarks.simulation.simulator import SimulatedProgress, memory_journal, s
 from benchmarks.simulation.warm_start import tables
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2.jsonl"
-SLICED = TABLE.with_name("sst2_slices.jsonl")
+SLICED = TABLE.with_name("sst2_lora_slices.jsonl")
 SPACE = {
     "rank": {"type": "int", "low": 1, "high": 16, "log": True},
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},

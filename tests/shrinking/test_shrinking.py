@@ -59,7 +59,7 @@ def test_without_data_sizes_are_listed_and_chosen_by_energy(adapter: str, tmp_pa
 def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> None:
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60}
     files = {"to": tmp_path / "smaller", "figure": tmp_path / "f.png"}
-    result = autorank.shrink(adapter, **data, **files, sizes=4, max_loss=0.05)
+    result = autorank.shrink(adapter, **data, **files, sizes=4, max_score_drop=0.05)
     assert result.data_notes == ["label: 2 classes: different 50%, same 50%"]  # as `autorank train` prints it
     sizes, chosen = result.sizes, result.chosen
     assert len(sizes) == 5 and chosen is not None and chosen.score is not None and sizes[-1].score is not None
@@ -87,15 +87,15 @@ def test_the_largest_size_within_the_limit_is_scored_too(adapter: str) -> None:
         assert chosen.adapter_params == largest.adapter_params and chosen.score > scored.score
 
 
-def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
+def test_steps_train_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "max_params": 4_000}
-    unpolished = autorank.shrink(adapter, **data, sizes=4).chosen
-    polished = autorank.shrink(adapter, **data, sizes=4, polish=8, to=tmp_path / "polished")
-    assert unpolished is not None and polished.chosen is not None
-    assert polished.chosen.adapter_params == unpolished.adapter_params
-    assert "8 steps of training: score" in polished.notes[0] and polished.chosen.score >= unpolished.score  # type: ignore[operator]
-    rescored = autorank.shrink(tmp_path / "polished", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
-    assert rescored.score == polished.chosen.score
+    untrained = autorank.shrink(adapter, **data, sizes=4).chosen
+    trained = autorank.shrink(adapter, **data, sizes=4, steps=8, to=tmp_path / "trained")
+    assert untrained is not None and trained.chosen is not None
+    assert trained.chosen.adapter_params == untrained.adapter_params
+    assert "8 steps of training: score" in trained.notes[0] and trained.chosen.score >= untrained.score  # type: ignore[operator]
+    rescored = autorank.shrink(tmp_path / "trained", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
+    assert rescored.score == trained.chosen.score
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
         ({"task": "demo", "figure": "/dev/null/f.png"}, "--figure /dev/null/f.png cannot be written: Not a directory"),
         ({"pad": True}, "--pad has no effect without --to"),
         ({"sizes": 3}, "--sizes has no effect without data"),
-        ({"task": "demo", "seed": 0, "learning_rate": 1e-3}, "--learning-rate has no effect without --polish"),
+        ({"task": "demo", "seed": 0, "learning_rate": 1e-3}, "--learning-rate has no effect without --steps"),
         ({"task": "stsb", "data": "."}, "the number of labels differs|has no"),
         ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
     ],
@@ -182,12 +182,12 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("adapter_params,energy\n")
 
 
-def test_polishing_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:
+def test_training_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:
     task = TaskSpec(name="demo", max_train_examples=64, max_eval_examples=60)
     scored_adapter = ScoredAdapter(adapter, task, None, TrainingSpec())
     full_size = scored_adapter.scored(1)[-1]
-    polished = scored_adapter.polish(full_size, steps=4, learning_rate=10.0)
-    assert full_size.score is not None and polished.score is not None and polished.score < full_size.score
+    trained = scored_adapter.train(full_size, steps=4, learning_rate=10.0)
+    assert full_size.score is not None and trained.score is not None and trained.score < full_size.score
     (tmp_path / "whole").mkdir()
     scored_adapter.write(full_size, tmp_path / "whole")
     assert ScoredAdapter(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == full_size.score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.trainables.cases import METHODS
-from tests.trainables.placement import each_model, fake_cuda_results, needs_compiler
+from tests.trainables.fake_cuda_runs import each_model, fake_cuda_results, needs_compiler
 
 pytestmark = needs_compiler
 

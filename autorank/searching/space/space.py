@@ -68,7 +68,7 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
     if "learning_rate" not in ranged and "learning_rate" not in settings:
         mistakes.append(
-            "learning_rate: must be a range, because methods compared at one learning rate prove nothing; "
+            "learning_rate: must be a range, because methods compared at one learning rate cannot be ranked; "
             "to fix it anyway, --set learning_rate=VALUE"
         )
     ranged = {name: {key: entry[key] for key in entry if key != "source"} for name, entry in ranged.items()}

@@ -13,13 +13,13 @@ from autorank.tasks.data.batches import collate
 from autorank.tasks.prompts.chat_encoding import ChatEncoding, text_ends
 from autorank.tasks.prompts.conversation import Conversation, read
 from autorank.tasks.splits.examples import Examples
-from tests import templates
+from tests import chat_templates
 from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CONVERSATION, REFUSED, dialog
 from tests.tiny_language_models import IGNORED, library_batch
 
 
 def encoding(family: str, length: int = 512, **options: Any) -> ChatEncoding:
-    return ChatEncoding(templates.tokenizer(family, **options), length)
+    return ChatEncoding(chat_templates.tokenizer(family, **options), length)
 
 
 def examples(*conversations: list[dict[str, Any]]) -> Examples:
@@ -37,7 +37,7 @@ def test_tokens_are_the_templates_and_turns_the_expected_ones(family: str, name:
     full_ids = chat.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     assert ids == full_ids[: len(ids)]
     assert not chat.tokenizer.decode(full_ids[len(ids) :]).strip()
-    in_turn = [included for text, included in templates.BY_HAND[family](messages) for _ in text.encode()]
+    in_turn = [included for text, included in chat_templates.BY_HAND[family](messages) for _ in text.encode()]
     expected, position = [], 0
     for token in full_ids:
         size = (
@@ -51,11 +51,11 @@ def test_tokens_are_the_templates_and_turns_the_expected_ones(family: str, name:
     assert labels == expected[: len(labels)] and set(expected[len(labels) :]) <= {IGNORED}
 
 
-@pytest.mark.parametrize("family", templates.FAMILIES)
+@pytest.mark.parametrize("family", chat_templates.FAMILIES)
 def test_text_ends_are_the_ends_of_turns(family: str) -> None:
-    tokenizer = templates.tokenizer(family)
+    tokenizer = chat_templates.tokenizer(family)
     ends = tokenizer.convert_ids_to_tokens(text_ends(tokenizer))
-    assert ends == list(dict.fromkeys([tokenizer.eos_token, templates.END[family]]))
+    assert ends == list(dict.fromkeys([tokenizer.eos_token, chat_templates.END[family]]))
     tokenizer.chat_template = None
     assert text_ends(tokenizer) == [tokenizer.eos_token_id]
 
@@ -122,7 +122,10 @@ def test_refusals_of_a_template_are_listed_once_per_reason() -> None:
 
 
 def test_the_tag_depends_on_the_template() -> None:
-    base, other = encoding("chatml").tokenization, encoding("chatml", template=templates.CHATML + "{# #}").tokenization
+    base, other = (
+        encoding("chatml").tokenization,
+        encoding("chatml", template=chat_templates.CHATML + "{# #}").tokenization,
+    )
     assert base.tag != other.tag and base.ends == (2,)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from autorank.tasks.prompts.chat_template import ChatTemplate, UnclearTemplate
 from autorank.tasks.prompts.conversation import read
-from tests import templates
+from tests import chat_templates
 
 
 def dialog(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ REFUSED = {
 }  # fmt: skip
 WITHOUT_TOOLS = ("chatml", "gemma")
 FAMILY_AND_CONVERSATION = [
-    (family, name) for family in templates.FAMILIES for name in CONVERSATIONS
+    (family, name) for family in chat_templates.FAMILIES for name in CONVERSATIONS
     if not (family in WITHOUT_TOOLS and "tool" in name)
 ]  # fmt: skip
 
@@ -48,28 +48,28 @@ FAMILY_AND_CONVERSATION = [
 @pytest.mark.parametrize(("family", "name"), FAMILY_AND_CONVERSATION)
 def test_turns_are_the_expected_ones(family: str, name: str) -> None:
     messages = CONVERSATIONS[name]
-    template = ChatTemplate(templates.tokenizer(family))
+    template = ChatTemplate(chat_templates.tokenizer(family))
     if reason := REFUSED.get((family, name)):
         with pytest.raises(UnclearTemplate, match=reason):
             template.turns(read(messages))
         return
     text, turns = template.turns(read(messages))
-    pieces = templates.BY_HAND[family](messages)
+    pieces = chat_templates.BY_HAND[family](messages)
     assert text == "".join(piece for piece, _ in pieces)
     assert text == template.tokenizer.apply_chat_template(messages, tokenize=False)
     assert [text[start:end] for start, end in turns] == [piece for piece, included in pieces if included]
     assert sum(end - start for start, end in turns) == sum(len(piece) for piece, included in pieces if included)
-    assert template.end == templates.END[family]
+    assert template.end == chat_templates.END[family]
 
 
 def test_generation_marks_of_the_template_are_used() -> None:
-    source = templates.CHATML.replace(
+    source = chat_templates.CHATML.replace(
         "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}",
         "{{ '<|im_start|>' ~ m.role ~ '\\n' }}{% if m.role == 'assistant' %}"
         "{% generation %}{{ m.content ~ '<|im_end|>\\n' }}{% endgeneration %}"
         "{% else %}{{ m.content ~ '<|im_end|>\\n' }}{% endif %}",
     )
-    template = ChatTemplate(templates.tokenizer("chatml", template=source))
+    template = ChatTemplate(chat_templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b<|im_end|>\n", "d<|im_end|>\n"]
     messages = dialog("a", "b", "c", "d")
@@ -81,22 +81,22 @@ def test_generation_marks_of_the_template_are_used() -> None:
 def test_turns_without_weight_are_left_out() -> None:
     messages = dialog("a", "b", "c", "d", "e", "f")
     messages[1]["weight"] = messages[5]["weight"] = 0
-    text, turns = ChatTemplate(templates.tokenizer("llama3")).turns(read(messages))
+    text, turns = ChatTemplate(chat_templates.tokenizer("llama3")).turns(read(messages))
     assert [text[start:end] for start, end in turns] == ["d<|eot_id|>"]
     assert text.endswith("d<|eot_id|>")  # what comes after it has no loss
 
 
 def test_a_conversation_that_the_assistant_begins() -> None:
     messages = [{"role": "assistant", "content": "Hello."}, *dialog("a", "b")]
-    text, turns = ChatTemplate(templates.tokenizer("chatml")).turns(read(messages))
+    text, turns = ChatTemplate(chat_templates.tokenizer("chatml")).turns(read(messages))
     assert [text[start:end] for start, end in turns] == ["Hello.<|im_end|>", "b<|im_end|>"]
 
 
 def test_a_generation_prompt_that_conversations_lack() -> None:
     """As in DeepSeek-R1: the prompt opens a thought; a turn without thoughts starts where the prompt differs."""
     prompt = "'<|im_start|>assistant\\n' }}{% endif"
-    source = templates.CHATML.replace(prompt, prompt.replace("\\n'", "\\n<think>\\n'"))
-    template = ChatTemplate(templates.tokenizer("chatml", template=source))
+    source = chat_templates.CHATML.replace(prompt, prompt.replace("\\n'", "\\n<think>\\n'"))
+    template = ChatTemplate(chat_templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "<b", "c", "<think>\nd")))
     assert [text[start:end] for start, end in turns] == ["<b<|im_end|>", "d<|im_end|>"]
 
@@ -106,7 +106,7 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
         "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
-    template = ChatTemplate(templates.tokenizer("chatml", template=source))
+    template = ChatTemplate(chat_templates.tokenizer("chatml", template=source))
     text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b\n", "d\n"] and template.end == ""
 
@@ -123,7 +123,7 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
     ],
 )  # fmt: skip
 def test_templates_with_unclear_turns(template: str, reason: str | None) -> None:
-    chat = ChatTemplate(templates.tokenizer("chatml", template=template))
+    chat = ChatTemplate(chat_templates.tokenizer("chatml", template=template))
     if reason is None:  # it changes texts, but turns are where they are
         text, turns = chat.turns(read(dialog("a", "b", "c", "d")))
         assert [text[start:end] for start, end in turns] == ["B;", "D;"]
@@ -133,6 +133,6 @@ def test_templates_with_unclear_turns(template: str, reason: str | None) -> None
 
 
 def test_a_template_that_always_opens_the_next_turn() -> None:
-    source = templates.CHATML.replace("{%- if add_generation_prompt %}", "").replace("{% endif %}", "")
+    source = chat_templates.CHATML.replace("{%- if add_generation_prompt %}", "").replace("{% endif %}", "")
     with pytest.raises(UnclearTemplate, match="after the last message"):
-        _ = ChatTemplate(templates.tokenizer("chatml", template=source)).end
+        _ = ChatTemplate(chat_templates.tokenizer("chatml", template=source)).end

@@ -1,4 +1,4 @@
-"""The base model of MRPC and STS-B: MiniLM with the adapter in benchmarks/base merged."""
+"""The base model of MRPC and STS-B: MiniLM with the adapter in benchmarks/pairs_adapter merged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig, BertForSequenceClassification
 
-from benchmarks.real_tasks import intermediate
+from benchmarks.real_tasks import pairs_model
 from tests import tiny_models
 
 LAYER = "encoder.layer.3.output.dense"
@@ -23,9 +23,9 @@ def test_the_adapter_is_merged_into_a_model_of_its_size(tmp_path: Path, monkeypa
     BertForSequenceClassification(config).save_pretrained(tmp_path / "minilm")
     tiny_models.tokenizer(tmp_path / "minilm")
     options = ["--model", str(tmp_path / "minilm"), "--to", str(tmp_path / "base")]
-    monkeypatch.setattr(sys, "argv", ["intermediate", *options])
-    intermediate.main()
-    adapter = load_file(intermediate.ADAPTER / intermediate.WEIGHTS)
+    monkeypatch.setattr(sys, "argv", ["pairs_model", *options])
+    pairs_model.main()
+    adapter = load_file(pairs_model.ADAPTER / pairs_model.WEIGHTS)
     (A,), (B,) = ([v for name, v in adapter.items() if LAYER in name and f"lora_{factor}" in name] for factor in "AB")
     before, after = (
         AutoModel.from_pretrained(tmp_path / name).get_parameter(f"{LAYER}.weight") for name in ("minilm", "base")

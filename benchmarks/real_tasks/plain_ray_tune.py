@@ -1,6 +1,6 @@
 """Compares three implementations of one real search by the wall time to the same hypervolume.
 
-    python -m benchmarks.real_tasks.naive_tune --data MRPC --model MINILM --out naive.jsonl
+    python -m benchmarks.real_tasks.plain_ray_tune --data MRPC --model MINILM --out naive.jsonl
 
 naive   Ray Tune with OptunaSearch and one Ray Train TorchTrainer per trial, as in Ray's documentation
 warm    the same search over `autorank.tune_trainable` with `reuse_actors`: warm actors, no early stopping

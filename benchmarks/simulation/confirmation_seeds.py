@@ -1,11 +1,11 @@
 """Compares seeds for contested points of a front (`--confirm-seeds`) with equal seeds for all points.
 
-    python -m benchmarks.simulation.racing --seeds 4,6 --repetitions 300
+    python -m benchmarks.simulation.confirmation_seeds --seeds 4,6 --repetitions 300
 
 Each repetition draws the true mean scores of a front of 8 points. They rise with the parameters by `step` on average;
 points whose mean is not above all earlier ones are not on the true front. A training of a point has a normally
 distributed score around its mean, with standard deviation 0.008, and on the front `failing` 0.08 for a quarter of the
-points. `equal` trains all points equally often, `racing` as `--confirm-seeds` does, with the same number of trainings.
+points. `equal` trains all points equally often, `adaptive` as `--confirm-seeds` does, with as many trainings in all.
 The table has the share of points whose membership of the front is predicted wrongly (probability above or below one
 half), and the mean squared error of the probabilities (Brier score).
 """
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
     lines = [
-        "| seeds | front | equal: wrong | racing: wrong | equal: Brier | racing: Brier | trainings |",
+        "| seeds | front | equal: wrong | adaptive: wrong | equal: Brier | adaptive: Brier | trainings |",
         "|---" * 7 + "|",
     ]
     for seeds in map(int, arguments.seeds.split(",")):
@@ -42,10 +42,10 @@ def main() -> None:
             results = np.array(
                 [list(compare(seeds, step, failing, repetition)) for repetition in range(arguments.repetitions)]
             )
-            equal, racing = results.mean(axis=0)
+            equal, adaptive = results.mean(axis=0)
             lines.append(
-                f"| {seeds} | {name} | {equal[0]:.3f} | {racing[0]:.3f} | {equal[1]:.4f} | {racing[1]:.4f} "
-                f"| {equal[2]:.0f}, {racing[2]:.1f} |"
+                f"| {seeds} | {name} | {equal[0]:.3f} | {adaptive[0]:.3f} | {equal[1]:.4f} | {adaptive[1]:.4f} "
+                f"| {equal[2]:.0f}, {adaptive[2]:.1f} |"
             )
             print(lines[-1], flush=True)
     if arguments.out:
@@ -53,15 +53,15 @@ def main() -> None:
 
 
 def compare(seeds: int, step: float, failing: float, repetition: int) -> Iterator[tuple[float, float, int]]:
-    """Yield share of wrong points, Brier score and number of trainings on one front: for equal, then for racing."""
+    """Yield share of wrong points, Brier score and number of trainings on one front: for equal, then for adaptive."""
     rng = np.random.default_rng([seeds, round(1e4 * step), repetition])
     means = 0.8 + np.cumsum(np.abs(rng.normal(size=POINTS)) * step + NOISE * rng.normal(size=POINTS))
     noise = DEVIATION * rng.normal(size=(POINTS, 2 * seeds))
     noise[rng.random(POINTS) < failing] *= 10
     truth = means > np.maximum.accumulate(np.concatenate([[-np.inf], means[:-1]]))
-    for racing in (False, True):
-        counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if racing else seeds)
-        while racing and (trial := _next(counts, means, noise, seeds)) is not None:
+    for adaptive in (False, True):
+        counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if adaptive else seeds)
+        while adaptive and (trial := _next(counts, means, noise, seeds)) is not None:
             counts[trial] += 1
         points, snapshot = _front(counts, means, noise)
         stats = summarize(points, snapshot)

@@ -1,7 +1,7 @@
 """Makes a base model for short runs on pairs of sentences: MiniLM with a LoRA adapter that was trained on QQP.
 
-    python -m benchmarks.real_tasks.intermediate --model MINILM --to BASE              # the adapter in benchmarks/base
-    python -m benchmarks.real_tasks.intermediate --model MINILM --to BASE --data QQP   # trains this adapter again
+    python -m benchmarks.real_tasks.pairs_model --model MINILM --to BASE              # with benchmarks/pairs_adapter
+    python -m benchmarks.real_tasks.pairs_model --model MINILM --to BASE --data QQP   # trains this adapter again
 
 MiniLM was trained to embed single sentences, so adapters on MRPC and STS-B learn nothing in a few hundred steps, the
 length of a trial on a CPU. With a base model that was first trained on a related task with more data they do (STILTs,
@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import autorank
 
-ADAPTER = Path(__file__).parents[1] / "base"
+ADAPTER = Path(__file__).parents[1] / "pairs_adapter"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Text: a training step and greedy decoding of a Llama with a billion parameters."""
+"""Text generation: a training step and greedy decoding of a Llama with a billion parameters."""
 
 from __future__ import annotations
 
