@@ -13,6 +13,8 @@ Quantization = Literal["4bit"]
 LabelType = Literal["class", "number"]
 SliceScore = Literal["energy", "input", "gradient"]
 
+COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")  # that name columns of the user's own data
+
 SAMPLER: Sampler = "tpe"
 PRECISION: Precision = "auto"
 ACCUMULATE: Literal["auto"] = "auto"

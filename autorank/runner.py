@@ -122,11 +122,12 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
             shrinkable = ShrinkableAdapter(source)
             sizes, data_notes = shrinkable.sizes(), []
         chosen = choose(shrinkable, sizes, call.limit, call.min_score, call.max_score_drop, call.energy)
-        sizes, notes = including(sizes, chosen), []
+        notes = []
         if chosen is not None and call.steps and isinstance(shrinkable, ScoredAdapter):
             trained = shrinkable.train(chosen, call.steps, call.learning_rate)
             notes.append(f"{call.steps} steps of training: score {chosen.score:.4f} before, {trained.score:.4f} after")
-            chosen = max(trained, chosen, key=lambda size: size.score or 0.0)
+            chosen = trained if (trained.score or 0.0) >= (chosen.score or 0.0) else chosen  # not if it is NaN
+        sizes = including(sizes, chosen)
         if to is not None:
             if chosen is None:
                 raise AutorankError("--to needs a size. Give --max-params or --energy, or data to choose by its score.")

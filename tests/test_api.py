@@ -271,3 +271,17 @@ def test_tables_are_valid_data():
     for data in (pd.DataFrame({"text": ["a"], "label": [1]}), datasets.Dataset.from_dict({"text": ["a"]})):
         assert grouped(TrainCall, "train", {"method": "lora", "data": data}).data is data
         assert grouped(SearchCall, "search", {"method": "lora", "data": data}).data is data
+
+
+def test_numbers_of_numpy_are_stored_as_pythons():
+    settings = {"rank": np.int64(8), "flag": np.bool_(True), "learning_rate": np.float32(0.5)}
+    call = grouped(SearchCall, "search", {"confirm_seeds": np.int64(2), "grace": np.uint8(2), "set": settings})
+    assert [type(value) for value in (call.confirm_seeds, call.grace)] == [int, int]
+    assert call.overrides == ["rank=8", "flag=true", "learning_rate=0.5"]
+
+
+def test_an_argument_may_be_given_by_name(tmp_path):
+    with pytest.raises(AutorankError, match="missing"):
+        autorank.shrink(adapter=tmp_path / "missing", energy=0.9)
+    with pytest.raises(TypeError, match=r"shrink\(\) takes"):
+        autorank.shrink(energy=0.9)

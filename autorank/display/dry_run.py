@@ -23,7 +23,7 @@ from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.record import ended_trials
-from autorank.trials.statistics.forecast import fixed_trials, forecast
+from autorank.trials.statistics.forecast import forecast
 
 
 def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> RenderableType:
@@ -63,19 +63,17 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
              + counted(trials, noun).ljust(20) + f"at most about {duration(cost.seconds)}"
              + (", plus Ray's start" if spec.halving is None else ", plus Ray's start; most are stopped early")),
     )  # fmt: skip
-    if spec.warm_start:
+    if journal is None and spec.warm_start:
         searches = ", ".join(dict.fromkeys(trial.search for trial in spec.warm_start))
         first = sum(trial.first for trial in spec.warm_start)
         rows.append(Text(f"warm start          {first} settings first, {len(spec.warm_start)} trials for the sampler, "
                          f"of {searches}"))  # fmt: skip
-    elif spec.catalogue:
+    elif journal is None and spec.catalogue:
         data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
         if first_trials := catalogue.first_trials(spec, data, bounds):
             rows.append(Text(f"first settings      {catalogue.sources(first_trials)}; none with --no-catalogue"))
     if journal is not None:
-        expected = forecast(
-            journal.trials(), journal.reference, trials, journal.spec.objectives, fixed_trials(journal.spec)
-        )
+        expected = forecast(journal.snapshot(), trials)
         rows += [] if expected is None else [Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}")]
     if confirm:
         fronts = "both fronts" if spec.baseline else "the front"

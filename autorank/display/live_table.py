@@ -21,7 +21,6 @@ from autorank.reporting.tables import NOTHING, front_table
 from autorank.spec import SearchSpec
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.forecast import fixed_trials
 
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
@@ -44,7 +43,7 @@ class LiveTable(Display):
         self, console: Console, spec: SearchSpec, seconds: float | None, locations: Locations, commands: bool
     ) -> None:
         self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
-        self._board = Board(spec, Pace(seconds, fixed=fixed_trials(spec)))
+        self._board = Board(spec, Pace(seconds))
         self._live = Live(self._board.render(NOTHING), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveTable:

@@ -16,7 +16,6 @@ from autorank.reporting.notebook_html import table_html
 from autorank.reporting.tables import front_table
 from autorank.spec import SearchSpec
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.forecast import fixed_trials
 
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
@@ -32,7 +31,7 @@ class ProgressBar(Display):
     """
 
     def __init__(self, spec: SearchSpec, seconds: float | None, locations: Locations) -> None:
-        self._spec, self._locations, self._pace = spec, locations, Pace(seconds, fixed=fixed_trials(spec))
+        self._spec, self._locations, self._pace = spec, locations, Pace(seconds)
         self._bar: Any = None
 
     def __enter__(self) -> ProgressBar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autorank.reporting.tables import duration, origins
@@ -65,16 +65,10 @@ class Pace:
     Args:
         budget: Time budget in seconds, or None.
         clock: Returns the time in seconds since the epoch, as in the records of trials.
-        fixed: Number of first trials of each method, see `forecast.fixed_trials`.
     """
 
-    def __init__(
-        self,
-        budget: float | None = None,
-        clock: Callable[[], float] = time.time,
-        fixed: Mapping[str, int] | None = None,
-    ) -> None:
-        self._budget, self._clock, self._fixed = budget, clock, fixed
+    def __init__(self, budget: float | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._budget, self._clock = budget, clock
         self._began = clock()
         self._forecast: tuple[int, Forecast | None] = (0, None)  # number of ended trials, and the forecast then
         self._first: tuple[float, int] | None = None  # time at which the first trial ran, and its number of steps
@@ -97,10 +91,7 @@ class Pace:
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         if ended != self._forecast[0]:
             remaining = snapshot.requested - ended
-            self._forecast = (
-                ended,
-                forecast(snapshot.trials, snapshot.reference, remaining, snapshot.objectives, self._fixed),
-            )
+            self._forecast = ended, forecast(snapshot, remaining)
         return self._forecast[1]
 
     def _rate(self, snapshot: Snapshot) -> float | None:

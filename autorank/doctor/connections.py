@@ -66,6 +66,8 @@ def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     if (file := sqlite_file(uri)) is not None:
         yield _database(file)
         return
+    import mlflow.tracking  # noqa: F401  # before the time is limited: the import may take longer
+
     failure = _within(partial(_served if uri.startswith("http") else _connected, uri))
     if failure is None:
         yield Finding("MLflow", "ok", f"{address} answers")

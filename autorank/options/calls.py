@@ -93,7 +93,11 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         if self.warm_start is None:
             return spec
         from autorank.searching.sampling.warm_start import earlier_trials
+        from autorank.trials.journal.journal_file import JOURNAL
+        from autorank.trials.retention import run_folder
 
+        if (run_folder(expand(self.runs), spec.name) / JOURNAL).exists():
+            return spec  # a search that is continued has its earlier trials in its journal
         return spec.model_copy(update={"warm_start": earlier_trials(self.warm_start, expand(self.runs), spec)})
 
 

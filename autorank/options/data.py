@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorank.defaults import TUNE_SPLIT, LabelType
+from autorank.defaults import COLUMN_OPTIONS, TUNE_SPLIT, LabelType
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.data_object import DataObject
@@ -20,8 +20,6 @@ from autorank.options.shared import DATA
 
 if TYPE_CHECKING:
     from autorank.spec import TaskSpec
-
-COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")  # that name columns of the user's own data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +141,11 @@ class DataOptions:
     ] = None
     max_eval_examples: Annotated[
         int | None,
-        typer.Option(help="Maximum number of examples of each evaluation. Default: all.", rich_help_panel=DATA),
+        typer.Option(
+            help="Maximum number of examples of each evaluation. Default: all; for text to text "
+            "1,000, or 200 if texts are generated.",
+            rich_help_panel=DATA,
+        ),
     ] = None
 
     def task_spec(self, tune_split: float = TUNE_SPLIT) -> TaskSpec:

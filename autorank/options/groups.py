@@ -142,6 +142,7 @@ def keywords(group: Callable[P, G], but: Collection[str] = ()) -> Decorator[P, G
 
         @wraps(function)
         def call(*arguments: Any, **values: Any) -> Any:
+            arguments += tuple(values.pop(p.name) for p in positional[len(arguments) :] if p.name in values)
             if len(arguments) != len(positional):
                 raise TypeError(f"{function.__name__}() takes keyword arguments only, as in {options[0].name}=...")
             return function(*arguments, grouped(group, function.__name__, values, but))
@@ -176,10 +177,17 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
     expected = {name: _expected(annotations[name], value) for name, value in values.items()}
     if wrong := [f"{name}={reprlib.repr(values[name])}: expected {text}" for name, text in expected.items() if text]:
         raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
-    options = group(**values)
+    options = group(**{name: _plain(value) for name, value in values.items()})
     defaults = group()
     refuse_ignored(options, {name for name, value in values.items() if _differs(value, getattr(defaults, name))})
     return options
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python's own type of number, if it is a number: NumPy's have no JSON."""
+    if isinstance(value, Integral):
+        return value if isinstance(value, int) else int(value)
+    return value if isinstance(value, float) or not isinstance(value, Real) else float(value)
 
 
 def _differs(value: Any, default: Any) -> bool:

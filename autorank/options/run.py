@@ -145,8 +145,14 @@ class RunOptions(DataOptions):
 
     def ignored(self) -> dict[str, str]:
         """Options that have no effect -> with which others."""
-        is_ignored = self.batch_size == "auto" and self.accumulate != "auto"
-        return {"accumulate": "with --batch-size auto"} if is_ignored else {}
+        ignored = {}
+        if self.batch_size == "auto" and self.accumulate != "auto":
+            ignored["accumulate"] = "with --batch-size auto"
+        if self.steps is not None:
+            ignored["epochs"] = "with --steps"
+        if str(self.slices) in ("off", "False"):
+            ignored["slice_score"] = "with --slices off"
+        return ignored
 
     @property
     def methods(self) -> list[str]:
@@ -163,7 +169,7 @@ class RunOptions(DataOptions):
     def overrides(self) -> list[str]:
         """The fixed settings, as `KEY=VALUE` texts."""
         if isinstance(self.set, Mapping):
-            return [f"{name}={json.dumps(value, default=str)}" for name, value in self.set.items()]
+            return [f"{name}={json.dumps(value, default=_json_value)}" for name, value in self.set.items()]
         return list(self.set or ())
 
     def task_spec(self, tune_split: float | None = None) -> TaskSpec:
@@ -189,3 +195,8 @@ class RunOptions(DataOptions):
         if self.batch_size == "auto":
             values |= {"batch_size": None, "accumulate": "auto"}
         return build_spec(TrainingSpec, **values)
+
+
+def _json_value(value: Any) -> Any:
+    """NumPy's numbers as Python's, all else as text."""
+    return value.item() if hasattr(value, "item") else str(value)

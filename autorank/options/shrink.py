@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,7 +121,8 @@ class ShrinkCall(DataOptions):
         if not self.steps:
             names["without --steps"] = ("learning_rate", "batch_size", "seed")
         if not self.has_data:
-            names["without data (--task or --data)"] = ("sizes", "precision")
+            data = (field.name for field in fields(DataOptions) if field.name not in ("task", "data"))
+            names["without data (--task or --data)"] = ("sizes", "precision", *data)
         return {name: reason for reason, options in names.items() for name in options}
 
     @property

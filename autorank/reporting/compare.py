@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from autorank.defaults import COLUMN_OPTIONS
 from autorank.errors import AutorankError
 from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.search_results import SearchResults
@@ -23,7 +24,6 @@ from autorank.trials.statistics.forecast import subset_hypervolumes
 
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
-COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")
 SAME = (
     "name", "data", *COLUMN_OPTIONS, "label_type", "train_split", "eval_split", "metric", "metric_source", "tune_split",
     "max_eval_examples",

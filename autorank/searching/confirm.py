@@ -73,7 +73,7 @@ class ConfirmSearcher(BaseSearcher):
         self._reached: dict[Retraining, int] = {}  # step of the last evaluation
         self._points: dict[Retraining, list[Point]] = {}
         self._left: deque[Retraining] = deque()
-        self._planned = -1  # number of results when the next training was last chosen
+        self._outdated = True  # whether there are results since the next training was last chosen
 
     @override
     def plan(self) -> None:
@@ -81,8 +81,8 @@ class ConfirmSearcher(BaseSearcher):
         if not self._points:
             delete_other_runs(self._folder, _resumable(self._journal, self._seeds))  # which a killed session has left
         # the next trainings depend on the results of the last ones
-        if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):
-            self._planned = results
+        if not self._left and self._outdated:
+            self._outdated = False
             self._add(trainings(self._journal, self._seeds, set(self._points)))
 
     def has_work(self) -> bool:
@@ -90,6 +90,7 @@ class ConfirmSearcher(BaseSearcher):
         return bool(self._left) and not self.out_of_time
 
     def _add(self, points: dict[Retraining, list[Point]]) -> None:
+        self._outdated |= bool(points)
         self._points |= points
         self._left.extend(points)
         for repeat in points:
@@ -131,6 +132,7 @@ class ConfirmSearcher(BaseSearcher):
         return train.changed(task={"final": True}, training={"seed": repeat.seed, "slices": "off"})
 
     def _store(self, repeat: Retraining, result: dict[str, Any], death: Death | None) -> None:
+        self._outdated = True
         if death or "evaluation" not in result:
             reason = death.reason if death else result.get("failed", "stopped")
             raise_if_disk_full(reason)
@@ -178,13 +180,16 @@ def trainings(journal: Journal, seeds: int, started: Collection[Retraining] = ()
                 waiting |= result is None
                 if "score" not in (result or {}) and repeat not in started:
                     missing.setdefault(repeat, []).append(point)
-    return missing if missing or waiting else _contested_training(journal, seeds, started)
+    if missing or waiting:
+        return missing
+    return _contested_training(journal, snapshot, points_of_trainings, seeds, started)
 
 
-def _contested_training(journal: Journal, seeds: int, started: Collection[Retraining]) -> dict[Retraining, list[Point]]:
+def _contested_training(
+    journal: Journal, snapshot: Snapshot, points: dict[tuple[int, int], list[Point]], seeds: int,
+    started: Collection[Retraining],
+) -> dict[Retraining, list[Point]]:  # fmt: skip
     """The training that `next_training` chooses, with its points; empty if it chooses none."""
-    snapshot = journal.snapshot()
-    points = _points_of_trainings(snapshot)
     used = {(trial, step): _confirmed_seeds(snapshot, trial, step)
             | {repeat.seed for repeat in started if repeat[:2] == (trial, step)} for trial, step in points}  # fmt: skip
     open_points = contested(snapshot.points, snapshot) | contested(snapshot.baseline, snapshot)

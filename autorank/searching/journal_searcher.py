@@ -21,7 +21,7 @@ from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord, ended_trials
-from autorank.trials.statistics.forecast import FLAT_HORIZON_TRIALS, fixed_trials, forecast
+from autorank.trials.statistics.forecast import FLAT_HORIZON_TRIALS, forecast
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,7 @@ class JournalSearcher(BaseSearcher):
         trials = self._journal.trials()
         if self._stop_when_flat and not self.flat and (count := len(ended_trials(trials))) != self._forecast_at:
             self._forecast_at = count
-            spec, reference = self._journal.spec, self._journal.reference
-            prediction = forecast(trials, reference, FLAT_HORIZON_TRIALS, spec.objectives, fixed_trials(spec))
+            prediction = forecast(self._journal.snapshot(), FLAT_HORIZON_TRIALS)
             self.flat = prediction is not None and prediction.flat
         return self.flat
 

@@ -19,11 +19,13 @@ class Death:
         reason: One line.
         preempted: Whether its node was lost.
         storage_missing: Whether its node could not access the search's directory.
+        shared: Whether other runs shared the process, one of which may have caused the death.
     """
 
     reason: str
     preempted: bool = False
     storage_missing: bool = False
+    shared: bool = False
 
 
 class RetryPolicy:
@@ -32,7 +34,8 @@ class RetryPolicy:
     A run whose process died is tried again up to `retries` times. A death does not count if the node could not access
     the search's directory. The loss of a node does not count either, unless the run made no progress since its last
     death, because the run itself may bring its nodes down. A run that ran out of memory is tried again with half the
-    micro-batch, up to 3 times, and alone, because other runs may have used the memory.
+    micro-batch, up to 3 times, and alone, because other runs may have used the memory. Likewise a run is tried again
+    alone if a process that it shared died twice without progress, because another run may bring it down.
 
     Args:
         retries: How often a run is tried again after its process died.
@@ -43,6 +46,7 @@ class RetryPolicy:
         self._deaths: Counter[Hashable] = Counter()
         self._halvings: Counter[Hashable] = Counter()
         self._step_at_death: dict[Hashable, int] = {}
+        self._suspects: set[Hashable] = set()  # runs that may have brought down a process with other runs
 
     def restore(self, run: Hashable, deaths: int, halvings: int) -> None:
         """Restore the counts of an earlier session.
@@ -64,7 +68,7 @@ class RetryPolicy:
 
     def alone(self, run: Hashable) -> bool:
         """Return whether the run must have the machine to itself."""
-        return self._halvings[run] > 0
+        return self._halvings[run] > 0 or run in self._suspects
 
     def retry(
         self, run: Hashable, step: int, train: TrainSpec, death: Death | None, out_of_memory: bool = False
@@ -84,7 +88,10 @@ class RetryPolicy:
         if death is None:
             return out_of_memory and self._halve(run, train)
         before, self._step_at_death[run] = self._step_at_death.get(run, -1), step
-        self._deaths[run] += not (death.storage_missing or (death.preempted and before < step))
+        counts = not (death.storage_missing or (death.preempted and before < step))
+        self._deaths[run] += counts
+        if counts and death.shared:
+            self._suspects.add(run)
         return death.storage_missing or self._deaths[run] <= self.retries
 
     def _halve(self, run: Hashable, train: TrainSpec) -> bool:

@@ -179,6 +179,7 @@ def run_missing_trials(
     storage, tracking = budget.storage or options.get("storage"), options.get("tracking")
     untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.totals(options, ended, unconfirmed=bool(untried_points))
+    output = storage_folder(storage, journal.search_id) if storage else journal.folder
     listeners: list[SnapshotListener] = [] if progress is None else [progress]
     mlflow_logger = None
     if tracking_uri is not None:
@@ -187,7 +188,6 @@ def run_missing_trials(
         sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, runs, journal.provenance)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)
-    output = storage_folder(storage, journal.search_id) if storage else journal.folder
     session = Session(journal, trainable, bounds, budget, output, listeners, data, check_length)
     ending: Ending = "trials"
     try:

@@ -39,16 +39,21 @@ class ShrinkableAdapter:
         folder: A PEFT adapter: its directory, or name on the Hub.
 
     Raises:
-        AutorankError: See `peft_adapter.read`.
+        AutorankError: See `peft_adapter.read`; or the adapter is not trained, or its values are not finite.
     """
 
     def __init__(self, folder: str) -> None:
         self.adapter: PeftAdapter = peft_adapter.read(folder)
+        factors = [factor for update in self.adapter.updates.values() for factor in (update.A, update.B)]
+        if not all(factor.isfinite().all() for factor in factors):
+            raise AutorankError(f"{folder} has values that are not finite: its training diverged. Use another adapter.")
         self._spectrum = spectrum.Spectrum(peft_adapter.skeleton(self.adapter))
         magnitudes = (update.m for update in self.adapter.updates.values() if update.m is not None)
         self._fixed = sum(m.numel() for m in magnitudes)
         self.params = self._fixed + sum(u.A.numel() + u.B.numel() for u in self.adapter.updates.values())
         self._energies = self._spectrum.kept_energy()
+        if len(self._energies) == 1:
+            raise AutorankError(f"All updates of {folder} are zero: it is not trained, so there is nothing to cut.")
 
     def sizes(self) -> list[Size]:
         """Return the whole adapter and its halves, quarters, ..., in ascending order of parameters."""

@@ -74,10 +74,11 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
 
 
 def including(sizes: Sequence[Size], chosen: Size | None) -> list[Size]:
-    """The sizes in ascending order of parameters, with the chosen one if none of them has as many parameters."""
-    listed = {size.adapter_params for size in sizes}
-    added = [] if chosen is None or chosen.adapter_params in listed else [chosen]
-    return sorted([*added, *sizes], key=lambda size: size.adapter_params)
+    """The sizes in ascending order of parameters, with the chosen one in place of one with as many parameters."""
+    by_params = {size.adapter_params: size for size in sizes}
+    if chosen is not None:
+        by_params[chosen.adapter_params] = chosen
+    return [by_params[params] for params in sorted(by_params)]
 
 
 def as_dict(size: Size) -> dict[str, Any]:

@@ -42,16 +42,9 @@ class TaskKind(ABC):
     def __str__(self) -> str:
         return self.name
 
-    @abstractmethod
     def outputs(self, label_names: tuple[str, ...]) -> int:
-        """Return the width of the head.
-
-        Args:
-            label_names: Names of the task's classes.
-
-        Returns:
-            The number of outputs; 0 for models without a head of their own.
-        """
+        """Return the width of the head, one output for each class: none for language models, which have no head."""
+        return len(label_names)
 
     @abstractmethod
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:

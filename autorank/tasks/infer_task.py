@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 from autorank.defaults import LabelType
-from autorank.tasks.data.label_values import class_names, meanings
-from autorank.tasks.data.labels import are_fractions
+from autorank.errors import AutorankError
+from autorank.tasks.data.label_values import Meaning, class_names, meanings
+from autorank.tasks.data.labels import DECIMAL_COMMA, are_fractions
 from autorank.tasks.definition import CORRELATIONS, Task
 from autorank.tasks.kinds import multi_label
 from autorank.tasks.kinds.classification import CLASSIFICATION
@@ -38,12 +42,24 @@ def infer_task(
         The task.
 
     Raises:
-        AutorankError: A label is missing, or is neither text nor a number.
+        AutorankError: A label is missing, is neither text nor a number, or has a decimal comma.
     """
     if label_type is None and multi_label.are_lists(table, label):
         return multi_label.own_task(name, text, table, label, classes)
     values = meanings(table, label)
+    if label_type is None:
+        _check_decimal_commas(values, table, label)
     if label_type == "number" or (label_type is None and are_fractions(values)):
         return Task(name, REGRESSION, text, label, (), CORRELATIONS, source=OWN_DATA)
     classes = class_names(table, label, values)
     return Task(name, CLASSIFICATION, text, label, classes, OWN_METRICS, source=OWN_DATA)
+
+
+def _check_decimal_commas(values: Sequence[Meaning], table: Table, label: str) -> None:
+    """Raise if labels are numbers, some of them with a decimal comma: each would be a class."""
+    texts = [value for value in values if not isinstance(value, Decimal)]
+    if texts and all(map(DECIMAL_COMMA.fullmatch, texts)):
+        raise AutorankError(
+            f"Column {label!r} of {table.source} has decimals with a comma, such as {texts[0]!r}. Write them "
+            "with a point, or give --label-type class if they are names of classes."
+        )

@@ -43,6 +43,9 @@ class Dataset(Protocol):
     def read(self, split: str, names: tuple[str, ...]) -> Table:
         """Read columns of a split."""
 
+    def same(self, split: str, other: str) -> bool:
+        """Return whether two names mean the same split."""
+
 
 def open_dataset(data: str) -> Dataset:
     """Find data that `--data` names.
@@ -161,8 +164,8 @@ def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
         )
     if evaluated is None:
         validation = _named(splits, "validation")
-        return train, validation if validation != train else None
-    if evaluated == train:
+        return train, None if validation is None or dataset.same(train, validation) else validation
+    if dataset.same(train, evaluated):
         raise AutorankError(
             f"--eval-split {evaluated} is also the training split. Choose another one with --train-split."
         )

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autorank.reporting.front_csv_json import json_value
 from autorank.reporting.rank_plots import rank_map_png
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_provenance import shown_model
@@ -140,7 +141,7 @@ class MLflowRun:
 
     def _end(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord) -> None:
         evaluations = [replace(evaluation, slices=()).to_dict() for evaluation in trial.evaluations]
-        client.log_text(self.id, json.dumps(evaluations, indent=1), "evaluations.json")  # with all ranks
+        client.log_text(self.id, json.dumps(json_value(evaluations), indent=1), "evaluations.json")  # with all ranks
         if slices := _slices(trial):
             columns = list(dict.fromkeys(name for row in slices for name in row))
             self.log_table(client, "slices.json", columns, [[row.get(name) for name in columns] for row in slices])

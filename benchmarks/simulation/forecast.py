@@ -18,9 +18,10 @@ import numpy as np
 
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
-from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
+from autorank.spec import FIXED_TRIALS, SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.front import NO_LIMITS
 from autorank.trials.record import TrialRecord
+from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.forecast import FLAT_HORIZON_TRIALS, forecast, subset_hypervolumes
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import memory_journal, quiet_optuna, simulate
@@ -62,6 +63,11 @@ def search(curves: Curves, seed: int) -> list[TrialRecord]:
     return journal.trials()
 
 
+def snapshot_of(trials: list[TrialRecord], reference: tuple[float, float]) -> Snapshot:
+    """A search after these trials."""
+    return Snapshot(trials, [], [], reference=reference, fixed_trials={trials[0].method: FIXED_TRIALS})
+
+
 def check_forecasts(
     trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray
 ) -> list[tuple[bool, float, float]]:
@@ -69,7 +75,7 @@ def check_forecasts(
     rows = []
     for completed in TRIALS_SO_FAR:
         for further in FURTHER_TRIALS:
-            prediction = forecast(trials[:completed], reference, further)
+            prediction = forecast(snapshot_of(trials[:completed], reference), further)
             if prediction is not None and completed + further <= len(trials):
                 gain = float(growth[completed + further - 1] - growth[completed - 1])
                 rows.append((gain <= prediction.high + 1e-12, prediction.mean, gain))
@@ -79,7 +85,7 @@ def check_forecasts(
 def stopping_point(trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray) -> tuple[int, float]:
     """Number of trials after which a search stops, and the share of its final hypervolume that is then missing."""
     for completed in range(1, len(trials) + 1):
-        prediction = forecast(trials[:completed], reference, FLAT_HORIZON_TRIALS)
+        prediction = forecast(snapshot_of(trials[:completed], reference), FLAT_HORIZON_TRIALS)
         if prediction is not None and prediction.flat:
             break
     return completed, float(1 - growth[completed - 1] / growth[-1])

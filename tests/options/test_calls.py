@@ -54,6 +54,8 @@ def test_numbers_that_are_too_large_are_refused(words: tuple[object, ...], messa
         (("--scheduler", "none", "--grace", 2, "--reduction-factor", 3),
          "--grace has no effect with --scheduler none. --reduction-factor has no effect with --scheduler none."),
         (("--accumulate", 4, "--batch-size", "auto"), "--accumulate has no effect with --batch-size auto"),
+        (("--epochs", 3, "--steps", 100), "--epochs has no effect with --steps"),
+        (("--slices", "off", "--slice-score", "input"), "--slice-score has no effect with --slices off"),
     ],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(words: tuple[object, ...], message: str) -> None:

@@ -250,6 +250,24 @@ def test_runs_out_of_memory_are_retried_alone_with_half_the_micro_batch(journal,
     assert searcher.suggest("d")["number"] == f"2-10-{seed(2)}"
 
 
+def test_further_seeds_follow_failures_that_are_repeated(journal, tmp_path, monkeypatch):
+    """The results of repeated trainings replace those of the failed ones; their number stays the same."""
+
+    def contested(points, snapshot):
+        return {points[0].key: 1.0} if all("score" in result for result in snapshot.confirmed.values()) else {}
+
+    monkeypatch.setattr("autorank.searching.confirm.contested", contested)
+    for number in range(2):
+        journal.confirm(1, 10, 100, seed(1, number), {"failed": "the GPU was busy"})
+        journal.confirm(2, 10, 100, seed(2, number), {"score": 0.6})
+    searcher = ConfirmSearcher(journal, 3, tmp_path)
+    repeated = [searcher.suggest(name)["number"] for name in "ab"]
+    assert repeated == [f"1-10-{seed(1)}", f"1-10-{seed(1, 1)}"] and searcher.suggest("c") is None
+    for name in "ab":
+        searcher.on_trial_complete(name, {"evaluation": evaluation(10, 100, 0.7), "finished": True})
+    assert searcher.suggest("c")["number"] in {f"1-10-{seed(1, 2)}", f"2-10-{seed(2, 2)}"}
+
+
 def test_an_error_of_the_plan_ends_the_session(journal, tmp_path, monkeypatch):
     def broken(*arguments):
         raise ZeroDivisionError("broken")

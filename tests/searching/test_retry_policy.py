@@ -45,6 +45,13 @@ def test_deaths_count_unless_the_machine_caused_them():
     assert not policy.retry("new", 9, train, None)
 
 
+def test_runs_that_may_bring_down_others_are_retried_alone():
+    policy, train, lost = RetryPolicy(retries=2), run(8, 1), Death("its pack died", preempted=True, shared=True)
+    assert policy.retry("run", 3, train, lost) and not policy.alone("run")
+    assert policy.retry("run", 3, train, lost) and policy.alone("run")  # twice without progress
+    assert policy.retry("other", 3, train, Death("crashed")) and not policy.alone("other")
+
+
 def test_counts_of_an_earlier_session_are_restored():
     policy, train = RetryPolicy(retries=2), run(16, 1)
     policy.restore("run", deaths=2, halvings=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,14 @@ import peft
 import pytest
 import torch
 import transformers as t
+from safetensors.torch import load_file, save_file
 
 import autorank
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, base_model, peft_adapter
+from autorank.shrinking.cutting import Size
 from autorank.shrinking.scoring import ScoredAdapter
+from autorank.shrinking.size_choice import including
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.named import demo
 
@@ -109,6 +113,7 @@ def test_steps_train_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
         ({"task": "demo", "figure": "/dev/null/f.png"}, "--figure /dev/null/f.png cannot be written: Not a directory"),
         ({"pad": True}, "--pad has no effect without --to"),
         ({"sizes": 3}, "--sizes has no effect without data"),
+        ({"text": "a", "energy": 0.9}, "--text has no effect without data"),
         ({"task": "demo", "seed": 0, "learning_rate": 1e-3}, "--learning-rate has no effect without --steps"),
         ({"task": "stsb", "data": "."}, "the number of labels differs|has no"),
         ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
@@ -180,6 +185,24 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     assert "chosen" in capsys.readouterr().out
     app(["shrink", adapter, "--format", "csv"], standalone_mode=False)
     assert capsys.readouterr().out.startswith("adapter_params,energy\n")
+
+
+@pytest.mark.parametrize(("value", "message"), [(0.0, "All updates of .* are zero"), (float("nan"), "are not finite")])
+def test_untrained_and_diverged_adapters_are_refused(adapter: str, value: float, message: str, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "copy")
+    file = tmp_path / "copy" / "adapter_model.safetensors"
+    tensors = {name: tensor.fill_(value) if "lora_B" in name else tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    for options in ({}, {"energy": 0.9}, {"task": "demo", "max_eval_examples": 60, "max_params": 100}):
+        with pytest.raises(AutorankError, match=message):
+            autorank.shrink(tmp_path / "copy", **options)
+
+
+def test_the_chosen_size_is_listed_with_its_score_after_training() -> None:
+    sizes = [Size(10, 0.5, {"a": 1}, 0.6), Size(20, 1.0, None, 0.7)]
+    trained = Size(10, 0.5, {"a": 1}, 0.65)
+    assert including(sizes, trained) == [trained, sizes[1]]
+    assert including(sizes, Size(15, 0.8, {"a": 2}, 0.6)) == [sizes[0], Size(15, 0.8, {"a": 2}, 0.6), sizes[1]]
 
 
 def test_training_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def error_message(path: Path | str, **options: Any) -> str:
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', ["no label in row 2"]),
         ("x.jsonl", '{"text": "a", "lbl": 1}\n', ["Unknown column 'label'", "Did you mean 'lbl'"]),
         ("x.parquet", "PAR1 nonsense", ["not a valid parquet file"]),
+        ("x.csv", 'text,label\na,"4,5"\nb,3\n', ["decimals with a comma, such as '4,5'", "--label-type class"]),
         ("x.xlsx", "PK", ["'.xlsx'", ".csv", ".parquet"]),
     ],
 )
@@ -164,6 +165,28 @@ def test_folder_with_validation(name: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / name, labeled_rows(4))
     _, train, validation = splits_of(tmp_path)
     assert (len(train), len(validation["validation"])) == (8, 4)
+
+
+def test_names_that_mean_one_split(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train", labeled_rows(80))
+    write_csv(tmp_path / "dev", labeled_rows(40))
+    _, train, validation = splits_of(tmp_path, train_split="dev")
+    assert (len(train), len(validation["validation"])) == (36, 4)  # held out
+    assert "--eval-split dev is also the training split" in error_message(
+        tmp_path, train_split="validation", eval_split="dev"
+    )
+
+
+def test_only_files_of_a_split_are_read_if_one_names_it(tmp_path: Path) -> None:
+    write_csv(tmp_path / "reviews_train", labeled_rows(80))
+    write_csv(tmp_path / "reviews_holdout", labeled_rows(8))
+    _, train, validation = splits_of(tmp_path)
+    assert (len(train), len(validation["validation"])) == (72, 8)  # a tenth of the 80
+
+
+def test_blanks_around_the_names_of_columns(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "x", {" text": labeled_rows(8)["text"], "label ": labeled_rows(8)["label"]})
+    assert len(splits_of(path)[1]) == 6  # one of each class is held out
 
 
 def test_labels_that_only_validation_has(tmp_path: Path) -> None:

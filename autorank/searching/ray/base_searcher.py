@@ -30,14 +30,14 @@ class BaseSearcher(Searcher):
     Attributes:
         problem: An error of the searcher, which ends the session.
         deaths: Tune's id -> why the trial's process died; written by `Scheduler`.
-        shares_gpus: Whether several trials train on one GPU, so that one may run out of memory because of others.
+        shares_devices: Whether several trials share a GPU or a process, so that one may fail because of others.
     """
 
     def __init__(self, deadline: float, retries: int) -> None:
         super().__init__()
         self.problem: Exception | None = None
         self.deaths: dict[str, Death] = {}
-        self.shares_gpus = True
+        self.shares_devices = True
         self._deadline, self._retry = deadline, RetryPolicy(retries)
         self._running: dict[str, Any] = {}  # Tune's id -> the running run, which is hashable
         self._storage_missing = 0  # successive deaths because the search's directory could not be accessed
@@ -105,9 +105,9 @@ class BaseSearcher(Searcher):
     def _must_wait(self, run: Hashable | None = None) -> bool:
         """Whether no run, or not this one, may start now.
 
-        If trials share GPUs, a run that ran out of memory is repeated alone.
+        If trials share a GPU or a process, a run that ran out of memory, or may have crashed it, is repeated alone.
         """
-        if not self.shares_gpus:
+        if not self.shares_devices:
             return self.paused
         if self.paused or any(self._retry.alone(other) for other in self._running.values()):
             return True

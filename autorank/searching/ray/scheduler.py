@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from typing_extensions import override
 
 from autorank.redaction import hide
-from autorank.searching.ray.actors.lane_trial import PackLost
+from autorank.searching.ray.actors.lane_trial import GPU_FAILED, PackLost
 from autorank.searching.ray.actors.placement_groups import release
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.shared_storage_check import NotShared
@@ -59,8 +59,9 @@ def _death(text: str) -> Death:
     if storage_missing := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
         return Death(storage_missing[-1], storage_missing=True)
     if PackLost.__name__ in text:
+        gpu_failure = re.findall(rf"{PackLost.__name__}: ({GPU_FAILED}.*)", text)
         reason = "the process of its pack died: it crashed, was killed, or its node was lost; see ray.log"
-        return Death(reason, preempted=True)
+        return Death(gpu_failure[-1] if gpu_failure else reason, preempted=True, shared=True)
     if any(word in text for word in PREEMPTED):
         return Death("its node was lost", preempted=True)
     if "running low on memory" in text:

@@ -58,7 +58,7 @@ def fit(
         Exception: An error of the searcher.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    searcher.shares_gpus = resources.gpus > 0 and (resources.gpus < 1 or resources.lanes > 1)
+    searcher.shares_devices = resources.lanes > 1 or 0 < resources.gpus < 1
     started = contextlib.ExitStack()
     try:
         trials = _tune_trainable(trainable, resources, started)

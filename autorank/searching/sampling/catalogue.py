@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from autorank.methods import find
-from autorank.searching.sampling.warm_start import searched_settings
+from autorank.searching.sampling.warm_start import default_settings, searched_settings
 from autorank.searching.space.param_bounds import ParamBounds, run_length
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, Spec
 from autorank.tasks.definition import TaskData
@@ -55,7 +55,8 @@ def first_trials(
         searches: The catalogue; None: the one that is shipped.
 
     Returns:
-        At most one trial for each method; none if no recorded search is near enough and fits the method's space.
+        At most one trial for each method; none if no recorded search is near enough and fits the method's space, or if
+        the defaults were best, with which searches begin anyway.
     """
     examples_seen = run_length(spec, data).steps * (spec.training.batch_size or data.task.batch_size)
     distances = [
@@ -68,8 +69,9 @@ def first_trials(
         for search in near:
             fitting = [settings for best in search.best.get(method.method, ()) if (settings := _fitting(best, method))]
             if fitting:
-                source = f"{search.task} with {search.model}"
-                trials.append(EarlierTrial(search=source, method=method.method, settings=fitting[0], first=True))
+                if fitting[0] != default_settings(method):
+                    source = f"{search.task} with {search.model}"
+                    trials.append(EarlierTrial(search=source, method=method.method, settings=fitting[0], first=True))
                 break
     return tuple(trials)
 

@@ -11,9 +11,8 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from autorank.methods import find
 from autorank.searching.sampling.samplers import make_sampler
-from autorank.searching.space import ranges
+from autorank.searching.sampling.warm_start import default_settings
 from autorank.searching.space.param_bounds import Bounds, largest, size_determining_settings, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials import optuna_logging
@@ -36,10 +35,11 @@ class OptunaStudy:
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
-        self._spec, self._first = spec, first
+        self._spec = spec
+        self._first = [settings for i, settings in enumerate(first) if settings not in first[:i]]
         self._study = self._new_study()
         self._distributions = distributions(entry)
-        self._running: dict[int, Trial] = {}  # by the record's number
+        self._running: dict[int, int] = {}  # number of the record -> number in the study
         self._count = 0
 
     def _new_study(self) -> optuna.Study:
@@ -63,7 +63,7 @@ class OptunaStudy:
 
     def accept(self, number: int, proposal: Trial) -> None:
         """Make a proposal trial `number`: until it ends, samplers count it as running."""
-        self._running[number] = proposal
+        self._running[number] = proposal.number
         self._count += 1
 
     def reject(self, proposal: Trial) -> None:
@@ -91,7 +91,7 @@ class OptunaStudy:
             )
         )  # fmt: skip
         if state == TrialState.RUNNING:
-            self._running[trial.number] = Trial(self._study, self._study.get_trials(deepcopy=False)[-1]._trial_id)
+            self._running[trial.number] = self._study.get_trials(deepcopy=False)[-1].number
         self._count += 1
 
 
@@ -110,10 +110,5 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
         The searched settings of each trial. A default that lies outside its range leaves that setting to the sampler.
     """
     corner = largest(entry, bounds) if sliced else smallest(entry, bounds)
-    fields = find(entry.method).Config.model_fields
-    defaults = {
-        name: fields[name].default
-        for name, values in entry.space.items()
-        if ranges.contains(values, fields[name].default)
-    }
+    defaults = default_settings(entry)
     return [defaults, {**defaults, **size_determining_settings(entry, bounds, corner)}]

@@ -8,6 +8,7 @@ from typing import Any
 
 from autorank import tasks
 from autorank.errors import AutorankError
+from autorank.methods import find
 from autorank.searching.space import ranges
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
@@ -43,7 +44,8 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
     for entry in spec.entries:
         ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
         ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
-        firsts = _distinct([trial for trial in ranked if trial.first])[:SETTINGS_TRIED_FIRST]
+        best = _distinct([trial for trial in ranked if trial.first])[:SETTINGS_TRIED_FIRST]
+        firsts = [trial for trial in best if trial.settings != default_settings(entry)]  # these come next anyway
         others = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
         trials += [*firsts, *_spread(others, MAX_EARLIER - len(firsts))]
     return tuple(trials)
@@ -144,6 +146,16 @@ def searched_settings(settings: Mapping[str, Any], entry: MethodSpec) -> dict[st
     """
     shared = {name: settings[name] for name in entry.space if name in settings}
     return shared if all(ranges.contains(entry.space[name], value) for name, value in shared.items()) else {}
+
+
+def default_settings(entry: MethodSpec) -> dict[str, Any]:
+    """Return a method's defaults of the settings that a search searches, without those outside their range."""
+    fields = find(entry.method).Config.model_fields
+    return {
+        name: fields[name].default
+        for name, values in entry.space.items()
+        if ranges.contains(values, fields[name].default)
+    }
 
 
 def _distinct(trials: Sequence[EarlierTrial]) -> list[EarlierTrial]:

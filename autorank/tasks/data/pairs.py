@@ -44,7 +44,7 @@ class Pairs(Split):
     @property
     def weights(self) -> np.ndarray:
         """Number of predicted tokens, int64, `examples`; the loss of a batch is the mean over all of them."""
-        return np.diff(self.target_offsets)
+        return self.target_lengths
 
     def label_count(self, indices: np.ndarray) -> int:
         """Return the number of predicted tokens in a batch of these examples."""
@@ -152,11 +152,6 @@ class EncodedPairs(Pairs):
 
     `target_ids` begin with the start token of the decoder, which is not predicted.
     """
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Number of predicted tokens, int64, `examples`."""
-        return self.target_lengths
 
     @property
     def target_lengths(self) -> np.ndarray:

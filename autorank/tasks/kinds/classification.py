@@ -29,11 +29,6 @@ class Classification(TaskKind):
     objective = "autorank.training.objectives.labels:ClassificationObjective"
 
     @override
-    def outputs(self, label_names: tuple[str, ...]) -> int:
-        """Return the number of classes."""
-        return len(label_names)
-
-    @override
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert labels to class numbers."""
         numbers, notes = label_columns.class_numbers(task, table)

@@ -28,11 +28,6 @@ class Generation(TaskKind):
     objective = "autorank.training.objectives.generation:GenerationObjective"
 
     @override
-    def outputs(self, label_names: tuple[str, ...]) -> int:
-        """Return 0: a language model has no head of its own."""
-        return 0
-
-    @override
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert prompts and completions; see `completions.to_examples`."""
         return completions.to_examples(task, table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -25,6 +26,8 @@ from autorank.tasks.splits.table import MAX_LISTED, Table
 from autorank.tasks.splits.tokenized import Tokenization
 
 DESCRIBED = 8  # classes that `describe` lists
+FLAGS: dict[label_values.Meaning | None, bool] = {Decimal(0): False, Decimal(1): True, "false": False, "true": True}
+WITHOUT_COMMAS = re.compile(r"""^\s*\[.*['"]\s+['"].*\]\s*$""", re.DOTALL)  # texts as NumPy prints an array of them
 
 
 class MultiLabel(TaskKind):
@@ -35,11 +38,6 @@ class MultiLabel(TaskKind):
     problem_type = "multi_label_classification"
     metrics = METRICS
     objective = "autorank.training.objectives.labels:MultiLabelObjective"
-
-    @override
-    def outputs(self, label_names: tuple[str, ...]) -> int:
-        """Return the number of classes."""
-        return len(label_names)
 
     @override
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
@@ -104,9 +102,16 @@ def own_task(name: str, text: tuple[str, ...], table: Table, label: str, classes
         The task.
 
     Raises:
-        AutorankError: A row has no list of texts or numbers, or all lists are empty.
+        AutorankError: A row has no list of texts or numbers, or all lists are empty, or vectors of zeros and ones.
     """
-    flat = [label for labels in label_lists(table, label) for label in labels]
+    lists = label_lists(table, label)
+    if not classes and _are_vectors(lists):
+        raise AutorankError(
+            f"Column {label!r} of {table.source} has vectors of {len(lists[0])} zeros and ones. Store the names of the "
+            'classes of each row, such as ["toxic", "insult"], or a column of zeros and ones for each class, and name '
+            "the columns with --label A,B,..."
+        )
+    flat = [label for labels in lists for label in labels]
     column = Table({label: flat}, table.source)
     names = label_values.class_names(column, label, label_values.meanings(column, label))
     if not classes and not names:
@@ -128,7 +133,7 @@ def are_lists(table: Table, label: str) -> bool:
         Whether its label is a list, also one that csv holds as text.
     """
     first = next((value for value in table[label] if value is not None and value != ""), None)
-    return _as_list(first) is not None
+    return _as_list(first) is not None or (isinstance(first, str) and bool(WITHOUT_COMMAS.search(first)))
 
 
 def label_lists(table: Table, label: str) -> list[list[Any]]:
@@ -149,8 +154,8 @@ def label_lists(table: Table, label: str) -> list[list[Any]]:
     if wrong:
         raise AutorankError(
             f"Column {label!r} of {table.source} holds lists of labels, but {table[label][wrong[0]]!r} in "
-            f"{table.rows(wrong)} is not a list of texts or numbers. Correct these rows; an empty list, [], means none "
-            "of the classes."
+            f"{table.rows(wrong)} is not a list of texts or numbers, with commas between them. Correct these rows; an "
+            "empty list, [], means none of the classes."
         )
     return [labels for labels in lists if labels is not None]
 
@@ -169,15 +174,9 @@ def combined(table: Table, columns: Sequence[str], label: str) -> Table:
     Raises:
         AutorankError: A value is not 0, 1, true or false.
     """
-    meanings: dict[label_values.Meaning | None, bool] = {
-        Decimal(0): False,
-        Decimal(1): True,
-        "false": False,
-        "true": True,
-    }
     flags = {}
     for name in columns:
-        column_flags = [meanings.get(label_values.meaning(value)) for value in table[name]]
+        column_flags = [FLAGS.get(label_values.meaning(value)) for value in table[name]]
         wrong = [i for i, flag in enumerate(column_flags) if flag is None]
         if wrong:
             raise AutorankError(
@@ -190,17 +189,25 @@ def combined(table: Table, columns: Sequence[str], label: str) -> Table:
     return replace(table, columns={**table.columns, label: lists})
 
 
+def _are_vectors(lists: Sequence[Sequence[Any]]) -> bool:
+    """Whether lists are vectors of zeros and ones, an entry for each class, rather than lists of classes."""
+    lengths = {len(labels) for labels in lists}
+    values = {label_values.meaning(label) for labels in lists for label in labels}
+    return len(lengths) == 1 and min(lengths) > 1 and values <= FLAGS.keys()
+
+
 def _is_label(value: Any) -> bool:
     return label_values.meaning(value) not in (None, "")
 
 
 def _as_list(value: Any) -> list[Any] | None:
     """A list, also one written as JSON or Python, as csv files have it; None for all else."""
-    if isinstance(value, list | tuple | set | np.ndarray):
-        return list(value)
+    if isinstance(value, list):
+        return value
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    # Python joins texts without a comma between them
+    for parse in (json.loads,) if WITHOUT_COMMAS.search(value) else (json.loads, ast.literal_eval):
         try:
             parsed = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):

@@ -26,7 +26,7 @@ def _named(
 ) -> Task:  # fmt: skip
     return Task(
         name, generation.GENERATION, (prompt,), completion, (), metrics, hub=hub, model=MODEL, epochs=epochs,
-        batch_size=batch_size, template=template, eval_examples=EVAL_EXAMPLES, source=source, **fields,
+        batch_size=batch_size, template=template, source=source, **fields,
     )  # fmt: skip
 
 
@@ -68,6 +68,6 @@ def own_task(name: str, prompt: tuple[str, ...], completion: str) -> Task:
         The task.
     """
     return Task(
-        name, generation.GENERATION, prompt, completion, (), OWN_METRICS, eval_examples=EVAL_EXAMPLES, model=OWN_MODEL,
+        name, generation.GENERATION, prompt, completion, (), OWN_METRICS, model=OWN_MODEL,
         epochs=3, max_length=1024, source=OWN_DATA,
     )  # fmt: skip

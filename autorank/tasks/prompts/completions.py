@@ -34,6 +34,8 @@ def to_examples(task: Task, table: Table) -> Examples:
         AutorankError: There are no rows, or a prompt or completion is null, not text, empty or without an answer. The
             message lists all such rows.
     """
+    if not len(table):
+        raise AutorankError(f"{table.source} has no rows. Use a file with at least two prompts and their completions.")
     if not task.label:
         return _conversations(table, task.text[0], table[task.text[0]])
     if len(task.text) == 1 and any(map(conversation.are_messages, table[task.label])):
@@ -41,8 +43,6 @@ def to_examples(task: Task, table: Table) -> Examples:
         return _conversations(table, f"{task.text[0]},{task.label}", values)
     columns = [table[name] for name in task.text]
     pairs = list(zip(columns[0] if len(columns) == 1 else map(_joined, *columns), table[task.label], strict=True))
-    if not pairs:
-        raise AutorankError(f"{table.source} has no rows. Use a file with at least two prompts and their completions.")
     wrong: dict[str, list[int]] = defaultdict(list)
     prompts, completions = [], []
     for i, (raw_prompt, raw_completion) in enumerate(pairs):

@@ -92,13 +92,17 @@ def locate(source: object, names: Sequence[str], available: Sequence[str], neste
 
 
 def find(name: str, available: Collection[str]) -> Location | None:
-    """Return where a column is; None if there is no such column. The longest prefix that is a column counts."""
+    """Return where a column is; None if there is no such column. The longest prefix that is a column counts.
+
+    Blanks around the name of a column need not be given.
+    """
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         column = ".".join(parts[:end])
         if column in available:
             return Location(column, tuple(parts[end:]))
-    return None
+    matches = [column for column in available if column.strip() == name]
+    return Location(matches[0], ()) if len(matches) == 1 else None
 
 
 def _check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: Mapping[str, Sequence[Any]]) -> None:

@@ -81,6 +81,10 @@ class FileSet:
         """Return the names of the columns that all files of a split have; raises as `read`."""
         return column_names(self._files(split))
 
+    def same(self, split: str, other: str) -> bool:
+        """Return whether two names mean the same split: `dev` and `validation` do; raises as `read`."""
+        return self._files(split) == self._files(other)
+
     def _files(self, split: str) -> list[DataFile]:
         files = self._select(split)
         if not files:
@@ -98,7 +102,7 @@ class FileSet:
         exact = [file for file in exact if len(self._relative(file).parts) == 1] or exact
         if exact or split not in SPLIT_WORDS:
             members = exact
-        elif self.splits == ["train"] == [split]:
+        elif split == "train" and not self.is_dict and not any(map(self._word, self.files)):
             members = list(self.files)
         else:
             members = [file for file in self.files if self._word(file) == SPLIT_WORDS[split]]
@@ -161,7 +165,7 @@ def find_files(data: str) -> FileSet:
     if is_folder:
         names = listed(sorted(str(PurePosixPath(name).relative_to(root)) for name in paths), MAX_LISTED) or "nothing"
         raise AutorankError(f"{data} has no data files ({formats()}). Available: {names}.")
-    raise AutorankError(f"File {data!r} does not exist. Check --data.")
+    raise AutorankError(f"File {data!r} does not exist. Check --data; datasets on the Hub are named owner/name.")
 
 
 def _filesystem(data: str) -> tuple[Any, str]:

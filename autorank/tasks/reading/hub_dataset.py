@@ -63,6 +63,10 @@ class HubDataset:
         """Return the names of the columns of a split; raises as `read`."""
         return list(self._split(split).column_names)
 
+    def same(self, split: str, other: str) -> bool:
+        """Return whether two names mean the same split."""
+        return split == other
+
     def _split(self, split: str) -> Any:
         return self._all[split] if split in self._all else self._load(split)
 

@@ -92,6 +92,8 @@ def _plain(value: Any) -> Any:
         return None if value.is_nan() else str(value)
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [_plain(item) for item in sorted(value, key=str)]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     kind = type(value).__name__

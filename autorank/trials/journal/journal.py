@@ -191,7 +191,7 @@ class Journal:
         """All trials and their fronts."""
         return Snapshot(
             self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
-            self._options.get("trials", 0), self.spec.objectives, self.reference, self.folder,
+            self._options.get("trials", 0), self.spec.objectives, self.reference, self.spec.fixed_trials, self.folder,
         )  # fmt: skip
 
     def begin(

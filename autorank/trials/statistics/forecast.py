@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autorank.spec import ObjectivesSpec, SearchSpec
-from autorank.trials.front import NO_LIMITS, candidates, non_dominated
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import candidates, non_dominated
 from autorank.trials.record import TrialRecord, ended_trials
+from autorank.trials.snapshot import Snapshot
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
-DEFAULT_FIXED_TRIALS = 2  # first trials of each method: as many as `optuna_study.first_settings` returns
 RANDOM_SUBSETS = 200
 QUANTILE = 0.975  # quantile of draws; 10% of the gains exceed it, as past trials do not know a later best (ours)
 FLAT_GAIN_FRACTION = 0.002  # a search is flat if more trials are expected to add less of the hypervolume (ours)
@@ -47,10 +46,7 @@ class Forecast:
         return f"+{self.expected:.4f} expected from {self.trials} more trials (90%: at most {self.high:.4f})"
 
 
-def forecast(
-    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = NO_LIMITS,
-    fixed: Mapping[str, int] | None = None,
-) -> Forecast | None:  # fmt: skip
+def forecast(snapshot: Snapshot, more: int) -> Forecast | None:
     """Forecast the gain in hypervolume of more trials (ours).
 
     Growth is alike at equal ratios of the number of trials, as it is for the maximum of independent draws: from n to
@@ -59,17 +55,14 @@ def forecast(
     their hypervolumes and that of all trials are the distribution of the gain.
 
     Args:
-        trials: All trials; those of the baseline and those that run are left out.
-        reference: Reference point of the hypervolume (parameters, score).
+        snapshot: The search; trials of the baseline and those that run are left out.
         more: Number of further trials.
-        objectives: Limits and third objective.
-        fixed: What `fixed_trials` returns; None: `DEFAULT_FIXED_TRIALS` for each method.
 
     Returns:
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
     """
-    first = _first(trials, fixed or {})
-    ended = [trial for trial in ended_trials(trials) if not trial.baseline]
+    first = _first(snapshot)
+    ended = [trial for trial in ended_trials(snapshot.trials) if not trial.baseline]
     sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in first])
     count = len(sampled)
     if count < MIN_TRIALS or more < 1:
@@ -79,36 +72,20 @@ def forecast(
     chosen = np.ones((RANDOM_SUBSETS + 1, len(ended)), bool)
     for row in chosen[1:]:
         row[draw.choice(sampled, count - subset_size, replace=False)] = False
-    volumes = subset_hypervolumes(ended, chosen, reference, objectives)
+    volumes = subset_hypervolumes(ended, chosen, snapshot.reference, snapshot.objectives)
     gains = volumes[0] - volumes[1:]
     middle, high = map(float, np.quantile(gains, [0.5, QUANTILE]))
     return Forecast(more, float(volumes[0]), middle, high, float(gains.mean()))
 
 
-def fixed_trials(spec: SearchSpec) -> dict[str, int]:
-    """Return how many trials of each method come first, with settings that are not sampled.
-
-    Args:
-        spec: The search.
-
-    Returns:
-        Method -> number of trials: with its defaults, and with settings of earlier searches or of the catalogue.
-    """
-    earlier = Counter(trial.method for trial in spec.warm_start if trial.first)
-    return {entry.method: DEFAULT_FIXED_TRIALS + earlier[entry.method] for entry in spec.entries}
-
-
-def _first(trials: Sequence[TrialRecord], fixed: Mapping[str, int]) -> set[int]:
+def _first(snapshot: Snapshot) -> set[int]:
     """Numbers of the first trials of each method."""
     numbers: dict[str, list[int]] = {}
-    for trial in trials:
+    for trial in snapshot.trials:
         if not trial.baseline:
             numbers.setdefault(trial.method, []).append(trial.number)
-    return {
-        number
-        for method, listed in numbers.items()
-        for number in sorted(listed)[: fixed.get(method, DEFAULT_FIXED_TRIALS)]
-    }
+    fixed = snapshot.fixed_trials
+    return {number for method, listed in numbers.items() for number in sorted(listed)[: fixed.get(method, 0)]}
 
 
 def subset_hypervolumes(

@@ -14,6 +14,7 @@ from autorank.searching.create import make_spec, open_journal
 from autorank.searching.sampling import catalogue
 from autorank.searching.sampling.catalogue import CatalogueEntry, first_trials, sources
 from autorank.searching.sampling.trial_planner import TrialPlanner
+from autorank.searching.sampling.warm_start import default_settings
 from autorank.searching.search import search
 from autorank.searching.space import ranges
 from autorank.searching.space.param_bounds import ParamBounds
@@ -88,6 +89,18 @@ def test_a_search_begins_with_settings_of_the_catalogue_and_then_the_defaults(tm
     assert rates == [3e-3, defaults.learning_rate, defaults.learning_rate]
     assert trials[1] is not None and trials[1].settings["rank"] == defaults.rank
     assert sources((first,)) == "lora (best on a with base)"
+
+
+def test_settings_that_are_the_defaults_come_once(choose: Any, tmp_path: Path) -> None:
+    defaults = default_settings(LORA)
+    assert choose(past_search("a", defaults)) == []
+    first = EarlierTrial(search="a with base", method="lora", settings=defaults, first=True)
+    with open_journal(
+        search_spec(methods=(LORA,), warm_start=(first,)), tmp_path / "s", lambda: (64.0, 0.0)
+    ) as journal:
+        planner = TrialPlanner(journal, bounds)
+        ranks = [trial.settings["rank"] for trial in (planner.begin(), planner.begin()) if trial is not None]
+    assert ranks == [defaults["rank"], 1]  # then the smallest, as adapters are not sliced here
 
 
 def test_settings_of_the_catalogue_are_stored_in_the_journal_of_a_new_search(

@@ -71,6 +71,8 @@ def test_every_form_gives_the_same_examples(form: str, tmp_path: Path) -> None:
         ([["a"], [None], ["a"]], r"\[None\] in rows 2"),
         ([[], [], []], "have the same labels|are empty"),
         ([["a"], ["a"], ["a"]], "have the same labels"),
+        ([[0, 1, 0], [1.0, 1, 0], [True, 0, 0]], "has vectors of 3 zeros and ones"),
+        (["['a' 'b']", "['a']", "[]"], r"\['a' 'b'\]\" in rows 1, 4.* with commas between them"),
     ],
 )
 def test_wrong_labels_name_their_rows(rows: list[Any], message: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def test_forms(completion: Any, texts: list[str]) -> None:
 def test_invalid_forms(completion: Any, problem: str) -> None:
     with pytest.raises(AutorankError, match=f"'a' is {problem}: row 1"):
         to_examples(TASK, Table({"q": ["q"], "a": [completion]}, "x"))
+
+
+@pytest.mark.parametrize("label", ["a", ""])
+def test_no_rows(label: str) -> None:
+    with pytest.raises(AutorankError, match="x has no rows"):
+        to_examples(replace(TASK, label=label), Table({"q": [], "a": []}, "x"))
 
 
 def exchange(question: str, answer: str) -> dict[str, Any]:

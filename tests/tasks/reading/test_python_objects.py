@@ -36,18 +36,20 @@ def test_values_of_a_frame() -> None:
             "whole": pd.array([2**60, pd.NA, 3], dtype="Int64"),
             "kind": pd.Categorical(["x", None, "y"]),
             "mixed": [1, "1", True],
+            "set": [{"b", "a"}, frozenset({1}), set()],
             "exact": [Decimal("0.10"), Decimal("NaN"), None],
             "nested": [{"en": "a", "list": [1, np.int64(2)]}, None, {}],
             "when": pd.to_datetime(["2020-01-01", None, "2020-01-02"]),
         }
     )
-    names = ("text", "short", "whole", "kind", "mixed", "exact", "nested.en", "nested.list.1", "when")
+    names = ("text", "short", "whole", "kind", "mixed", "set", "exact", "nested.en", "nested.list.1", "when")
     assert read(frame, *names) == {
         "text": ["a", None, "ü"],
         "short": [0.1, None, 2.0],
         "whole": [2**60, None, 3],
         "kind": ["x", None, "y"],
         "mixed": [1, "1", True],
+        "set": [["a", "b"], [1], []],
         "exact": ["0.10", None, None],
         "nested.en": ["a", None, None],
         "nested.list.1": [2, None, None],

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autorank.spec import EarlierTrial, ObjectivesSpec
+from autorank.spec import FIXED_TRIALS, EarlierTrial, ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, front, hypervolume
 from autorank.trials.record import TrialRecord
-from autorank.trials.statistics.forecast import (
-    DEFAULT_FIXED_TRIALS,
-    MIN_TRIALS,
-    fixed_trials,
-    forecast,
-    subset_hypervolumes,
-)
+from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.forecast import MIN_TRIALS, Forecast, subset_hypervolumes
+from autorank.trials.statistics.forecast import forecast as forecast_of
 from tests.trials.trial_factories import search, sliced, trial
 
 REFERENCE = (1000.0, 0.5)
 rng = np.random.default_rng(0)
+
+
+def forecast(trials: list[TrialRecord], more: int, fixed: int = FIXED_TRIALS) -> Forecast | None:
+    return forecast_of(Snapshot(trials, [], [], reference=REFERENCE, fixed_trials={"lora-drop": fixed}), more)
 
 
 def random_trials(count: int) -> list[TrialRecord]:
@@ -48,7 +48,7 @@ def test_the_limit_of_independent_trials_holds() -> None:
     for _ in range(100):
         trials = random_trials(30)
         for now, more in ((10, 5), (20, 10)):
-            result = forecast(trials[:now], REFERENCE, more)
+            result = forecast(trials[:now], more)
             assert result is not None
             later = hypervolume(front(trials[: now + more]), REFERENCE)
             hits.append(later - result.hypervolume <= result.high + 1e-12)
@@ -59,34 +59,34 @@ def test_a_search_whose_first_trial_is_the_best_by_far_is_flat_after_a_while() -
     best = [trial(0, (1, 0.9))]
     dominated = [trial(number, (500, 0.6)) for number in range(1, 40)]
     repeated = [trial(number, (1, 0.9)) for number in range(40, 50)]
-    assert forecast([*best, *dominated], REFERENCE, 10) is not None
-    result = forecast([*best, *dominated, *repeated], REFERENCE, 10)
+    assert forecast([*best, *dominated], 10) is not None
+    result = forecast([*best, *dominated, *repeated], 10)
     assert result is not None and result.flat and result.expected == 0
-    rising = forecast(random_trials(8), REFERENCE, 10)
+    rising = forecast(random_trials(8), 10)
     assert rising is not None and not rising.flat
 
 
 def test_baseline_and_running_trials_do_not_count() -> None:
-    trials = random_trials(DEFAULT_FIXED_TRIALS + MIN_TRIALS)
-    assert forecast(trials[1:], REFERENCE, 5) is None and forecast(trials, REFERENCE, 0) is None
-    result = forecast(trials, REFERENCE, 5)
+    trials = random_trials(FIXED_TRIALS + MIN_TRIALS)
+    assert forecast(trials[1:], 5) is None and forecast(trials, 0) is None
+    result = forecast(trials, 5)
     ignored = [trial(90, (1, 0.99), baseline=True), trial(91, (1, 0.98), state="running")]
-    assert result is not None and forecast([*trials, *ignored], REFERENCE, 5) == result
+    assert result is not None and forecast([*trials, *ignored], 5) == result
     assert str(result).startswith(f"+{result.expected:.4f} expected from 5 more trials (90%: at most ")
 
 
 def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
     first = [trial(0, (1, 0.9)), trial(1, (900, 0.91))]
     sampled = [trial(number, (500, 0.6)) for number in range(2, 10)]
-    result = forecast([*first, *sampled], REFERENCE, 10)
+    result = forecast([*first, *sampled], 10)
     assert result is not None and result.mean == result.high == 0
 
 
 def test_settings_of_earlier_searches_are_not_sampled_either() -> None:
     earlier = EarlierTrial(search="a", method="lora-drop", settings={}, first=True)
     spec = search("lora-drop", warm_start=(earlier, earlier.model_copy(update={"first": False})))
-    assert fixed_trials(spec) == {"lora-drop": DEFAULT_FIXED_TRIALS + 1}
+    assert spec.fixed_trials == {"lora-drop": FIXED_TRIALS + 1}
     trials = [trial(number, (500, 0.6)) for number in range(10)]
     trials[2] = trial(2, (1, 0.9))
-    counted, fixed = forecast(trials, REFERENCE, 10), forecast(trials, REFERENCE, 10, fixed=fixed_trials(spec))
+    counted, fixed = forecast(trials, 10), forecast(trials, 10, spec.fixed_trials["lora-drop"])
     assert counted is not None and fixed is not None and counted.mean > 0.1 and fixed.mean == 0

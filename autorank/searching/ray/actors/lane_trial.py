@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from autorank.searching.ray.actors.trainable import WarmTrial
 
 
+GPU_FAILED = "the GPU of its pack failed: "
+
+
 class PackLost(Exception):
     """The process of a pack died, or its node was lost. Ray starts another, and its trials are retried."""
 

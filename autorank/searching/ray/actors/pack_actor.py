@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import ray
 
+from autorank.searching.ray.actors.lane_trial import GPU_FAILED, PackLost
 from autorank.searching.ray.resources import Resources, keep_within
 from autorank.searching.ray.shared_storage_check import check_from_node
 
@@ -150,7 +151,12 @@ class PackActor:
             if self.trial["shared_data"] is not None:
                 model_cache.store(**ray.get(self.trial["shared_data"]))
             self._trials = PackedTrials(self.trial["folder"], model_cache)
-        return self._trials.advance(configs)
+        import torch
+
+        try:
+            return self._trials.advance(configs)
+        except torch.AcceleratorError as error:  # the GPU's context is unusable for all trials; one of them caused it
+            raise PackLost(GPU_FAILED + " ".join(str(error).split())) from error
 
     def _end(self, error: Exception) -> None:
         """Send an error to all trials, then end the process; Ray starts another, perhaps on another node."""

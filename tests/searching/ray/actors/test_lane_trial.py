@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from autorank.searching.ray.actors import lane_trial
-from autorank.searching.ray.actors.lane_trial import LaneTrial, PackLost
+from autorank.searching.ray.actors.lane_trial import GPU_FAILED, LaneTrial, PackLost
 from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.scheduler import _death
 from autorank.searching.retry_policy import Death
@@ -97,4 +97,7 @@ def test_a_pack_that_died(packs: list[Handle]) -> None:
     with pytest.raises(PackLost) as raised:
         packed_trial.step()
     death = _death(f"ray::LaneTrial.train()\n{PackLost.__module__}.PackLost: {raised.value}")
-    assert isinstance(death, Death) and death.preempted and death.reason.startswith("the process of its pack died")
+    assert isinstance(death, Death) and death.preempted and death.shared
+    assert death.reason.startswith("the process of its pack died")
+    death = _death(f"ray::LaneTrial.train()\n{PackLost.__module__}.PackLost: {GPU_FAILED}CUDA error: assert\nmore")
+    assert death == Death("the GPU of its pack failed: CUDA error: assert", preempted=True, shared=True)
