@@ -116,7 +116,6 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
                 self._attach(run, name, rank)
             self._begin(run)
             return
-        GrowthSchedule.plan(self.config, len(run.layers), run.total_steps)  # refuses a run that is too short
         for name in run.layers:
             run.train_components(name, self._attach(run, name, 1))
         self._begin(run)

@@ -4,7 +4,8 @@ Meng et al. 2024, "PiSSA: Principal Singular Values and Singular Vectors Adaptat
 (arXiv 2404.02948), eq. 2 to 4: of W0 = U diag(S) Vᵀ the first `rank` directions give B = U √S and A = √S Vᵀ, and the
 rest of W0 is the frozen base. Here base models are shared between runs and never changed, so B A minus its initial
 value is added to W0 instead, which is the same function. The scale is 1, as in the authors' scripts (alpha equals the
-rank). There is no dropout, as in the scripts, because it would drop principal directions of the base.
+rank). There is neither dropout nor weight decay of A and B, as in the scripts, because they would remove principal
+directions of the base.
 
 The directions of layers with more than 1024 features on both sides come from a randomized SVD (Halko et al. 2011, arXiv
 0909.4061) with a fixed seed, as the paper proposes ("fast SVD"). Those of smaller layers come from an exact SVD.
@@ -58,11 +59,14 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
                 )
         stored = -(-rank // STORED) * STORED
         starts = cached(run, self.name, [list(run.layers), stored], lambda: principal(run.layers, stored))
+        factors = {}
         for name in run.layers:
             A, B = starts[f"{name}.A"][:rank], starts[f"{name}.B"][:, :rank].contiguous()
             frozen = nn.Parameter(A.clone(), requires_grad=False), nn.Parameter(B.clone(), requires_grad=False)
             update = LowRankUpdate(nn.Parameter(A.clone()), nn.Parameter(B.clone()), 1.0, start=frozen)
             attach(run.model, name, update)
+            factors |= {f"{name}.update.A": update.A, f"{name}.update.B": update.B}
+        run.optimizer.add_group(factors, weight_decay=0.0)
 
     @classmethod
     @override

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
+from autorank.modeling.loading.auto_model import set_pad_token
 from autorank.modeling.text_limits import text_limits
 from autorank.tasks.tokenization import load_tokenizer
 
@@ -27,7 +28,7 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
         config.label2id = {name: i for i, name in enumerate(origin.label_names)}
     if origin.head == heads.SEQUENCE:
         config.problem_type = origin.problem_type or SINGLE_LABEL
-    config.pad_token_id = origin.pad_id
+    set_pad_token(config, origin.pad_id)
 
 
 def export_tokenizer(origin: Origin, max_length: int | None) -> Any:
@@ -44,4 +45,6 @@ def export_tokenizer(origin: Origin, max_length: int | None) -> Any:
     if max_length is not None:
         limit = min(max_length, tokenizer.model_max_length)
         tokenizer.model_max_length = text_limits(origin.model, origin.outputs, origin.head, limit).length
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # as in training
     return tokenizer

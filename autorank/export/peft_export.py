@@ -83,7 +83,7 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
     """
     from peft import get_peft_model
 
-    trained, origin = adapter_file.load(adapter)
+    trained, origin = adapter_file.load(adapter, dtype=torch.bfloat16)  # the base's weights are not used
     updates = {name: layer.update for name, layer in adapters.adapted(trained.model).items() if layer.update.rank > 0}
     dora = _uses_dora(trained)
     if dora and pad:
@@ -161,11 +161,6 @@ def _modules_to_save(trained: BaseModel, adapted: set[str]) -> list[str]:
     return sorted(trained_modules | set(trained.head_modules))
 
 
-def _task_type(trained: BaseModel, origin: adapter_file.Origin) -> str:
-    """PEFT's name of the kind of task."""
-    return heads.of_model(origin.head, trained.model.config).task_type
-
-
 def _layer_ranks(updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], padding.Factors]:
     """PEFT's settings with a rank and an alpha for each layer, and the layers' A and B."""
     factors = {name: update.folded() for name, update in updates.items()}
@@ -197,7 +192,7 @@ def _lora_config(
     from peft import LoraConfig
 
     config = LoraConfig(
-        task_type=_task_type(trained, origin),
+        task_type=heads.of_model(origin.head, trained.model.config).task_type,
         inference_mode=True,
         modules_to_save=_modules_to_save(trained, adapted),
         use_dora=dora,

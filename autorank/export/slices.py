@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from autorank.modeling import adapter_file, spectrum
 
 
@@ -16,6 +18,6 @@ def write_slice(adapter: Path, component_masks: Mapping[str, int], to: Path) -> 
         component_masks: The components to keep, as in `Slice.component_masks`.
         to: The file to write.
     """
-    trained, origin = adapter_file.load(adapter)
+    trained, origin = adapter_file.load(adapter, dtype=torch.bfloat16)  # the base's weights are not used
     spectrum.cut(trained.model, component_masks)
     adapter_file.save(to, trained, origin)

@@ -23,6 +23,7 @@ from autorank import atomic_io
 from autorank.errors import AutorankError, disk_full, listed
 from autorank.modeling import adapters, base_model, heads
 from autorank.modeling.heads import Head, ProblemType
+from autorank.modeling.loading.auto_model import set_pad_token
 from autorank.modeling.loading.hub_access import public_name
 from autorank.modeling.target_modules import features
 
@@ -116,7 +117,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
 
     source = origin(path)
     restored = base_model.load(source.model, source.outputs, dtype, device, source.head)
-    restored.model.config.pad_token_id = source.pad_id
+    set_pad_token(restored.model.config, source.pad_id)
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _metadata(path)["layout"], device)
     added = adapters.added_parameters(restored.model)
@@ -147,6 +148,11 @@ def load_adapter(model: M, folder: str | Path) -> M:
     layout, source = _metadata(file)["layout"], origin(file)
     if adapters.added_parameters(model):
         raise AutorankError("The model already has an adapter. Load the base model again to use another adapter.")
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        raise AutorankError(
+            "The model is on several devices (device_map). Load it on one, or merge the adapter with `autorank export "
+            "--merge`."
+        )
     values = load_file(file, device=str(model.device))
     mismatches = _missing_layers(model, layout)
     if not mismatches:
@@ -159,7 +165,7 @@ def load_adapter(model: M, folder: str | Path) -> M:
             f"its base model {source.model!r} with num_labels={source.outputs}."
         )
     adapters.load_tensors(model, values)
-    model.config.pad_token_id = source.pad_id
+    set_pad_token(model.config, source.pad_id)
     model.eval()
     return model
 

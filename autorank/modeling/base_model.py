@@ -25,6 +25,7 @@ from autorank.modeling.loading.remote_code import trusted
 
 # Names of heads in transformers: of sequence classifiers (DistilBERT has two) and of question answering.
 HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")
+UNQUANTIZED = (*HEADS, "pooler", "pooler.dense", "head.dense", "lm_head")  # they are new, or trained with the head
 
 
 @dataclass
@@ -152,7 +153,7 @@ def load(
         if quantize and pretrained_checks.stored_quantization(config):
             raise AutorankError(f"The weights of model {model!r} are already quantized. Omit --quantize.")
         if quantize:
-            packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
+            packed = {"quantization_config": four_bit(dtype, UNQUANTIZED), "device_map": {"": device}}
         loaded, info = auto_class(head, config).from_pretrained(
             model, config=config, **packed, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
             trust_remote_code=trusted(),

@@ -12,6 +12,7 @@ from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, heads, peft_adapter, spectrum
 from autorank.modeling.base_model import BaseModel
+from autorank.modeling.loading.auto_model import set_pad_token
 from autorank.modeling.loading.remote_code import trusting
 from autorank.shrinking.cutting import ShrinkableAdapter, Size
 from autorank.spec import TaskSpec, TrainingSpec
@@ -59,7 +60,7 @@ class ScoredAdapter(ShrinkableAdapter):
         with trusting(task.trust_remote_code):
             self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, BASE_DTYPES[precision])
         self._base.reset(training.seed)
-        self._base.model.config.pad_token_id = self._data.pad_id
+        set_pad_token(self._base.model.config, self._data.pad_id)
         self._objective: Objective = objectives.create(self._data)
         self._objective.check(self._base.model.config)
         peft_adapter.attach(self.adapter, self._base)

@@ -149,6 +149,8 @@ class TrainingRun:
 
     def _open(self) -> None:
         """Load data and model and create the loop of the run, without updates."""
+        if "fp16" in distributed.gather(self._precision):  # a worker's GPU does not compute in bf16
+            self._precision = "fp16"
         setup = set_up(self.spec, self._method, self._model_cache, self._precision, self._undo)
         self._data, self._base, self._objective = setup.data, setup.base, setup.objective
         self._loop, self._slices, self._micro_batching = setup.loop, setup.slices, setup.micro_batching
@@ -267,7 +269,8 @@ class TrainingRun:
         self._method.load_state_dict(state["method"], context)
         adapters.load_tensors(model, state["tensors"])
         self._loop.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
-        self._loop.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty: the checkpoint is of a GPU that computes in bf16
+            self._loop.scaler.load_state_dict(state["scaler"])
         context.generator.set_state(state["generator"])
         self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
         self._slices.spent = state["spent_on_slices"]

@@ -15,6 +15,7 @@ from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling import target_modules
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.loading.auto_model import set_pad_token
 from autorank.modeling.loading.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
@@ -108,7 +109,7 @@ def _base(
         base = model_cache.base(name, task.kind.head, task.outputs, BASE_DTYPES[precision], training.quantize)
     undo.append(partial(base.reset, training.seed))
     base.reset(training.seed)
-    base.model.config.pad_token_id = data.pad_id  # decoders use the last token before padding
+    set_pad_token(base.model.config, data.pad_id)
     return base
 
 

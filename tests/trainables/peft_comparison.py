@@ -55,8 +55,9 @@ class PeftTraining:
     """PEFT's model in a plain training loop, with the initial A and B of our run."""
 
     def __init__(
-        self, train_spec: TrainSpec, run: TrainingRun, config: Callable[[list[str]], Any], copy_start: bool
-    ) -> None:
+        self, train_spec: TrainSpec, run: TrainingRun, config: Callable[[list[str]], Any], copy_start: bool,
+        undecayed: tuple[str, ...],
+    ) -> None:  # fmt: skip
         assert train_spec.model is not None and train_spec.training.steps is not None
         self.train_spec = train_spec
         base = base_model.load(train_spec.model, outputs=2)
@@ -70,12 +71,14 @@ class PeftTraining:
         for name in base.head:
             base.model.get_parameter(name).requires_grad_(True)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        biases = [p for name, p in self.trained.items() if name.endswith("bias")]
-        decayed = [p for name, p in self.trained.items() if not name.endswith("bias")]
+        exempt = {name for name in self.trained if name.endswith("bias") or any(part in name for part in undecayed)}
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": train_spec.training.weight_decay},
-                {"params": biases, "weight_decay": 0.0},
+                {
+                    "params": [p for name, p in self.trained.items() if name not in exempt],
+                    "weight_decay": train_spec.training.weight_decay,
+                },
+                {"params": [self.trained[name] for name in exempt], "weight_decay": 0.0},
             ]
         )
 
@@ -93,14 +96,18 @@ class PeftTraining:
 
 
 def train(
-    folder: Path, method: str, settings: dict[str, Any], config: Callable[[list[str]], Any], copy_start: bool = True
-) -> tuple[TrainingRun, PeftTraining]:
-    """Train both for STEPS steps with the same random numbers in each step; their losses agree to 1e-4."""
+    folder: Path, method: str, settings: dict[str, Any], config: Callable[[list[str]], Any], copy_start: bool = True,
+    undecayed: tuple[str, ...] = (),
+) -> tuple[TrainingRun, PeftTraining]:  # fmt: skip
+    """Train both for STEPS steps with the same random numbers in each step; their losses agree to 1e-4.
+
+    `undecayed` are parts of the names of PEFT's parameters that have no weight decay.
+    """
     from autorank.tasks.data.batches import collate
 
     train_spec = reference_training.spec(folder, method, settings, steps=STEPS, weight_decay=0.1)
     run = conformance_runs.open_run(train_spec)
-    peft_training = PeftTraining(train_spec, run, config, copy_start)
+    peft_training = PeftTraining(train_spec, run, config, copy_start, undecayed)
     for step in range(STEPS):
         batch = collate(run._data.train, run._loop.batch(step), run._data.pad_id)
         factor = float(run._loop.optimizer.factor(step, torch.tensor(0)))

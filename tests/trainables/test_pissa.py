@@ -76,7 +76,8 @@ def test_training_equals_pefts(tmp_path: Path) -> None:
         "pissa",
         {"rank": 2},
         lambda names: LoraConfig(**config, target_modules=names),
-        False,
+        copy_start=False,
+        undecayed=("lora_A", "lora_B"),
     )
     for name, update in reference_training.updates(run).items():
         peft_layer = peft_training.layers[name]

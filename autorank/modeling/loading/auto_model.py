@@ -39,6 +39,16 @@ def load_config(model: str, outputs: int) -> PreTrainedConfig:
     return config
 
 
+def set_pad_token(config: PreTrainedConfig, pad_id: int) -> None:
+    """Set the padding token of a model; decoders classify a text by the last token before it.
+
+    Args:
+        config: The model's config; in composite ones (Qwen3.5, Gemma 3) the language model's own is read.
+        pad_id: The token.
+    """
+    config.pad_token_id = config.get_text_config().pad_token_id = pad_id
+
+
 def auto_class(head: Head, config: PreTrainedConfig) -> Any:
     """The class of transformers that loads a model with a head.
 

@@ -13,6 +13,8 @@ from autorank.tasks.splits.tokenized import Split
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+AT_LAST_TOKEN = ("t5gemma", "t5gemma2")  # encoder-decoders that classify at the last token before padding instead
+
 
 def check(config: PreTrainedConfig, splits: Mapping[str, Split]) -> None:
     """Check that an encoder-decoder (BART, T5) can classify these texts; other models need no check.
@@ -27,11 +29,11 @@ def check(config: PreTrainedConfig, splits: Mapping[str, Split]) -> None:
     Raises:
         AutorankError: A text has no end token, or a different number of them than the first text.
     """
-    if not getattr(config, "is_encoder_decoder", False):
+    if not getattr(config, "is_encoder_decoder", False) or config.model_type in AT_LAST_TOKEN:
         return
     architecture, end = config.model_type, config.eos_token_id
     for name, split in splits.items():
-        counts = np.diff(np.concatenate([[0], np.cumsum(split.ids == end)])[split.offsets])
+        counts = np.diff(np.concatenate([[0], np.cumsum(np.isin(split.ids, end))])[split.offsets])
         if not counts.all():
             raise AutorankError(
                 f"Text {int(np.argmin(counts)) + 1} of {name!r} has no end token (id {end}). {architecture} models "

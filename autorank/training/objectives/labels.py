@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from autorank.errors import AutorankError
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.metrics import labels as label_metrics
 from autorank.tasks.metrics import multi_label as multi_label_metrics
@@ -27,7 +28,12 @@ class ClassificationObjective(Objective):
     """Cross-entropy over the classes."""
 
     def check(self, config: PreTrainedConfig) -> None:
-        """Check the end tokens that encoder-decoders classify at (see `eos_check.check`)."""
+        """Check the tokens that models classify at (see `eos_check.check`)."""
+        if config.model_type == "xlnet":
+            raise AutorankError(
+                "XLNet classifies at the last position, so it needs padding on the left, but batches are padded on the "
+                "right. Use another model."
+            )
         eos_check.check(config, {"train": self.data.train} | self.data.validation)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from autorank.training.optimization.loop import OptimizationLoop
 
 RANK = 8  # rank of plain LoRA in the measurement; most memory is used by activations
 BYTES_PER_TRAINED_PARAM = 18  # per trained parameter: value, gradient and two moments in float32, and autocast's copy
+MEASURED_BYTES = 8  # of these, value and gradient, which a measured pass has itself
 # memory of trained parameters is rounded up to a multiple of this, so that similar settings share a measurement
 RESERVED_MEMORY_GRANULARITY = 2**28
 
@@ -79,7 +80,8 @@ class MicroBatching:
         """
         layers = sorted(adapters.adapted(self._loop.model))
         trained = sum(p.numel() for p in self._loop.model.parameters() if p.requires_grad)
-        reserved = max(self._reserved, reserved_memory(trained))  # some methods begin with larger adapters
+        needed = max(self._reserved, reserved_memory(trained))  # some methods begin with larger adapters
+        reserved = max(0, needed - trained * MEASURED_BYTES)
         key = [method, layers, reserved]
         return self._stored(key, lambda: fewest_micro_batches(self._loop, reserved, hooks, parts))
 
