@@ -59,7 +59,7 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
                 )
         stored = -(-rank // STORED) * STORED
         starts = cached(run, self.name, [list(run.layers), stored], lambda: principal(run.layers, stored))
-        factors = {}
+        factors: dict[str, nn.Parameter] = {}
         for name in run.layers:
             A, B = starts[f"{name}.A"][:rank], starts[f"{name}.B"][:, :rank].contiguous()
             frozen = nn.Parameter(A.clone(), requires_grad=False), nn.Parameter(B.clone(), requires_grad=False)

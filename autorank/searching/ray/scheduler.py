@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from typing_extensions import override
 
 from autorank.redaction import hide
-from autorank.searching.ray.actors.lane_trial import GPU_FAILED, PackLost
+from autorank.searching.ray.actors.pack_actor import GPU_FAILED, PackLost
 from autorank.searching.ray.actors.placement_groups import release
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.shared_storage_check import NotShared

@@ -12,17 +12,11 @@ from ray import tune
 from ray.exceptions import RayActorError
 from typing_extensions import override
 
+from autorank.searching.ray.actors.pack_actor import PackActor, PackLost
 from autorank.searching.ray.resources import Resources
 
 if TYPE_CHECKING:
     from autorank.searching.ray.actors.trainable import WarmTrial
-
-
-GPU_FAILED = "the GPU of its pack failed: "
-
-
-class PackLost(Exception):
-    """The process of a pack died, or its node was lost. Ray starts another, and its trials are retried."""
 
 
 class LaneTrial(tune.Trainable):
@@ -93,7 +87,6 @@ def packed(trial: type[WarmTrial], resources: Resources) -> Iterator[type[LaneTr
     Yields:
         The Tune trainable of trials in packs.
     """
-    from autorank.searching.ray.actors.pack_actor import PackActor
     from autorank.searching.ray.actors.trainable import bind
 
     attributes = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import ray
 
-from autorank.searching.ray.actors.lane_trial import GPU_FAILED, PackLost
 from autorank.searching.ray.resources import Resources, keep_within
 from autorank.searching.ray.shared_storage_check import check_from_node
 
@@ -21,6 +20,13 @@ FIRST_ROUND_WAIT_S = 20.0  # seconds in which the processes of the first trials 
 ROUND_WAIT_S = 2.0  # seconds in which Tune must decide which trials stop, and start others
 ROUND_WAIT_FRACTION = 0.1  # likewise, as a share of the last round if that is longer
 ERROR_DELIVERY_S = 1.0  # seconds to send errors before the process ends
+
+
+GPU_FAILED = "the GPU of its pack failed: "
+
+
+class PackLost(Exception):
+    """The process of a pack died, its node was lost, or its GPU failed. Ray starts another, its trials are retried."""
 
 
 class Call(NamedTuple):

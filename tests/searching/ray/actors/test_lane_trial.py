@@ -12,7 +12,8 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from autorank.searching.ray.actors import lane_trial
-from autorank.searching.ray.actors.lane_trial import GPU_FAILED, LaneTrial, PackLost
+from autorank.searching.ray.actors.lane_trial import LaneTrial
+from autorank.searching.ray.actors.pack_actor import GPU_FAILED, PackLost
 from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.scheduler import _death
 from autorank.searching.retry_policy import Death
