@@ -28,9 +28,8 @@ from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
-from autorank.trials.retention import checkpoint_path
+from autorank.trials.retention import CHECKPOINT, checkpoint_path
 
-STATE = "run.pt"
 ADAPTER = "adapter.safetensors"
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # delay until the end of a run is noticed; Ray's default is 2 s
@@ -64,13 +63,13 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
         evaluations: list[Evaluation] = []
         if last := train.get_checkpoint():
             with last.as_directory() as folder:
-                evaluations = checkpoint.load(Path(folder) / STATE, run)
+                evaluations = checkpoint.load(Path(folder) / CHECKPOINT, run)
         for evaluation in run:
             evaluations.append(evaluation)
             with tempfile.TemporaryDirectory() as folder:
                 saved = None
                 if rank() == 0:
-                    checkpoint.save(Path(folder) / STATE, run, evaluations)
+                    checkpoint.save(Path(folder) / CHECKPOINT, run, evaluations)
                     run.save_adapter(Path(folder) / ADAPTER)
                     saved = train.Checkpoint.from_directory(folder)
                 train.report(row(evaluation), checkpoint=saved)  # all workers must call it

@@ -21,11 +21,10 @@ from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from autorank.trials.retention import checkpoint_path
+from autorank.trials.retention import CHECKPOINT, checkpoint_path
 
 logger = logging.getLogger(__name__)
 
-STATE = "run.pt"
 T = TypeVar("T")
 
 
@@ -59,13 +58,13 @@ class MethodTrainable(tune.Trainable):
     @override
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self.run is not None
-        torch.save(self.run.state_dict(), Path(checkpoint_dir) / STATE)
+        torch.save(self.run.state_dict(), Path(checkpoint_dir) / CHECKPOINT)
 
     @override
     def load_checkpoint(self, checkpoint: Any) -> None:
         self._release()
         self.run = self.open_run()
-        self.run.load_state_dict(torch.load(Path(checkpoint) / STATE, map_location="cpu", weights_only=True))
+        self.run.load_state_dict(torch.load(Path(checkpoint) / CHECKPOINT, map_location="cpu", weights_only=True))
 
     @override
     def cleanup(self) -> None:
