@@ -138,9 +138,29 @@ def fused_experts(model: nn.Module) -> list[str]:
 
 
 def unadapted(model: nn.Module, targets: str) -> str | None:
-    """A sentence about feed-forward weights that `targets` includes but that cannot be adapted; None if all can."""
+    """Sentences about weights that stay unadapted although `targets` seems to include them; None if there are none."""
+    parts = {part.strip() for part in targets.split(",")}
+    return " ".join(filter(None, [_unadapted_experts(model, parts), _unadapted_blocks(model, parts)])) or None
+
+
+def _unadapted_blocks(model: nn.Module, parts: set[str]) -> str | None:
+    """A sentence about blocks with another mixer than attention, in hybrid models (LFM2, Qwen3.5)."""
+    if not parts <= SETS.keys() - {"ffn"}:
+        return None
+    layers = adaptable_layers(model)
+    blocks = {block(name) for name in layers}
+    adapted = {block(name) for name in layers if any(_matches(name, part) for part in parts)}
+    if adapted == blocks:
+        return None
+    return (
+        f"Not adapted: {len(blocks - adapted)} of {len(blocks)} blocks, which have no layer of "
+        f"{', '.join(sorted(parts))}. targets={ALL_LINEAR} includes them."
+    )
+
+
+def _unadapted_experts(model: nn.Module, parts: set[str]) -> str | None:
     experts = fused_experts(model)
-    if not experts or not {"ffn", ALL_LINEAR} & {part.strip() for part in targets.split(",")}:
+    if not experts or not parts & {"ffn", ALL_LINEAR}:
         return None
     return (
         f"Not adapted: the experts of this model ({', '.join(experts)}), whose weights are one tensor for all experts "
@@ -181,7 +201,7 @@ def find(model: nn.Module, targets: str) -> dict[str, nn.Module]:
         matched = {name for name in layers if _matches(name, part)}
         if not matched:
             kinds = sorted({kind(name) for name in layers})
-            experts = unadapted(model, part)
+            experts = _unadapted_experts(model, {part})
             raise AutorankError(
                 f"Target {part!r} matches no linear layer of this model. "
                 + (f"{experts} " if experts else "")

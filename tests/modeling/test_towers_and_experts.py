@@ -105,6 +105,19 @@ def test_fused_experts_are_named(tmp_path: Path) -> None:
     assert not target_modules.fused_experts(families.meta_model("llama"))
 
 
+def test_blocks_without_attention_are_counted() -> None:
+    config = t.Lfm2Config(**families.DECODER, layer_types=["conv", "full_attention"])
+    with torch.device("meta"):
+        model = t.Lfm2ForCausalLM(config)
+    message = target_modules.unadapted(model, "attention-qv")
+    assert (
+        message == "Not adapted: 1 of 2 blocks, which have no layer of attention-qv. targets=all-linear includes them."
+    )
+    for targets in ("all-linear", "attention-qv,ffn", "q_proj"):
+        assert target_modules.unadapted(model, targets) is None
+    assert target_modules.unadapted(families.meta_model("llama"), "attention") is None
+
+
 def test_routers_that_return_two_tensors_are_not_adapted() -> None:
     config = t.Llama4TextConfig(**families.DECODER, intermediate_size_mlp=48, num_local_experts=4)
     with torch.device("meta"):
