@@ -199,4 +199,4 @@ class RunOptions(DataOptions):
 
 def _json_value(value: Any) -> Any:
     """NumPy's numbers as Python's, all else as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+    return value.item() if getattr(value, "ndim", None) == 0 else str(value)

@@ -60,6 +60,6 @@ def _check_decimal_commas(values: Sequence[Meaning], table: Table, label: str) -
     texts = [value for value in values if not isinstance(value, Decimal)]
     if texts and all(map(DECIMAL_COMMA.fullmatch, texts)):
         raise AutorankError(
-            f"Column {label!r} of {table.source} has decimals with a comma, such as {texts[0]!r}. Write them "
+            f"Column {label!r} of {table.source} has numbers with a comma, such as {texts[0]!r}. Write decimals "
             "with a point, or give --label-type class if they are names of classes."
         )

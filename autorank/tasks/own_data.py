@@ -144,26 +144,30 @@ def detect_columns(data: str, split: str | None) -> dict[str, Any]:
         AutorankError: There is no such data, or a file is empty or invalid.
     """
     dataset = open_dataset(data)
-    train, _ = _choose_splits(dataset, TaskSpec(name="", data=data, train_split=split))
-    available = dataset.columns(train)
+    available = dataset.columns(_training_split(dataset, split))
     if not available:
         raise AutorankError(f"{data} is empty. Use data with at least two labeled rows.")
     usual = (fields for fields in USUAL if set(TaskSpec(name="", **fields).columns) <= set(available))
     return next(usual, {})
 
 
-def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
-    """The training split, and the split for validation or None."""
-    splits = dataset.splits
-    train, evaluated = spec.train_split, spec.eval_split
+def _training_split(dataset: Dataset, named: str | None) -> str:
+    """The split that is named, or else the one whose name means it, or the only one."""
+    splits, train = dataset.splits, named
     if train is None:
         train = _named(splits, "train") or (splits[0] if len(splits) == 1 and split_of(splits[0]) is None else None)
     if train is None:
         raise AutorankError(
             f"--data {dataset} has no training split. Available: {', '.join(splits)}. Choose one with --train-split."
         )
+    return train
+
+
+def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
+    """The training split, and the split for validation or None."""
+    train, evaluated = _training_split(dataset, spec.train_split), spec.eval_split
     if evaluated is None:
-        validation = _named(splits, "validation")
+        validation = _named(dataset.splits, "validation")
         return train, None if validation is None or dataset.same(train, validation) else validation
     if dataset.same(train, evaluated):
         raise AutorankError(

@@ -90,9 +90,7 @@ class TrainingRun:
 
     def summary(self) -> RunSummary:
         """Summarize the run, which has started."""
-        config = self._method.config
-        targets = config.targets if isinstance(config, TargetedConfig) else ""
-        warnings = [*self._data.warnings, *filter(None, [target_modules.unadapted(self._base.model, targets)])]
+        warnings = [*self._data.warnings, *filter(None, [self._unadapted])]
         return RunSummary(
             self._data, self.total_steps or 0, self._trained(), self._model_cache.device, self._precision, warnings
         )
@@ -156,6 +154,9 @@ class TrainingRun:
         self._loop, self._slices, self._micro_batching = setup.loop, setup.slices, setup.micro_batching
         self._context = setup.context
         self._hooks = MethodHooks(self._method, self._context)
+        config = self._method.config
+        targets = config.targets if isinstance(config, TargetedConfig) else ""
+        self._unadapted = target_modules.unadapted(self._base.model, targets)  # before adapters are attached
         self.total_steps = self._loop.total_steps
         self._eval_every = self.spec.training.eval_every or self._loop.steps_per_epoch
 

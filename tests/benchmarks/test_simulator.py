@@ -20,7 +20,7 @@ from benchmarks.simulation.search import budget_grid, contender, cost_of, regret
 from benchmarks.simulation.simulator import SimulatedProgress, memory_journal, simulate
 from benchmarks.simulation.warm_start import tables
 
-TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2.jsonl"
+TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2_lora_drop.jsonl"
 SLICED = TABLE.with_name("sst2_lora_slices.jsonl")
 SPACE = {
     "rank": {"type": "int", "low": 1, "high": 16, "log": True},

@@ -19,14 +19,13 @@ from autorank.searching.ray.resources import Resources
 from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import ParamBounds, parameter_range
-from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.spec import FIXED_TRIALS, MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.eval_batch_size import DECODED
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import GenerationObjective
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
-from autorank.trials.statistics.forecast import DEFAULT_FIXED_TRIALS
 from tests import tiny_language_models, tiny_models
 from tests.trials.trial_factories import evaluation
 from trainables import eva
@@ -186,7 +185,7 @@ def test_a_method_starts_with_its_defaults_and_the_smallest_or_largest_adapter(s
     """The slices of the largest adapter are adapters of all sizes; without slices a search starts with the smallest."""
     (entry,) = spec.methods
     settings = first_settings(entry, bounds(spec), sliced)
-    assert len(settings) == DEFAULT_FIXED_TRIALS and settings == [
+    assert len(settings) == FIXED_TRIALS and settings == [
         {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler chooses one
         {"learning_rate": 1e-3, "rank": rank},
     ]

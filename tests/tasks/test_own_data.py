@@ -108,7 +108,7 @@ def error_message(path: Path | str, **options: Any) -> str:
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', ["no label in row 2"]),
         ("x.jsonl", '{"text": "a", "lbl": 1}\n', ["Unknown column 'label'", "Did you mean 'lbl'"]),
         ("x.parquet", "PAR1 nonsense", ["not a valid parquet file"]),
-        ("x.csv", 'text,label\na,"4,5"\nb,3\n', ["decimals with a comma, such as '4,5'", "--label-type class"]),
+        ("x.csv", 'text,label\na,"4,5"\nb,3\n', ["numbers with a comma, such as '4,5'", "--label-type class"]),
         ("x.xlsx", "PK", ["'.xlsx'", ".csv", ".parquet"]),
     ],
 )

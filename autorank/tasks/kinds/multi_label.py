@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
-import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ from autorank.tasks.splits.tokenized import Tokenization
 
 DESCRIBED = 8  # classes that `describe` lists
 FLAGS: dict[label_values.Meaning | None, bool] = {Decimal(0): False, Decimal(1): True, "false": False, "true": True}
-WITHOUT_COMMAS = re.compile(r"""^\s*\[.*['"]\s+['"].*\]\s*$""", re.DOTALL)  # texts as NumPy prints an array of them
 
 
 class MultiLabel(TaskKind):
@@ -133,7 +134,7 @@ def are_lists(table: Table, label: str) -> bool:
         Whether its label is a list, also one that csv holds as text.
     """
     first = next((value for value in table[label] if value is not None and value != ""), None)
-    return _as_list(first) is not None or (isinstance(first, str) and bool(WITHOUT_COMMAS.search(first)))
+    return _as_list(first) is not None or (isinstance(first, str) and _lacks_commas(first))
 
 
 def label_lists(table: Table, label: str) -> list[list[Any]]:
@@ -206,8 +207,7 @@ def _as_list(value: Any) -> list[Any] | None:
         return value
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
         return None
-    # Python joins texts without a comma between them
-    for parse in (json.loads,) if WITHOUT_COMMAS.search(value) else (json.loads, ast.literal_eval):
+    for parse in (json.loads,) if _lacks_commas(value) else (json.loads, ast.literal_eval):
         try:
             parsed = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -215,3 +215,14 @@ def _as_list(value: Any) -> list[Any] | None:
         if isinstance(parsed, list):
             return parsed
     return None
+
+
+def _lacks_commas(value: str) -> bool:
+    """Whether a text is a list as NumPy prints it, `['a' 'b']`, which Python would read as `['ab']`."""
+    if not value.strip().startswith("["):
+        return False
+    try:
+        tokens = [token.type for token in tokenize.generate_tokens(io.StringIO(value.strip()).readline)]
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    return (tokenize.STRING, tokenize.STRING) in pairwise(token for token in tokens if token != tokenize.NL)

@@ -82,7 +82,7 @@ class MicroBatching:
         trained = sum(p.numel() for p in self._loop.model.parameters() if p.requires_grad)
         needed = max(self._reserved, reserved_memory(trained))  # some methods begin with larger adapters
         reserved = max(0, needed - trained * MEASURED_BYTES)
-        key = [method, layers, reserved]
+        key = [method, layers, needed]
         return self._stored(key, lambda: fewest_micro_batches(self._loop, reserved, hooks, parts))
 
     def double(self) -> None:

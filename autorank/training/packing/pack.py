@@ -18,6 +18,7 @@ import torch
 from autorank.errors import AutorankError
 from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.forward.model_call import PREDICTED
+from autorank.modeling.loading.auto_model import set_pad_token
 from autorank.spec import TrainSpec
 from autorank.training import gpu
 from autorank.training.eval_batch_size import EvalBatchSize
@@ -228,7 +229,9 @@ class Pack:
             model = PackedModel(self.cache.original, [lane.model for lane in lanes])
             if lanes[0].spec.training.gradient_checkpointing:
                 gradient_checkpointing.enable(model.model)  # type: ignore[arg-type]
-            self._packed = lanes, model, lanes[0].passes(model.model, ForwardPasses)
+            passes = lanes[0].passes(model.model, ForwardPasses)
+            set_pad_token(model.model.config, passes.pad_id)
+            self._packed = lanes, model, passes
         return self._packed
 
     def _guarded(self, lane: Lane, call: Callable[..., T]) -> T | None:

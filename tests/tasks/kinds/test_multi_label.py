@@ -14,7 +14,9 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec
 from autorank.tasks import load, registry
+from autorank.tasks.kinds.multi_label import label_lists
 from autorank.tasks.metrics import multi_label, resampling
+from autorank.tasks.splits.table import Table
 from tests import tiny_models
 
 ROWS = [["news", "sport"], [], ["sport"], ["news"], ["art", "news"]] * 6
@@ -62,6 +64,15 @@ def test_every_form_gives_the_same_examples(form: str, tmp_path: Path) -> None:
         assert [name for name, flag in zip(task.label_names, row, strict=True) if flag] == expected
     description = task.kind.describe(task, train)
     assert description.startswith(f"{label}: any of 3 classes, 1.") and "news " in description
+
+
+def test_texts_with_quotes_are_lists() -> None:
+    lists = [['["a", "b"]', "['a', ' ', 'b']", """['it', "x' 'y"]""", "[]"], ["['a''b']", "['a'\n 'b']"]]
+    table = Table({"tags": lists[0]}, "x")
+    assert label_lists(table, "tags") == [["a", "b"], ["a", " ", "b"], ["it", "x' 'y"], []]
+    for value in lists[1]:
+        with pytest.raises(AutorankError, match="with commas between them"):
+            label_lists(Table({"tags": [value]}, "x"), "tags")
 
 
 @pytest.mark.parametrize(

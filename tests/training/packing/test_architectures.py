@@ -19,7 +19,7 @@ from tests.training.packing.test_pack import assert_equal, finish, train_alone
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
+DROPOUTS = {"hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop"}
 
 
 def task(folder: Path, kind: str) -> TaskSpec:
@@ -35,11 +35,14 @@ def task(folder: Path, kind: str) -> TaskSpec:
 def specs(
     folder: Path, architecture: str, kind: str, methods: dict[str, dict[str, Any]], **training: Any
 ) -> list[TrainSpec]:
-    """Specs of these methods, on a model without dropout."""
+    """Specs of these methods, on a model without dropout; decoders have no padding token, as on the Hub."""
     write = tiny_language_models.model if kind == "generation" else tiny_models.model
     config = Path(write(architecture, folder / "model")) / "config.json"
     values = json.loads(config.read_text())
-    config.write_text(json.dumps({name: 0.0 if name in DROPOUTS else value for name, value in values.items()}))
+    values |= dict.fromkeys(DROPOUTS & values.keys(), 0.0)
+    if architecture in ("llama", "gpt2"):
+        values["pad_token_id"] = None
+    config.write_text(json.dumps(values))
     weights = config.with_name("model.safetensors")
     if kind != "generation":  # attention that is not flat has gradients above rounding
         wider = {name: 8 * w if w.ndim == 2 else w for name, w in load_file(weights).items()}
