@@ -138,20 +138,22 @@ def ui(
     from autorank.tracking.search_page import page
     from autorank.tracking.tracking_uri import default_uri, sqlite_file, validated_uri
 
-    last = None if name is None else read_search(name, runs)[0].options.get("tracking")
+    journal = None if name is None else read_search(name, runs)[0]
+    last = None if journal is None else journal.options.get("tracking")
     uri = validated_uri(tracking_uri or default_uri(runs, last))
     if (file := sqlite_file(uri)) is not None and not file.exists():
         raise AutorankError(
             f"No search in {runs} is tracked yet. Run `autorank search`, or choose another directory with --runs."
         )
     console = terminal()
+    tracked_name = None if journal is None else journal.spec.name  # also of a directory that was renamed
     if uri.startswith("http"):  # runs already
-        console.print(hide(uri).rstrip("/") + page(uri, name), soft_wrap=True)
+        console.print(hide(uri).rstrip("/") + page(uri, tracked_name), soft_wrap=True)
         return
     port = check_port(port)
     status = console.status("Starting the MLflow UI")
     with status:
-        path = page(uri, name)
+        path = page(uri, tracked_name)
 
         def print_address() -> None:
             status.stop()

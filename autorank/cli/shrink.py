@@ -33,7 +33,7 @@ def shrink(
     if format is Format.json:
         print(shrink_display.as_json(result.sizes, result.chosen))
     elif format is Format.csv:
-        print(shrink_display.as_csv(result.sizes), end="")
+        print(shrink_display.as_csv(result.sizes, result.chosen), end="")
     else:
         for note in result.data_notes:
             terminal().print(note, soft_wrap=True, markup=False)

@@ -89,7 +89,8 @@ class Pace:
         )  # fmt: skip
 
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
-        if ended != self._forecast[0]:
+        new = ended - self._forecast[0]
+        if new < 0 or new >= max(1, ended // 100):  # a forecast takes time for each trial
             remaining = snapshot.requested - ended
             self._forecast = ended, forecast(snapshot, remaining)
         return self._forecast[1]

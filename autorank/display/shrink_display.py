@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -57,15 +58,18 @@ def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
     Returns:
         The text.
     """
+    return json.dumps(_rows(sizes, chosen), indent=2)
+
+
+def _rows(sizes: Sequence[Size], chosen: Size | None) -> list[dict[str, Any]]:
     params = None if chosen is None else chosen.adapter_params
-    return json.dumps([as_dict(size) | {"chosen": size.adapter_params == params} for size in sizes], indent=2)
+    return [as_dict(size) | {"chosen": size.adapter_params == params} for size in sizes]
 
 
-def as_csv(sizes: Sequence[Size]) -> str:
-    """The sizes as CSV; metrics as `metrics.NAME`."""
+def as_csv(sizes: Sequence[Size], chosen: Size | None) -> str:
+    """The sizes as CSV; metrics as `metrics.NAME`. For the arguments see `as_json`."""
     rows = []
-    for size in sizes:
-        values = as_dict(size)
+    for values in _rows(sizes, chosen):
         values.pop("ranks", None)
         values |= {f"metrics.{name}": value for name, value in values.pop("metrics", {}).items()}
         rows.append(values)

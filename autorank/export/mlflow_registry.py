@@ -134,7 +134,7 @@ class Registry:
                 self._upload(model_folder, model.model_id, run, point)
         description = render(
             "version.md", point=point, spec=self._spec, form=export.form, settings=json.dumps(point.settings),
-            base_code=base_code(export.origin), model=self.name,
+            base_code=base_code(export.origin), model_class=export.origin.head.model_class, model=self.name,
         )  # fmt: skip
         with self._store_errors(), _default_tracking_uri(self.uri):  # where a database store looks up the logged model
             version = self._client.create_model_version(
@@ -198,8 +198,8 @@ class Registry:
 
     def _unknown_search(self) -> AutorankError:
         return AutorankError(
-            f"MLflow at {self.uri} has no search {self._spec.name!r}. Run `autorank sync {self._spec.name}` to send it "
-            "there, or choose another store with --tracking-uri."
+            f"MLflow at {self.uri} has no search {self._spec.name!r}. Run `autorank sync {self._spec.name} "
+            f"--tracking-uri {self.uri}` to send it there, or choose another store with --tracking-uri."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, disk_full
 
 PARTIAL = ".autorank-"  # prefix of the names of temporary directories
 
@@ -51,6 +52,10 @@ def partial_dir(folder: Path) -> Iterator[Path]:
         raise AutorankError(f"Cannot write {folder}: {error.strerror}. Choose another --to.") from error
     try:
         yield partial
+    except Exception as error:
+        if disk_full(error) and not isinstance(error, AutorankError | OSError):  # as safetensors reports it
+            raise OSError(errno.ENOSPC, f"{str(error).rstrip('.')}", str(folder)) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -138,7 +143,7 @@ def keep_on_failure(file: Path, folder: Path) -> Iterator[None]:
         saved = work.with_name(f"{folder.absolute().name}-{work.name.removeprefix(PARTIAL)}{file.suffix}")
         os.replace(file, saved)
         note = f"The best adapter so far was saved to {saved}; load it with autorank.load_adapter."
-        if isinstance(error, AutorankError | OSError):
+        if isinstance(error, AutorankError | OSError) or disk_full(error):
             raise AutorankError(f"{str(error).rstrip('.')}. {note}") from error
         error.add_note(note)
         raise

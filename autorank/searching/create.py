@@ -106,6 +106,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if name == "methods":
+            flat["methods"] = ", ".join(entry["method"] for entry in value)
             value = {entry["method"]: entry for entry in value}
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

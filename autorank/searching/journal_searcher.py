@@ -111,9 +111,10 @@ class JournalSearcher(BaseSearcher):
         return self._wait_or_finish()
 
     def _update_flat(self) -> bool:
-        """Forecast anew if a trial has ended since the last forecast; return whether the search stops, being flat."""
+        """Forecast anew if enough trials have ended since the last forecast; return whether the search stops, flat."""
         trials = self._journal.trials()
-        if self._stop_when_flat and not self.flat and (count := len(ended_trials(trials))) != self._forecast_at:
+        count = len(ended_trials(trials))
+        if self._stop_when_flat and not self.flat and count - self._forecast_at >= max(1, count // 100):
             self._forecast_at = count
             prediction = forecast(self._journal.snapshot(), FLAT_HORIZON_TRIALS)
             self.flat = prediction is not None and prediction.flat

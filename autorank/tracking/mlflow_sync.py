@@ -178,7 +178,7 @@ class MLflowSync:
 
     def _push_gains(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
         """Send each trial's gain over the baseline when it is first known, and again at the end if it has changed."""
-        for trial in snapshot.trials:
+        for trial in snapshot.trials if snapshot.baseline else ():
             run, top = self._runs[trial.number], best(trial.evaluations)
             if top is not None and not trial.baseline and (final or run.gain is None):
                 trial_gain = gain(points_of(trial, top)[0], snapshot.baseline)

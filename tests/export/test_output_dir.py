@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from autorank.errors import AutorankError
 from autorank.export.output_dir import check_available, complete_dir, keep_on_failure, partial_dir
+from autorank.modeling.loading.hub_access import hub_error
 
 
 @pytest.fixture
@@ -43,6 +46,19 @@ def test_unwritable_target_fails_before_training(tmp_path: Path) -> None:
         partial_dir(tmp_path / "file" / "out"),
     ):
         raise AssertionError("not reached")
+
+
+def test_a_full_disk_is_reported_as_such(tmp_path: Path) -> None:
+    """safetensors has an exception of its own for it."""
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(OSError, match="No space left") as caught, complete_dir(tmp_path / "out"):
+        raise full
+    assert caught.value.errno == errno.ENOSPC and not (tmp_path / "out").exists()
+    with pytest.raises(AutorankError, match="saved to"), partial_dir(tmp_path / "out") as work:
+        (work / "best.safetensors").touch()
+        with keep_on_failure(work / "best.safetensors", tmp_path / "out"):
+            raise full
+    assert hub_error(full, "model 'x'") is not None and "No space left" in str(hub_error(full, "model 'x'"))
 
 
 @pytest.mark.usefixtures("umask")

@@ -184,7 +184,7 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     app(["shrink", adapter, "--max-params", "3k"], standalone_mode=False)
     assert "chosen" in capsys.readouterr().out
     app(["shrink", adapter, "--format", "csv"], standalone_mode=False)
-    assert capsys.readouterr().out.startswith("adapter_params,energy\n")
+    assert capsys.readouterr().out.startswith("adapter_params,energy,chosen\n")
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.0, "All updates of .* are zero"), (float("nan"), "are not finite")])

@@ -101,6 +101,8 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         **training.model_dump(exclude_defaults=True),
         "slices": None if training.slices == SLICES else training.slices, "seed": training.seed,
     }  # fmt: skip
+    if training.steps is not None:
+        options["epochs"] = None  # has no effect with --steps
     words = ["autorank", "train"]
     for name, value in options.items():
         option = name.replace("_", "-")

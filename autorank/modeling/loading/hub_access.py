@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from autorank.errors import DISK_FULL, AutorankError
+from autorank.errors import AutorankError, disk_full
 from autorank.git_lfs import pointers
 
 HUB_TIMEOUT_S = 5.0  # seconds to wait for the Hub's first answer; its clients retry each file for 23 s
@@ -96,7 +96,7 @@ def hub_error(error: BaseException, subject: str, hint: str = "") -> AutorankErr
     chain = list(_chain(error))
     classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
     text = str(error)
-    if any(isinstance(link, OSError) and link.errno in DISK_FULL for link in chain):
+    if any(map(disk_full, chain)):
         return AutorankError(
             f"No space left on the disk for {subject}. Free some space, or set HF_HOME to a directory on another disk."
         )

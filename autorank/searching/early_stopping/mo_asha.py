@@ -52,25 +52,32 @@ class Halving:
         self._grace = spec.grace or max(1, round(evaluations / spec.factor))
         self._rungs: dict[tuple[str, int], dict[int, Curve]] = defaultdict(dict)
 
-    def decide(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
-        """Record a trial's curve at a rung, and decide whether the trial continues.
+    def record(self, method: str, number: int, evaluations: int, curve: Curve) -> None:
+        """Record a trial's curve at a rung.
 
         Args:
             method: Method of the trial.
             number: Number of the trial.
-            evaluations: Number of its evaluations.
+            evaluations: Number of its evaluations, at which there is a rung.
             curve: Its points.
-
-        Returns:
-            Whether it continues; always True between rungs. A later call may return False, since other trials may have
-            beaten it.
         """
-        if not self.is_rung(evaluations):
-            return True
         rung = self._rungs[method, evaluations]
         rung[number] = curve
         if len(rung) > MAX_RUNG_TRIALS:
             del rung[next(iter(rung))]
+
+    def continues(self, method: str, number: int, evaluations: int) -> bool:
+        """Decide whether a recorded trial continues. Later it may not, since other trials may have beaten it.
+
+        Args:
+            method: Method of the trial.
+            number: Number of the trial.
+            evaluations: Number of its evaluations, at which there is a rung.
+
+        Returns:
+            Whether it continues.
+        """
+        rung = self._rungs[method, evaluations]
         return promoted(list(rung.values()), list(rung).index(number), self._spec.factor)
 
     def is_rung(self, evaluations: int) -> bool:

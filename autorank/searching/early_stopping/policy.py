@@ -40,14 +40,16 @@ class StoppingPolicy:
             return None
         if (limit := self._exceeded(trial)) is not None:
             return limit
-        return None if self._enter_rung(trial) or self._on_front(trial, front) else BEATEN
+        count = len(trial.evaluations)
+        continues = not self._record(trial) or self._halving.continues(trial.method, trial.number, count)
+        return None if continues or self._on_front(trial, front) else BEATEN
 
     def replay(self, trial: TrialRecord) -> None:
         """Add a trial of an earlier session to the rungs that it reached."""
         for count in range(1, len(trial.evaluations) + 1):
             earlier = replace(trial, evaluations=trial.evaluations[:count])
             if self._halving is not None and self._exceeded(earlier) is None:
-                self._enter_rung(earlier)
+                self._record(earlier)
 
     def target(self, trial: TrialRecord) -> float:
         """Return the final parameters of a trial: exact if the settings determine them, otherwise the current ones.
@@ -57,13 +59,14 @@ class StoppingPolicy:
         low, high = self._bounds(trial.method, trial.settings)
         return float(min(max(trial.evaluations[-1].adapter_params, low), high)) if trial.evaluations else float(high)
 
-    def _enter_rung(self, trial: TrialRecord) -> bool:
-        """Add a trial to the rung that it has reached, if any; return whether it continues."""
+    def _record(self, trial: TrialRecord) -> bool:
+        """Add a trial to the rung that it has reached; return whether there is one."""
         assert self._halving is not None
         count, top = len(trial.evaluations), best(trial.evaluations)
         if top is None or not self._halving.is_rung(count):
-            return True
-        return self._halving.decide(trial.method, trial.number, count, self._curve(trial, top.score))
+            return False
+        self._halving.record(trial.method, trial.number, count, self._curve(trial, top.score))
+        return True
 
     def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
         """The final adapter and the slices so far; only those within `max_params` if there are any."""

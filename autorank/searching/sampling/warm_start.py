@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def mid_ranks(values: Sequence[float]) -> list[float]:
     Returns:
         For each value the share of smaller ones, and half the share of equal ones.
     """
-    return [(sum(v < value for v in values) + 0.5 * sum(v == value for v in values)) / len(values) for value in values]
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 / len(ordered) for value in values]
 
 
 def searched_settings(settings: Mapping[str, Any], entry: MethodSpec) -> dict[str, Any]:

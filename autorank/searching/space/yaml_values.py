@@ -83,7 +83,7 @@ def read_overrides(overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]
             parsed = value
         if not equals or not name.strip():
             mistakes.append(f"--set {text}: write --set key=value")
-        elif isinstance(parsed, dict | list):
+        elif isinstance(parsed, dict) or (isinstance(parsed, list) and any(isinstance(x, dict | list) for x in parsed)):
             mistakes.append(f"{name}: --set fixes one value (got {value}); a range belongs into a --space FILE")
         else:
             settings[name.strip()] = parsed

@@ -56,7 +56,7 @@ def forecast(snapshot: Snapshot, more: int) -> Forecast | None:
 
     Args:
         snapshot: The search; trials of the baseline and those that run are left out.
-        more: Number of further trials.
+        more: Number of further trials, those of the baseline included.
 
     Returns:
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
@@ -67,7 +67,8 @@ def forecast(snapshot: Snapshot, more: int) -> Forecast | None:
     count = len(sampled)
     if count < MIN_TRIALS or more < 1:
         return None
-    subset_size = max(1, round(count**2 / (count + more)))
+    share = sum(not trial.baseline for trial in snapshot.trials) / len(snapshot.trials)  # of the further trials too
+    subset_size = max(1, round(count**2 / (count + share * more)))
     draw = np.random.default_rng(count)
     chosen = np.ones((RANDOM_SUBSETS + 1, len(ended)), bool)
     for row in chosen[1:]:

@@ -110,20 +110,26 @@ def test_rungs(spec: HalvingSpec, rungs: list[int]) -> None:
     assert [n for n in range(1, 28) if Halving(spec, 27).is_rung(n)] == rungs
 
 
+def decide(halving: Halving, method: str, number: int, curve: list[Reached]) -> bool:
+    """Whether a trial continues that reaches the first rung."""
+    halving.record(method, number, 1, curve)
+    return halving.continues(method, number, 1)
+
+
 def test_methods_are_not_compared() -> None:
     halving = Halving(HalvingSpec(grace=1), 9)
     for number, method in itertools.product(range(4), ("lora", "adalora")):
         score = 0.9 if method == "lora" else 0.1
-        assert halving.decide(method, number, 1, [Reached(10, score + number / 1000)])
-    assert not halving.decide("lora", 4, 1, [Reached(10, 0.5)])
-    assert halving.decide("adalora", 4, 1, [Reached(10, 0.5)])
+        assert decide(halving, method, number, [Reached(10, score + number / 1000)])
+    assert not decide(halving, "lora", 4, [Reached(10, 0.5)])
+    assert decide(halving, "adalora", 4, [Reached(10, 0.5)])
 
 
 def test_repeated_decisions_are_equal() -> None:
     """A trial that resumes after a crash is decided on again, and counts once."""
     halving = Halving(HalvingSpec(), 3)
     for number in range(4):
-        halving.decide("lora", number, 1, [Reached(10, 0.9 - number / 100)])
+        decide(halving, "lora", number, [Reached(10, 0.9 - number / 100)])
     for _ in range(3):
-        assert halving.decide("lora", 1, 1, [Reached(10, 0.89)])
-        assert not halving.decide("lora", 3, 1, [Reached(10, 0.87)])
+        assert decide(halving, "lora", 1, [Reached(10, 0.89)])
+        assert not decide(halving, "lora", 3, [Reached(10, 0.87)])

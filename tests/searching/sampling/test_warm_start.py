@@ -11,7 +11,7 @@ from autorank.errors import AutorankError
 from autorank.searching.create import open_journal
 from autorank.searching.sampling import warm_start
 from autorank.searching.sampling.trial_planner import TrialPlanner
-from autorank.searching.sampling.warm_start import earlier_trials
+from autorank.searching.sampling.warm_start import earlier_trials, mid_ranks
 from autorank.searching.sampling.warm_study import WarmStudy
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
@@ -126,6 +126,12 @@ def test_the_search_continues_with_the_trials_read_at_its_start(tmp_path: Path) 
     assert later != new
     with open_journal(later, tmp_path / "new", lambda: (64.0, 0.0)) as journal:
         assert journal.spec == new
+
+
+def test_mid_ranks_are_shares_of_smaller_and_half_of_equal_values() -> None:
+    values = [0.3, 0.1, 0.3, 0.2, 0.3]
+    expected = [(sum(v < x for v in values) + sum(v == x for v in values) / 2) / len(values) for x in values]
+    assert mid_ranks(values) == pytest.approx(expected) and mid_ranks([1.0]) == [0.5]
 
 
 def test_the_sampler_starts_where_the_best_earlier_trials_were(tmp_path: Path) -> None:

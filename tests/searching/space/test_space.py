@@ -280,8 +280,10 @@ def test_parse_settings():
         "start": "warm",
         "targets": "query,value",
     }
-    with pytest.raises(AutorankError, match="rank: --set fixes one value"):
-        parse_settings(["rank=[1, 2]"])
+    assert parse_settings(["schedule=[]", "other=[1, 2]"]) == {"schedule": [], "other": [1, 2]}
+    for value in ("{low: 1, high: 2}", "[[1, 2]]"):
+        with pytest.raises(AutorankError, match="rank: --set fixes one value"):
+            parse_settings([f"rank={value}"])
 
 
 def test_overrides_apply_to_the_methods_that_have_the_setting():

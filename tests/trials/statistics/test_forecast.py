@@ -75,6 +75,14 @@ def test_baseline_and_running_trials_do_not_count() -> None:
     assert str(result).startswith(f"+{result.expected:.4f} expected from 5 more trials (90%: at most ")
 
 
+def test_the_share_of_the_baseline_does_not_count_as_further_trials() -> None:
+    trials = random_trials(15)
+    baseline = [trial(100 + number, (5, 0.1), baseline=True) for number in range(5)]
+    with_baseline, without = forecast([*trials, *baseline], 40), forecast(trials, 30)
+    assert with_baseline is not None and without is not None
+    assert (with_baseline.expected, with_baseline.high) == (without.expected, without.high)
+
+
 def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
     first = [trial(0, (1, 0.9)), trial(1, (900, 0.91))]
     sampled = [trial(number, (500, 0.6)) for number in range(2, 10)]
