@@ -11,9 +11,9 @@ installation of autorank nor Ray, MLflow, datasets or Optuna. Parts:
                 checkpointing, save and resume, overflow in fp16, host synchronization in a training step
     memory      peak memory against what `--accumulate auto` chose, memory after a trial, recovery from out of memory
     time        wall time, GPU time and kernel launches of a training step, next to PEFT
-    processes   steps per second of several processes on the GPU, with and without MPS
     generation  training step and greedy decoding of a Llama with a billion parameters
     packing     steps of 1 to 16 trials in one pack, next to the same trials one after the other
+    processes   steps per second of several processes on the GPU, with and without MPS
 
 Each part has a share of `--seconds`; cases that do not fit into it are reported as not run. The exit status is 1 if a
 check failed.
@@ -30,12 +30,13 @@ import sys
 import time
 import tomllib
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # shares of the time
-PARTS = {"methods": 0.27, "memory": 0.15, "time": 0.13, "processes": 0.23, "generation": 0.1, "packing": 0.12}
+PARTS = {"methods": 0.42, "memory": 0.12, "time": 0.12, "generation": 0.08, "packing": 0.12, "processes": 0.14}
 MODULES = {"time": "timing"}  # names of modules, where they differ from the part's
 
 
@@ -56,13 +57,16 @@ def main() -> int:
     for part in arguments.parts:
         seconds = arguments.seconds * PARTS[part] / shares
         options = Options(torch.device(arguments.device), arguments.device == "cpu", time.monotonic() + seconds)
-        report["parts"][part] = run_part(part, options)
-        if arguments.out:
-            arguments.out.write_text(json.dumps(report, indent=1))
-    failures = [row for rows in report["parts"].values() for row in rows if row.get("ok") is False]
+        rows = report["parts"][part] = []
+        for row in run_part(part, options):
+            rows.append(row)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(report, indent=1))
+    rows = [row for rows in report["parts"].values() for row in rows]
+    failures = [row for row in rows if row.get("ok") is False]
     for row in failures:
         print("FAILED", line(row))
-    print(f"{len(failures)} checks failed")
+    print(f"{len(failures)} of {len(rows)} cases failed, {sum('not run' in row for row in rows)} were not run")
     return 1 if failures else 0
 
 
@@ -101,20 +105,18 @@ def machine_of(device: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run_part(part: str, options: Any) -> list[dict[str, Any]]:
-    """Print and return the rows of a part; an unexpected error is a row, too."""
+def run_part(part: str, options: Any) -> Iterator[dict[str, Any]]:
+    """Print and yield the rows of a part; an unexpected error is a row, too."""
     started = time.monotonic()
     print(f"\n== {part}", flush=True)
-    rows: list[dict[str, Any]] = []
     try:
         for row in importlib.import_module(f"benchmarks.gpu.{MODULES.get(part, part)}").run(options):
-            rows.append(row)
             print(line(row), flush=True)
+            yield row
     except Exception as error:
         traceback.print_exc()
-        rows.append({"case": part, "ok": False, "error": f"{type(error).__name__}: {error}"})
+        yield {"case": part, "ok": False, "error": f"{type(error).__name__}: {error}"}
     print(f"== {part}: {time.monotonic() - started:.0f} s", flush=True)
-    return rows
 
 
 def line(row: dict[str, Any]) -> str:

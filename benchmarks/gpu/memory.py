@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, int]] = [
     ("roberta-base", "full", {}, 128, 512),
 ]
 SHARES = (1.0, 0.25)  # shares of the GPU's memory that the process may use
+FOR_ONE_EXAMPLE = 400 * 2**20  # bytes for a step of one example; too few for an evaluation of all at once
 SMALL_SHARE = 0.04  # share that is too small for a whole step
 
 
@@ -32,19 +34,19 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     if options.tiny:
         yield {"case": "lora tiny-bert"} | train("tiny-bert", "lora", {}, 8, 24, 1.0, options)
         return
-    yield recovery(options)
-    for share in SHARES:
-        for case in CASES:
-            name = f"{case[1]} {case[0]} {case[3]}x{case[4]} share {share:g}"
-            if options.late:
-                yield {"case": name, "not run": "no time left"}
-                continue
-            try:
-                yield {"case": name} | train(*case, share, options)
-            except Exception as error:
-                yield {"case": name, "ok": False, "error": f"{type(error).__name__}: {error}"}
-            clean()
-    torch.cuda.set_per_process_memory_fraction(1.0)
+    cases = [partial(recovery, options), *(partial(train, *case, share, options) for share in SHARES for case in CASES)]
+    names = ["out of memory", *(f"{c[1]} {c[0]} {c[3]}x{c[4]} share {share:g}" for share in SHARES for c in CASES)]
+    for name, case in zip(names, cases, strict=True):
+        if options.late:
+            yield {"case": name, "not run": "no time left"}
+            continue
+        try:
+            yield {"case": name} | case()
+        except Exception as error:
+            yield {"case": name, "ok": False, "error": f"{type(error).__name__}: {error}"}
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        clean()
 
 
 def train(
@@ -72,9 +74,9 @@ def start(
     shape: str, method: str, settings: dict[str, Any], batch: int, length: int, options: Options, folder: Path,
     **training: Any,
 ) -> TrainingRun:  # fmt: skip
-    """A run of a few steps over examples of one length."""
+    """A run of a few steps over examples of almost one length; padding decides the form of the mask."""
     steps = 12 if method == "increlora" else 4  # it has a schedule
-    data = task_data(examples(2 * batch, length, length), examples(64, length, length, seed=1))
+    data = task_data(examples(2 * batch, length - 1, length), examples(64, length - 1, length, seed=1))
     if method == "increlora":
         settings = {"top_h": 1000} | settings
     spec = train_spec(method, settings, batch_size=batch, steps=steps, eval_every=steps, **training)
@@ -96,14 +98,17 @@ def recovery(options: Options) -> dict[str, Any]:
         del run
         clean()
         left_mib = (allocated_bytes(options) - bytes_before) / 2**20
-        small_run = start("roberta-base", "lora", {}, 4, 512, options, Path(folder), accumulate=1)
-        losses(small_run)  # its evaluation needs more memory than its steps
+        small_run = start("roberta-base", "lora", {}, 1, 512, options, Path(folder), accumulate=1)
+        small_run.start()
+        clean()
+        total = torch.cuda.get_device_properties(options.device).total_memory
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + FOR_ONE_EXAMPLE) / total)
+        losses(small_run)  # its evaluation of 64 examples needs more memory than its steps
         batch_limit = small_run._model_cache.eval_batch_size.limit
-    torch.cuda.set_per_process_memory_fraction(1.0)
     del small_run
     clean()
     return {
-        "case": "out of memory", "ok": raised and left_mib < 64, "left MiB": left_mib,
+        "ok": raised and left_mib < 64, "left MiB": left_mib,
         "evaluation batch": "as given" if batch_limit > 64 else batch_limit,
     }  # fmt: skip
 

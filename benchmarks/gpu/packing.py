@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from autorank.spec import TrainSpec
+from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
+from autorank.training.packing.packed_evaluation import LaneOutputs
 from autorank.training.run import TrainingRun
 from benchmarks.gpu import workload
 from benchmarks.gpu.memory import GIB, clean
@@ -26,6 +28,21 @@ SIZES = ((16, 64), (16, 16))  # examples and tokens of a step of each trial
 RANKS = (8, 4)  # ranks of the trials, by turns
 WARM, TIMED = 3, 12
 LIMIT = 1e-2  # relative, between losses of a lane and of a run alone
+
+
+class StrictPack(Pack):
+    """A pack that raises the errors of its passes; a search would repeat them with fewer lanes."""
+
+    def _train(self, lanes: Sequence[Lane]) -> None:
+        self._gradients(lanes)
+        for lane in lanes:
+            lane.update()
+
+    def _record(self, lanes: Sequence[Lane]) -> dict[Lane, LaneOutputs]:
+        outputs = super()._record(lanes)
+        if len(lanes) > 1 and not outputs:
+            raise RuntimeError("the evaluation of several lanes in one pass failed")
+        return outputs
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
@@ -51,7 +68,7 @@ def check(options: Options) -> dict[str, Any]:
         def cache() -> RandomCache:
             return RandomCache("tiny-bert", DATA, options.device, Path(folder))
 
-        pack = Pack(cache())
+        pack = StrictPack(cache())
         lanes = [pack.join(spec) for spec in specs]
         lane_losses: list[list[float]] = [[] for _ in lanes]
         while results := pack.advance():
@@ -73,7 +90,7 @@ def measure_packs(
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Measure trials alone, one of each rank, and packs."""
     data = workload.task_data(
-        workload.examples(20 * batch, length, length), workload.examples(8, length, length, seed=1)
+        workload.examples(20 * batch, length - 1, length), workload.examples(8, length - 1, length, seed=1)
     )
     case = f"{shape} {batch}x{length}"
     specs = [
@@ -115,7 +132,7 @@ def start_alone(spec: TrainSpec, cache: RandomCache) -> Callable[[], None]:
 
 def start_pack(specs: Sequence[TrainSpec], cache: RandomCache) -> Callable[[], None]:
     """Start a pack; return its step, of all lanes."""
-    pack = Pack(cache)
+    pack = StrictPack(cache)
     for spec in specs:
         pack.join(spec)
     return pack.step

@@ -14,7 +14,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from benchmarks.speed import contenders
 
 COUNTS = (8, 1, 4, 2)  # most important first, in case time runs out
 SECONDS = 5.0  # measured time
-WORKER_TIMEOUT_S = 120.0  # seconds until all workers are ready, and then until they end
+READY_TIMEOUT_S = 60.0  # seconds until all workers are ready
+END_TIMEOUT_S = SECONDS + 20.0  # and then until they end
+CONTROL_TIMEOUT_S = 10.0  # for the MPS server to start and to end
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
@@ -33,6 +35,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     if options.tiny:
         yield {"processes": 2, "MPS": False, "steps per second": throughput(2, options, dict(os.environ))}
         return
+    failed = False
     with mps() as environment:
         for count in COUNTS:
             for name, variables in (("off", dict(os.environ)), ("on", environment)):
@@ -40,14 +43,18 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
                     yield {"processes": count, "MPS": name, "not run": "no MPS server on this machine"}
                 elif options.late:
                     yield {"processes": count, "MPS": name, "not run": "no time left"}
+                elif name == "on" and failed:
+                    yield {"processes": count, "MPS": name, "not run": "MPS does not work on this machine"}
                 else:
                     rate = throughput(count, options, variables)
-                    yield {"processes": count, "MPS": name, "steps per second": rate, "ok": rate > 0}
+                    row = {"processes": count, "MPS": name, "steps per second": rate}
+                    failed |= name == "on" and rate == 0
+                    yield row | ({"not run": "MPS failed"} if name == "on" and rate == 0 else {"ok": rate > 0})
 
 
 def throughput(count: int, options: Options, environment: dict[str, str]) -> float:
     """Steps per second of all processes together."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", "benchmarks.gpu.processes", "--worker", folder]
         command += ["--tiny"] if options.tiny else []
         workers = [
@@ -56,18 +63,19 @@ def throughput(count: int, options: Options, environment: dict[str, str]) -> flo
             )
             for number in range(count)
         ]  # fmt: skip
-        deadline = time.monotonic() + WORKER_TIMEOUT_S
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while sum(1 for _ in Path(folder).glob("ready-*")) < count and time.monotonic() < deadline:
             if any(worker.poll() is not None for worker in workers):
                 break
             time.sleep(0.1)
         (Path(folder) / "go").touch()
-        outputs = []
+        outputs, deadline = [], time.monotonic() + END_TIMEOUT_S
         for worker in workers:
             try:
-                outputs.append(worker.communicate(timeout=WORKER_TIMEOUT_S)[0])
+                outputs.append(worker.communicate(timeout=max(0.1, deadline - time.monotonic()))[0])
             except subprocess.TimeoutExpired:
                 worker.kill()
+                worker.wait()
                 outputs.append("")
     if not all(output.strip() for output in outputs):
         return 0.0
@@ -81,16 +89,26 @@ def mps() -> Iterator[dict[str, str] | None]:
     if control is None:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         pipes = {"CUDA_MPS_PIPE_DIRECTORY": f"{folder}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log"}
         for path in pipes.values():
             Path(path).mkdir()
         environment = dict(os.environ) | pipes
-        start = subprocess.run([control, "-d"], env=environment, check=False, capture_output=True)
         try:
-            yield environment if start.returncode == 0 else None
+            yield environment if tell(control, ["-d"], "", environment) else None
         finally:
-            subprocess.run([control], input="quit\n", text=True, env=environment, check=False, capture_output=True)
+            tell(control, [], "quit\n", environment)
+
+
+def tell(control: str, arguments: list[str], text: str, environment: dict[str, str]) -> bool:
+    """Call the control program of MPS; return whether it succeeded in time."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [control, *arguments], input=text, text=True, env=environment, timeout=CONTROL_TIMEOUT_S, **quiet
+        )
+        return done.returncode == 0
+    return False
 
 
 def work(folder: Path, number: int, tiny: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from autorank.methods import configure
 from autorank.modeling import adapters, target_modules
@@ -49,8 +49,8 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
         warmup_ratio=0.0, weight_decay=0.1, max_grad_norm=1.0, precision=arguments.precision, seed=0,
     )  # fmt: skip
     split = examples(arguments.batch, arguments.length)
-    base = random_base(arguments.shape, arguments.precision)
-    base.model.to(device)
+    with device:
+        base = random_base(arguments.shape, arguments.precision)
     base.reset(seed=0)
     if name in (BASELINE, PEFT_DORA, PEFT_ADALORA):
         return peft_step(name, base, arguments, plan, split, device)
@@ -71,8 +71,14 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def growth(arguments: argparse.Namespace) -> GrowthSchedule:
     """IncreLoRA's default schedule."""
-    layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
+    layers = len(layers_without_weights(arguments))
     return GrowthSchedule.plan(GrowthConfig(mean_rank=arguments.rank), layers, arguments.steps)
+
+
+def layers_without_weights(arguments: argparse.Namespace) -> dict[str, nn.Module]:
+    """The adapted layers by name, on the meta device."""
+    with torch.device("meta"):
+        return target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets)
 
 
 def first_allocation(arguments: argparse.Namespace) -> int:
@@ -184,7 +190,7 @@ def peft_step(
 def use_our_initial_values(model: Any, arguments: argparse.Namespace) -> None:
     """Give PEFT's LoRA the initial values of our LoRA."""
     generator = torch.Generator().manual_seed(0)
-    for name, layer in target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
+    for name, layer in layers_without_weights(arguments).items():
         update = LowRankUpdate.lora(*target_modules.features(layer), arguments.rank, ALPHA, generator)
         with torch.no_grad():
             model.base_model.model.get_submodule(name).lora_A["default"].weight.copy_(update.A)
