@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,11 +20,12 @@ from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import summarize
 from autorank.trials.statistics.front_statistics import front_statistics
 
+MAX_EVALUATIONS = 5_000  # gray points; more would make pages that browsers cannot draw
 UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
 def front(snapshot: Snapshot) -> Figure:
-    """All evaluations and slices, both fronts, scores with new seeds, the knee; the last trace is the selected point.
+    """Evaluations and slices, both fronts, scores with new seeds, the knee; the last trace is the selected point.
 
     A line joins the sizes of an evaluation that has a point on a front.
 
@@ -37,7 +39,10 @@ def front(snapshot: Snapshot) -> Figure:
     right = max([log_params(snapshot.reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     curves = size_curves(evaluations, [*snapshot.points, *snapshot.baseline])
     name = "evaluations and slices" if any(p.component_masks is not None for p in evaluations) else "evaluations"
-    traces = [markers(evaluations, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
+    shown = evaluations[:: math.ceil(len(evaluations) / MAX_EVALUATIONS) or 1]
+    if len(shown) < len(evaluations):
+        name += f" ({len(shown):,} of {len(evaluations):,})"
+    traces = [markers(shown, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
     traces += _size_lines(curves)
     if snapshot.baseline:
         traces.append(stair(snapshot.baseline, right, "var(--baseline)", "front of plain LoRA", dashed=True))
