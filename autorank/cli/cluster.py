@@ -54,7 +54,8 @@ def submit(
 
     An absolute path is a path on the cluster: put data, models and runs on storage that all nodes share. A relative
     path is a path in --working-dir. Its copy is deleted with the cluster's session, so a search of such data cannot be
-    resumed in another session. The file of --config is also read on this machine: put it into --working-dir. Without --runs, the runs are written to ~/runs on the head node.
+    resumed in another session. The file of --config is also read on this machine: put it into --working-dir. Without
+    --runs, the runs are written to ~/runs on the head node.
 
     Example: autorank submit --address http://HEAD:8265 -- search --method lora --task mrpc --runs /shared/runs
     """

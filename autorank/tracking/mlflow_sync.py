@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags that identify runs: search id, trial number
+ARTIFACTS = "mlartifacts"  # directory of artifacts beside a SQLite store
 _FIGURES_EVERY = 60.0  # seconds between updates of figures while a search runs
 
 
@@ -113,9 +114,9 @@ class MLflowSync:
             store.parent.mkdir(parents=True, exist_ok=True)  # MLflow would retry for minutes
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.spec.name)
+        # MLflow's default is ./mlruns in the working directory; servers have their own location
+        location = None if store is None else str(store.parent / ARTIFACTS / self.spec.name)
         if experiment is None:
-            # MLflow's default is ./mlruns in the working directory; servers have their own location
-            location = None if store is None else str(store.parent / "mlartifacts" / self.spec.name)
             self._experiment = client.create_experiment(self.spec.name, artifact_location=location)
         elif experiment.lifecycle_stage == "deleted":
             raise AutorankError(
@@ -124,6 +125,8 @@ class MLflowSync:
                 f"(MLFLOW_TRACKING_URI={self.uri}), or use another store with --tracking-uri."
             )
         else:
+            if store is not None:
+                _check_not_moved(store, Path(experiment.artifact_location.removeprefix("file://")))
             self._experiment = experiment.experiment_id
         if experiment is None or experiment.tags.get(VIEW_TAG) != view(self.spec):
             client.set_experiment_tag(self._experiment, VIEW_TAG, view(self.spec))
@@ -246,3 +249,12 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def _check_not_moved(store: Path, artifacts: Path) -> None:
+    """Check that artifacts will be beside a SQLite store, not in the directory from which it was moved away."""
+    if artifacts.parent.name == ARTIFACTS and not (artifacts.parents[1] / store.name).exists():
+        raise AutorankError(
+            f"The MLflow store {store} was moved, but its artifacts would go to {artifacts}. Move the file away "
+            "and send each search again with `autorank sync NAME`, or move the directory back."
+        )

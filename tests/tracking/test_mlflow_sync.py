@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import sqlite3
 import uuid
 from functools import partial
 from pathlib import Path
@@ -219,6 +221,23 @@ def test_artifacts_lie_beside_the_store(new_sync, store, trials, tmp_path, monke
     home = Path(store.removeprefix("sqlite:///")).parent
     assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_was_moved_is_refused(new_sync, store, trials, tmp_path):
+    new_sync().push(snapshot(trials))
+    file = Path(store.removeprefix("sqlite:///"))
+    shutil.copy(file, tmp_path / file.name)
+    new_sync(uri=f"sqlite:///{tmp_path / file.name}").push(snapshot(trials))  # a copy; the original is still there
+    (tmp_path / "b").mkdir()
+    moved = tmp_path / "b" / file.name
+    shutil.copy(file, moved)
+    database = sqlite3.connect(moved)
+    database.execute("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (
+        str(file.parent), str(tmp_path / "gone")))  # fmt: skip
+    database.commit()
+    with pytest.raises(AutorankError, match=f"{moved} was moved, but its artifacts would go to {tmp_path}/gone/mlart"):
+        new_sync(uri=f"sqlite:///{moved}").push(snapshot(trials))
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_deleted_experiment_is_named(new_sync, trials, client, own):
