@@ -253,7 +253,7 @@ class Search:
         spec = self.spec.model_copy(update={"name": self.folder.name})  # its commands work for a renamed directory too
         html_report.write_page(html_report.render_report(self._snapshot, spec, self._runs), file)
         if figures is not None:
-            html_report.write_figures(self._snapshot, self.spec, expand(figures))
+            html_report.write_figures(self._snapshot, spec, expand(figures))
         return file
 
     def figure(self) -> Figure:

@@ -90,7 +90,8 @@ class Pace:
 
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         new = ended - self._forecast[0]
-        if new < 0 or new >= max(1, ended // 100):  # a forecast takes time for each trial
+        # a forecast takes time for each trial
+        if new < 0 or new >= max(1, ended // 100) or (new and ended >= snapshot.requested):
             remaining = snapshot.requested - ended
             self._forecast = ended, forecast(snapshot, remaining)
         return self._forecast[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -199,7 +200,7 @@ class Registry:
     def _unknown_search(self) -> AutorankError:
         return AutorankError(
             f"MLflow at {self.uri} has no search {self._spec.name!r}. Run `autorank sync {self._spec.name} "
-            f"--tracking-uri {self.uri}` to send it there, or choose another store with --tracking-uri."
+            f"--tracking-uri {shlex.quote(self.uri)}` to send it there, or choose another store with --tracking-uri."
         )
 
 

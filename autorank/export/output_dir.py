@@ -54,7 +54,7 @@ def partial_dir(folder: Path) -> Iterator[Path]:
         yield partial
     except Exception as error:
         if disk_full(error) and not isinstance(error, AutorankError | OSError):  # as safetensors reports it
-            raise OSError(errno.ENOSPC, f"{str(error).rstrip('.')}", str(folder)) from error
+            raise OSError(errno.ENOSPC, str(error).rstrip(".")) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

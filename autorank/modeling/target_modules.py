@@ -139,15 +139,15 @@ def fused_experts(model: nn.Module) -> list[str]:
 
 def unadapted(model: nn.Module, targets: str) -> str | None:
     """Sentences about weights that stay unadapted although `targets` seems to include them; None if there are none."""
-    parts = {part.strip() for part in targets.split(",")}
+    parts = {part.strip() for part in targets.split(",") if part.strip()}
     return " ".join(filter(None, [_unadapted_experts(model, parts), _unadapted_blocks(model, parts)])) or None
 
 
 def _unadapted_blocks(model: nn.Module, parts: set[str]) -> str | None:
     """A sentence about blocks with another mixer than attention, in hybrid models (LFM2, Qwen3.5)."""
-    if not parts <= SETS.keys() - {"ffn"}:
+    if not parts or not parts <= SETS.keys() - {"ffn"}:
         return None
-    layers = adaptable_layers(model)
+    layers = [name for name in adaptable_layers(model) if role(name) != "ffn"]  # which XLM has in blocks of their own
     blocks = {block(name) for name in layers}
     adapted = {block(name) for name in layers if any(_matches(name, part) for part in parts)}
     if adapted == blocks:

@@ -126,7 +126,7 @@ class MLflowSync:
             )
         else:
             if store is not None:
-                _check_not_moved(store, Path(experiment.artifact_location.removeprefix("file://")))
+                _check_not_moved(store, experiment.artifact_location, self.spec.name)
             self._experiment = experiment.experiment_id
         if experiment is None or experiment.tags.get(VIEW_TAG) != view(self.spec):
             client.set_experiment_tag(self._experiment, VIEW_TAG, view(self.spec))
@@ -251,9 +251,11 @@ def user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _check_not_moved(store: Path, artifacts: Path) -> None:
+def _check_not_moved(store: Path, location: str, name: str) -> None:
     """Check that artifacts will be beside a SQLite store, not in the directory from which it was moved away."""
-    if artifacts.parent.name == ARTIFACTS and not (artifacts.parents[1] / store.name).exists():
+    artifacts = Path(location)
+    is_ours = "://" not in location and artifacts.parts[-2:] == (ARTIFACTS, name)
+    if is_ours and not (artifacts.parents[1] / store.name).exists():
         raise AutorankError(
             f"The MLflow store {store} was moved, but its artifacts would go to {artifacts}. Move the file away "
             "and send each search again with `autorank sync NAME`, or move the directory back."

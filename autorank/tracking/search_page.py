@@ -63,7 +63,7 @@ def page(uri: str, name: str | None = None) -> str:
         return f"/#/experiments/{searches[0].experiment_id}/runs?viewStateShareKey={VIEW}&{training}"
     if name is not None:
         raise AutorankError(
-            f"The search {name!r} is not tracked in {hide(uri)}. To add it, run `autorank sync {name}`; to use another "
-            "store, --tracking-uri."
+            f"The search {name!r} is not tracked in {hide(uri)}. To add it, run `autorank sync` with the name of its "
+            "directory; to use another store, --tracking-uri."
         )
     return f"/#/experiments?{training}"

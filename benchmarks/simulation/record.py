@@ -1,7 +1,7 @@
 """Records learning curves of real trials: the table that `benchmarks.simulation.simulator` replays.
 
     python -m benchmarks.simulation.record --data SST2 --model MINILM --method lora --set targets=all-linear \\
-        --out sst2_lora_drop.jsonl
+        --out sst2_lora.jsonl
 
 Settings are drawn from the method's space by a scrambled Sobol sequence, each prefix of which covers the space evenly.
 The table has one line per trial: its settings, the cost of an evaluation in training steps, and for each evaluation the

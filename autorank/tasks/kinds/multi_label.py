@@ -207,7 +207,7 @@ def _as_list(value: Any) -> list[Any] | None:
         return value
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
         return None
-    for parse in (json.loads,) if _lacks_commas(value) else (json.loads, ast.literal_eval):
+    for parse in (json.loads, _python_list):
         try:
             parsed = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -217,12 +217,19 @@ def _as_list(value: Any) -> list[Any] | None:
     return None
 
 
+def _python_list(value: str) -> Any:
+    """The value of a text in Python's syntax; ValueError for `['a' 'b']`, which Python reads as `['ab']`."""
+    if _lacks_commas(value):
+        raise ValueError(value)
+    return ast.literal_eval(value)
+
+
 def _lacks_commas(value: str) -> bool:
-    """Whether a text is a list as NumPy prints it, `['a' 'b']`, which Python would read as `['ab']`."""
-    if not value.strip().startswith("["):
+    """Whether a text is a list as NumPy prints it, `['a' 'b']`."""
+    if not (value.strip().startswith("[") and value.strip().endswith("]")):
         return False
     try:
         tokens = [token.type for token in tokenize.generate_tokens(io.StringIO(value.strip()).readline)]
-    except (tokenize.TokenError, SyntaxError):
+    except (tokenize.TokenError, SyntaxError, ValueError):
         return False
     return (tokenize.STRING, tokenize.STRING) in pairwise(token for token in tokens if token != tokenize.NL)

@@ -230,7 +230,7 @@ class Pack:
             if lanes[0].spec.training.gradient_checkpointing:
                 gradient_checkpointing.enable(model.model)  # type: ignore[arg-type]
             passes = lanes[0].passes(model.model, ForwardPasses)
-            set_pad_token(model.model.config, passes.pad_id)
+            set_pad_token(model.model.config, passes.pad_id)  # type: ignore[arg-type]
             self._packed = lanes, model, passes
         return self._packed
 
