@@ -28,7 +28,7 @@ def test_the_page_of_a_search_is_found_by_name_and_otherwise_the_latest(new_sync
 
 
 def test_a_search_that_is_not_tracked(store):
-    with pytest.raises(AutorankError, match=r"'missing' is not tracked in .*autorank sync missing"):
+    with pytest.raises(AutorankError, match=r"'missing' is not tracked in .*autorank sync"):
         page(store, "missing")
 
 
