@@ -18,9 +18,7 @@ from safetensors.torch import load_file, save_file
 import autorank
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, base_model, peft_adapter
-from autorank.shrinking.cutting import Size
 from autorank.shrinking.scoring import ScoredAdapter
-from autorank.shrinking.size_choice import including
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.named import demo
 
@@ -196,13 +194,6 @@ def test_untrained_and_diverged_adapters_are_refused(adapter: str, value: float,
     for options in ({}, {"energy": 0.9}, {"task": "demo", "max_eval_examples": 60, "max_params": 100}):
         with pytest.raises(AutorankError, match=message):
             autorank.shrink(tmp_path / "copy", **options)
-
-
-def test_the_chosen_size_is_listed_with_its_score_after_training() -> None:
-    sizes = [Size(10, 0.5, {"a": 1}, 0.6), Size(20, 1.0, None, 0.7)]
-    trained = Size(10, 0.5, {"a": 1}, 0.65)
-    assert including(sizes, trained) == [trained, sizes[1]]
-    assert including(sizes, Size(15, 0.8, {"a": 2}, 0.6)) == [sizes[0], Size(15, 0.8, {"a": 2}, 0.6), sizes[1]]
 
 
 def test_training_that_lowers_the_score_is_undone(adapter: str, tmp_path: Path) -> None:

@@ -28,7 +28,11 @@ class ClassificationObjective(Objective):
     """Cross-entropy over the classes."""
 
     def check(self, config: PreTrainedConfig) -> None:
-        """Check the tokens that models classify at (see `eos_check.check`)."""
+        """Check the tokens that models classify at (see `eos_check.check`).
+
+        Raises:
+            AutorankError: The model cannot classify these texts.
+        """
         if config.model_type == "xlnet":
             raise AutorankError(
                 "XLNet classifies at the last position, so it needs padding on the left, but batches are padded on the "

@@ -179,7 +179,9 @@ def test_the_snapshot_is_the_front_from_scratch(folder):
                     journal.record(number, evaluation(step, draw.randrange(20), score, seconds=seconds))
         for number in range(0, 12, 2):
             journal.finish(number, draw.choice(["complete", "pruned", "failed"]))
-        assert journal.snapshot() == replace(snapshot(journal.trials(), objectives), reference=REFERENCE)
+        assert journal.snapshot() == replace(
+            snapshot(journal.trials(), objectives), reference=REFERENCE, fixed_trials=journal.spec.fixed_trials
+        )
         assert Journal.open(folder).snapshot() == journal.snapshot()
         assert journal.snapshot().points and journal.snapshot().baseline
 
