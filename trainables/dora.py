@@ -2,7 +2,7 @@
 
 Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation" (arXiv 2402.09353); see
 `autorank/modeling/layers/dora.py`. The defaults are LoRA's: alpha is twice the rank, as in the authors' scripts. The
-norms have no weight decay, which would shrink the pretrained weights (ours; the scripts have no decay).
+norms have no weight decay (see `undecayed` in `autorank/training/optimization/optimizer.py`).
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ class DoRA(AllocationMethod[DoRAConfig]):
 
     @override
     def prepare(self, run: RunContext) -> None:
-        magnitudes = {}
         for name, layer in run.layers.items():
             update = new_update(features(layer), self.config.rank, self.config.alpha, run)
-            update.m = magnitudes[f"{name}.update.m"] = nn.Parameter(dora.squared_row_norms(layer).sqrt())
+            update.m = nn.Parameter(dora.squared_row_norms(layer).sqrt())
             attach(run.model, name, update, self.config.dropout)
-        run.optimizer.add_group(magnitudes, weight_decay=0.0)
 
     @classmethod
     @override

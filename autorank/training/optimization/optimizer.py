@@ -16,12 +16,13 @@ from autorank.training.optimization.componentwise_adamw import BETA2, EPSILON, M
 def undecayed(name: str) -> bool:
     """Return whether a parameter has no weight decay, as usual for biases and normalization layers.
 
+    DoRA's norms have none either: it would shrink the pretrained weights (ours; the authors' scripts have no decay).
     The name of the innermost module decides, because all parameters of some models have "norm" in their names.
     """
     *modules, parameter = name.split(".")
     module = next((part.lower() for part in reversed(modules) if not part.isdigit()), "")
     is_norm = "norm" in module or module.startswith("ln") or "norm" in parameter.lower()
-    return is_norm or parameter.endswith("bias")
+    return is_norm or parameter.endswith("bias") or name.endswith(".update.m")
 
 
 class GroupedAdamW:

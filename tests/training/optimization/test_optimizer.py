@@ -46,6 +46,7 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         ("transformer.layer_norm1.0.weight", True),
         ("model.layers.0.self_attn.q_norm.weight", True),
         ("model.layers.0.mlp.linear.weight", False),
+        ("bert.encoder.layer.0.attention.self.query.update.m", True),  # of DoRA
         ("weight", False),
     ],
 )
