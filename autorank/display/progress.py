@@ -90,7 +90,7 @@ class Pace:
 
     def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         new = ended - self._forecast[0]
-        # a forecast takes time for each trial
+        # after every further 1% of the trials, since a forecast reads all of them, and at the end
         if new < 0 or new >= max(1, ended // 100) or (new and ended >= snapshot.requested):
             remaining = snapshot.requested - ended
             self._forecast = ended, forecast(snapshot, remaining)

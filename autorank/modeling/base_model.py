@@ -25,7 +25,13 @@ from autorank.modeling.loading.remote_code import trusted
 
 # Names of heads in transformers: of sequence classifiers (DistilBERT has two) and of question answering.
 HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")
-UNQUANTIZED = (*HEADS, "pooler", "pooler.dense", "head.dense", "lm_head")  # they are new, or trained with the head
+UNQUANTIZED = (
+    *HEADS,
+    "pooler",
+    "pooler.dense",
+    "head.dense",
+    "lm_head",
+)  # layers that are new, or trained with the head
 
 
 @dataclass

@@ -184,7 +184,7 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
 
 
 def _plain(value: Any) -> Any:
-    """A value as Python's own type of number, if it is a number: NumPy's have no JSON."""
+    """The value, a number as Python's own type: NumPy's numbers cannot be written as JSON."""
     if isinstance(value, Integral):
         return value if isinstance(value, int) else int(value)
     return value if isinstance(value, float) or not isinstance(value, Real) else float(value)

@@ -111,13 +111,13 @@ class JournalSearcher(BaseSearcher):
         return self._wait_or_finish()
 
     def _update_flat(self) -> bool:
-        """Forecast anew if enough trials have ended since the last forecast; return whether the search stops, flat."""
-        trials = self._journal.trials()
-        count = len(ended_trials(trials))
-        if self._stop_when_flat and not self.flat and count - self._forecast_at >= max(1, count // 100):
-            self._forecast_at = count
-            prediction = forecast(self._journal.snapshot(), FLAT_HORIZON_TRIALS)
-            self.flat = prediction is not None and prediction.flat
+        """Return whether the search is flat. The forecast is updated when 1% more trials have ended."""
+        if self._stop_when_flat and not self.flat:
+            count = len(ended_trials(self._journal.trials()))
+            if count - self._forecast_at >= max(1, count // 100):
+                self._forecast_at = count
+                prediction = forecast(self._journal.snapshot(), FLAT_HORIZON_TRIALS)
+                self.flat = prediction is not None and prediction.flat
         return self.flat
 
     def _start(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:

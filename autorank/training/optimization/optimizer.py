@@ -16,7 +16,8 @@ from autorank.training.optimization.componentwise_adamw import BETA2, EPSILON, M
 def undecayed(name: str) -> bool:
     """Return whether a parameter has no weight decay, as usual for biases and normalization layers.
 
-    DoRA's norms have none either: it would shrink the pretrained weights (ours; the authors' scripts have no decay).
+    DoRA's norms have none either, because decay would shrink the pretrained weights (ours; the authors' scripts use no
+    decay).
     The name of the innermost module decides, because all parameters of some models have "norm" in their names.
     """
     *modules, parameter = name.split(".")
