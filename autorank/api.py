@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.defaults import RUNS
-from autorank.display.formatting import varied
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
@@ -130,7 +129,7 @@ class Search:
     def _read(self) -> None:
         self._journal, self._snapshot = read_search(self.name, self._runs)
         self.folder, self.spec = self._journal.folder, self._journal.spec
-        self.front = Front(self._snapshot.points, self._snapshot, varied(self.spec))
+        self.front = Front(self._snapshot.points, self._snapshot, self.spec.searched_settings)
         self.baseline = Front(self._snapshot.baseline)
         self.trials, self.hypervolume = self._snapshot.trials, self._snapshot.hypervolume
 
@@ -268,5 +267,5 @@ class Search:
 
 
 def _run(spec: SearchSpec, call: ResumeCall) -> None:
-    if run_search(spec, call, commands=False).ending == "interrupted":
+    if run_search(spec, call, suggest_commands=False).ending == "interrupted":
         raise KeyboardInterrupt

@@ -39,6 +39,9 @@ class AutorankError(Exception):
         super().__init__(hide(message))
 
 
+DIVERGED = "Training diverged: "  # how the message of a run begins whose loss is not finite
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1: "1 trial", "2,000 parameters"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -82,7 +82,9 @@ def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
     from pydantic import ValidationError
 
     method = find(name)
-    refuse_unknown(method, settings)
+    for setting in settings:
+        if setting not in method.Config.model_fields:
+            raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)
     try:
         return method(method.Config(**settings))
     except ValidationError as error:
@@ -131,37 +133,28 @@ def train_spec(
     return spec
 
 
-def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:
-    """Check that a method has these settings.
-
-    Args:
-        method: The method's class.
-        settings: Names of settings.
-
-    Raises:
-        AutorankError: A setting is unknown; the message suggests a similar name.
-    """
-    for setting in settings:
-        if setting not in method.Config.model_fields:
-            raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)
-
-
 def absolute_paths(method: str, settings: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
     """Make relative paths among the settings of a method absolute, for trials run in other directories.
 
     Args:
         method: The method's name.
-        settings: Its settings.
+        settings: Its settings, or ranges of them.
         directory: Directory of relative paths; None: the working directory.
 
     Returns:
         All settings, with absolute paths as text.
     """
     fields = find(method).Config.model_fields
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, Mapping) and "choices" in value:
+            return {**value, "choices": [absolute(choice) for choice in value["choices"]]}
+        if isinstance(value, str | Path):
+            return str((directory or Path()).absolute() / Path(value).expanduser())
+        return value
+
     return {
-        name: str((directory or Path()).absolute() / Path(value).expanduser())
-        if isinstance(value, str | Path) and name in fields and _is_path(fields[name].annotation)
-        else value
+        name: absolute(value) if name in fields and _is_path(fields[name].annotation) else value
         for name, value in settings.items()
     }
 

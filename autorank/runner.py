@@ -14,11 +14,11 @@ from autorank.options.calls import ResumeCall, TrainCall
 from autorank.options.parsing import check_output, expand
 from autorank.options.shared import runs_option
 from autorank.options.shrink import ShrinkCall
+from autorank.redaction import hide
 from autorank.training.evaluation import Evaluation
 from autorank.trials.point import Point
 
 if TYPE_CHECKING:
-    from autorank.display.base import Locations
     from autorank.searching.search import Outcome
     from autorank.shrinking.cutting import Size
     from autorank.spec import SearchSpec
@@ -173,13 +173,13 @@ def check_name(journal: Journal, name: str) -> None:
         )
 
 
-def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
+def run_search(spec: SearchSpec, call: ResumeCall, suggest_commands: bool) -> Outcome:
     """Run a search and display it.
 
     Args:
         spec: The search.
         call: The options of `resume`, which are also options of `search`.
-        commands: Print suggested commands at the end.
+        suggest_commands: Print suggested commands at the end.
 
     Returns:
         How the search ended, and its last snapshot.
@@ -188,37 +188,26 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
         AutorankError: An option is invalid, or data, model or resources are not available.
     """
     from autorank import tasks
+    from autorank.display.base import Locations
     from autorank.display.factory import choose
     from autorank.tracking.tracking_uri import default_uri
     from autorank.trials.journal.journal import Journal
     from autorank.trials.journal.journal_file import JOURNAL
-    from autorank.trials.retention import run_folder
+    from autorank.trials.retention import search_folder
 
     require_posix()
     tasks.base_model(spec.task, spec.model)  # reports an unknown task before a title with its name is printed
     budget, runs = call.budget(), expand(call.runs)
-    folder, uri = run_folder(runs, spec.name), call.tracking_uri
+    folder, uri = search_folder(runs, spec.name), call.tracking_uri
     if uri is None:
         earlier = Journal.open(folder).options if (folder / JOURNAL).exists() else {}
         uri = default_uri(runs, earlier.get("tracking"))
-    locations = _locations(folder, runs, call.tracking_uri, call.resume_command(spec.name))
-    display = choose(spec, locations, budget.seconds, commands, call.quiet, call.json)
+    tracking_option = f" --tracking-uri {shlex.quote(hide(call.tracking_uri))}" if call.tracking_uri else ""
+    locations = Locations(folder, runs_option(runs), tracking_option, call.resume_command(spec.name))
+    display = choose(spec, locations, budget.seconds, suggest_commands, call.quiet, call.json)
     with display:
         from autorank.searching.search import search  # imports Ray, which prints in notebooks
 
         outcome = search(spec, folder, budget, uri, display.update, display.warn, display.inform)
     display.end(outcome)
     return outcome
-
-
-def _locations(folder: Path, runs: Path, tracking_uri: str | None, resume: str) -> Locations:
-    """The search's directory, the options with which a next command finds it, and the command that continues it."""
-    from autorank.display.base import Locations
-    from autorank.redaction import hide
-
-    return Locations(
-        folder,
-        runs_option(runs),
-        f" --tracking-uri {shlex.quote(hide(tracking_uri))}" if tracking_uri else "",
-        resume,
-    )

@@ -200,9 +200,6 @@ class ObjectivesSpec(Spec):
     max_memory: Count | None = None  # bytes, peak of GPU memory
 
 
-FIXED_TRIALS = 2  # first trials of each method: as many as `optuna_study.first_settings` returns
-
-
 class EarlierTrial(Spec):
     """A trial that a search starts from: of an earlier search, or of the catalogue.
 
@@ -260,13 +257,9 @@ class SearchSpec(Spec):
         return self.methods if self.baseline is None else (*self.methods, self.baseline)
 
     @property
-    def fixed_trials(self) -> dict[str, int]:
-        """How many trials of each method come first, with settings that are not sampled.
-
-        They have the method's defaults, or settings of earlier searches or of the catalogue.
-        """
-        earlier = [trial.method for trial in self.warm_start if trial.first]
-        return {entry.method: FIXED_TRIALS + earlier.count(entry.method) for entry in self.entries}
+    def searched_settings(self) -> list[str]:
+        """Names of the settings in the spaces of the methods."""
+        return list(dict.fromkeys(name for entry in self.methods for name in entry.space))
 
     def train(self, method: str, settings: dict[str, Any]) -> TrainSpec:
         """Return the training run of a trial.

@@ -51,7 +51,7 @@ class UpperHalf(AllocationMethod[UpperHalfConfig]):
 
 
 def main() -> None:
-    # NAME=MODULE:CLASS. Ray's processes find the module where this script lies; an entry point does without
+    # NAME=MODULE:CLASS. Ray's processes find the module beside this script; an entry point needs no variable
     os.environ["AUTORANK_METHODS"] = "upper-half=own_method:UpperHalf"
     import autorank
 

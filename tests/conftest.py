@@ -15,6 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: each computes with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 leaves trials no time beside other tests
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # no process for each CPU, most of which stay idle
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -167,13 +167,13 @@ def test_a_tilde_is_the_home_directory(finished_search, tmp_path, monkeypatch):
 
 def test_resume_uses_the_directory_of_the_search(finished_search, monkeypatch):
     calls = []
-    monkeypatch.setattr(api, "run_search", lambda spec, call, commands: calls.append(call) or FakeOutcome("trials"))
+    monkeypatch.setattr(api, "run_search", lambda spec, call, **_: calls.append(call) or FakeOutcome("trials"))
     with pytest.raises(AutorankError, match=r"Unknown option of resume\(\) 'runs'"):
         finished_search.resume(runs="elsewhere")
     assert finished_search.resume(trials="+1", tracking_uri="sqlite:///other.db") is finished_search
     finished_search.resume(trials="+1")
     assert [(call.runs, call.tracking_uri) for call in calls] == [(Path("runs"), "sqlite:///other.db")] * 2
-    monkeypatch.setattr(api, "run_search", lambda spec, call, commands: FakeOutcome("interrupted"))
+    monkeypatch.setattr(api, "run_search", lambda spec, call, **_: FakeOutcome("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         finished_search.resume()
 

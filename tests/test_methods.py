@@ -71,4 +71,6 @@ def test_paths_in_the_settings_become_absolute(monkeypatch, tmp_path):
     settings = {"file": "ranks.json", "other": None, "name": "ranks.json"}
     assert absolute_paths("mine", settings) == settings | {"file": str(tmp_path / "ranks.json")}
     assert absolute_paths("mine", {"other": "a.json"}, tmp_path / "there") == {"other": str(tmp_path / "there/a.json")}
+    choices = {"file": {"choices": ["a.json", None]}}
+    assert absolute_paths("mine", choices, tmp_path) == {"file": {"choices": [str(tmp_path / "a.json"), None]}}
     assert absolute_paths("mine", {"file": "~/a.json"}) == {"file": str(Path("~/a.json").expanduser())}

@@ -12,7 +12,7 @@ the scheduler are known from its abstract and summaries; all details below follo
   4. In a round, the `candidates` lowest triplets of every layer, but never its last one, are candidates. The lowest of
      all candidates are pruned. For each of as many highest candidates, the candidate's layer gains a triplet. A layer
      of rank 1 has no candidates and stays at rank 1.
-  5. The number of triplets that move falls from `moved` to 0 on a cubic curve (`scheduler`).
+  5. The number of triplets that move falls from `moved` to 0, in the last round, on a cubic curve (`scheduler`).
   6. A new row of A is v - AᵀA v, normalized, of a Gaussian v; a new column of B likewise. Its e is 1e-13.
   7. A penalty keeps A and B orthogonal. The scale stays alpha / start rank.
 
@@ -23,9 +23,11 @@ Differs from the published code:
   - If fp16 skips the step of a round, the round takes place after the next step.
   - The number of triplets gained equals the number pruned, even if scores are equal or candidates are few.
   - The mean rank may be fractional; the remainder goes to the first layers.
-  - Remaining triplets keep their optimizer state, and new ones start without one, at the run's learning rate. The code
-    creates a new optimizer in every round.
+  - Remaining triplets keep their optimizer state, and new ones start without one. The code creates a new optimizer in
+    every round, which its schedule does not reach: from the first round on its learning rate is the peak. Here the
+    schedule continues.
   - Scores are not computed after the last round.
+  - A new e is 1e-13; in the code it is the smallest |e| of the layer if that is less.
   - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
   - AdamW is torch's. The published trainer's AdamW adds ε before the bias of the second moment is corrected and applies
     weight decay after the step.
@@ -64,7 +66,7 @@ class ElaLoRAConfig(PhasedConfig, TripletConfig):
         0.26, ge=0, lt=1, description="fraction of the run before the first round (published: 0.08 to 0.26)"
     )
     final: float = Field(0.34, gt=0, lt=1, description="fraction of the run with fixed ranks (published: 0.16 to 0.47)")
-    rounds: int = Field(9, ge=1, description="rounds in which ranks move, at equal intervals (published: 9 to 22)")
+    rounds: int = Field(9, ge=2, description="rounds in which ranks move, at equal intervals (published: 9 to 22)")
     moved: int = Field(4, ge=1, description="b, ranks pruned, and ranks added elsewhere, in the first round")
     candidates: int = Field(2, ge=1, description="k, maximum number of ranks that a layer can lose or gain in a round")
     scheduler: bool = Field(
@@ -75,7 +77,7 @@ class ElaLoRAConfig(PhasedConfig, TripletConfig):
         """Return the number of ranks that move in each round."""
         if not self.scheduler:
             return [self.moved] * self.rounds
-        return [round(self.moved * (1 - (i / (self.rounds + 1)) ** 3)) for i in range(1, self.rounds + 1)]
+        return [round(self.moved * (1 - (i / self.rounds) ** 3)) for i in range(1, self.rounds + 1)]
 
 
 def plan_rounds(config: ElaLoRAConfig, total_steps: int) -> dict[int, int]:
@@ -92,7 +94,7 @@ def plan_rounds(config: ElaLoRAConfig, total_steps: int) -> dict[int, int]:
         AutorankError: The run is too short.
     """
     initial, fixed = config.phases(total_steps)
-    interval = (fixed - initial) // (config.rounds + 1)
+    interval = (fixed - 1 - initial) // config.rounds
     if interval < 1:
         raise AutorankError(
             f"elalora has too few steps for {config.rounds} rounds: in a run of {total_steps} steps the initial "

@@ -10,13 +10,15 @@ Paischer et al. 2024, "Parameter Efficient Fine-tuning via Explained Variance Ad
      the setting.
 
 The decomposition is PEFT's, and the order of operations is that of its `get_eva_state_dict`, except that the number of
-steps is limited (`svd_steps`, ours) and that all precisions are supported. With several workers the first one computes
-the directions for all.
+steps is limited (`svd_steps`, ours), that all precisions are supported, and that batches with too few tokens count.
+With several workers the first one computes the directions for all.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -30,12 +32,16 @@ from typing_extensions import override
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
+from autorank.modeling.forward.model_call import PREDICTED
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.layers.position_queries import TokenInputs
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
 from trainables.cached_tensors import cached
 from trainables.configs import LowRankConfig
+
+VERSION = 2  # of the directions; part of the cache's key
 
 
 class EVAConfig(LowRankConfig):
@@ -60,7 +66,8 @@ class EVA(AllocationMethod[EVAConfig]):
     @override
     def prepare(self, run: RunContext) -> None:
         settings = self.config.model_dump(include={"rank", "rho", "tau", "svd_batch_size", "svd_steps"})
-        rows = cached(run, self.name, [list(run.layers), settings], lambda: directions(run, self.config))
+        key = [list(run.layers), settings, VERSION]
+        rows = cached(run, self.name, key, lambda: directions(run, self.config))
         for name, layer in run.layers.items():
             if len(rows[name]):
                 B = torch.zeros(features(layer)[1], len(rows[name]), device=run.device)
@@ -109,6 +116,7 @@ class Decomposition:
         self._pca: Any = IncrementalPCA(n_components=count, lowrank=self._lowrank, lowrank_seed=42)
         self._count, self._tau = count, tau
         self.settled = torch.zeros(count, dtype=torch.bool)
+        self._waiting: list[Tensor] = []  # inputs of batches with too few tokens
 
     @property
     def begun(self) -> bool:
@@ -128,9 +136,11 @@ class Decomposition:
         return shares
 
     def add(self, x: Tensor) -> None:
-        """Continue with inputs x, tokens x in; too few tokens are ignored, as in PEFT."""
-        if len(x) < self._count * (2 if self._lowrank else 1):
+        """Continue with inputs x, tokens x in; too few tokens wait for those of the next batch (PEFT ignores them)."""
+        self._waiting.append(x)
+        if sum(map(len, self._waiting)) < self._count * (2 if self._lowrank else 1):
             return
+        x, self._waiting = torch.cat(self._waiting), []
         before = self.directions.clone() if self.begun else None
         with torch.autocast(x.device.type, enabled=False):
             self._pca.partial_fit(x.float())
@@ -165,10 +175,10 @@ def directions(run: RunContext, config: EVAConfig) -> dict[str, Tensor]:
         if all(decomposition.begun for decomposition in decompositions.values()):
             shares = {name: decompositions[source[name]].explained for name in run.layers}
             ranks = distribute(shares, config.rank * len(run.layers))
-    if not all(decomposition.begun for decomposition in decompositions.values()):
+    if absent := [name for name, decomposition in decompositions.items() if not decomposition.begun]:
         raise AutorankError(
-            f"eva cannot compute {round(config.rank * config.rho)} directions: batches of {config.svd_batch_size} "
-            "examples have too few tokens. Raise svd_batch_size, or lower rank or rho."
+            f"eva cannot compute {round(config.rank * config.rho)} directions for {absent[0]}: batches of "
+            f"{config.svd_batch_size} examples have too few tokens there. Raise svd_batch_size, or lower rank or rho."
         )
     return {name: decompositions[source[name]].directions[:rank].clone() for name, rank in ranks.items()}
 
@@ -197,12 +207,14 @@ def same_inputs(run: RunContext, config: EVAConfig) -> dict[str, str]:
     source: dict[str, str] = {}
 
     def see(name: str, x: Tensor) -> None:
+        if name in source:  # a layer that is called several times in a forward pass
+            return
         source[name] = next((other for other, before in first_inputs.items() if _equal(before, x)), name)
         if source[name] == name:
             first_inputs[name] = x
 
     pass_through(run, next(batches(run, config)), {name: partial(see, name) for name in run.layers})
-    return {name: source[name] for name in run.layers}
+    return {name: source.get(name, name) for name in run.layers}  # an expert may have no token
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -212,39 +224,45 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callable[[Tensor], None]]) -> None:
     """Pass examples through the base model and collect each layer's input.
 
-    Only the first input of a layer in a forward pass counts; DeBERTa's positions follow as a second one. If the
-    examples are split into several batches to save memory, the inputs of all batches are concatenated.
+    Of text-to-text examples only the tokens of completions count, as in PEFT. If the examples are split into several
+    batches to save memory, the inputs of all batches are concatenated.
 
     Args:
         run: The run.
         examples: Indices of the examples.
         see: Layer name -> function that receives the layer's input, tokens x in, without padding where the layer's
-            input has a sequence dimension.
+            input has a sequence dimension; once for each time that the layer is called in a forward pass.
     """
     passing: dict[str, Tensor] = {}
-    waiting: set[str] = set()
-    parts: dict[str, list[Tensor]] = {name: [] for name in see}
+    calls: Counter[str] = Counter()
+    parts: defaultdict[tuple[str, int], list[Tensor]] = defaultdict(list)  # of a layer and the number of its call
+    token_inputs = TokenInputs(run.model)
     passed = 0
 
     def before(batch: dict[str, Tensor]) -> None:
         nonlocal passing, passed
         passing = dict(batch)
+        if PREDICTED in batch and "decoder_input_ids" not in batch:
+            completions = torch.zeros_like(batch["attention_mask"]).flatten()
+            completions[batch[PREDICTED] + 1] = 1
+            passing["attention_mask"] = completions.view_as(batch["attention_mask"])
         passed += len(batch["input_ids"])
-        waiting.update(see)
+        calls.clear()
+        token_inputs.begin()
 
     def watch(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        if name in waiting:
-            waiting.remove(name)
-            x = inputs[0].detach()
-            x = x[token_mask(passing, x.shape[:-1]).bool()]
-            if passed < len(examples):
-                parts[name].append(x.cpu())
-            else:
-                see[name](torch.cat([*(part.to(x.device) for part in parts[name]), x]) if parts[name] else x)
+        if not token_inputs.next_is_tokens(name):
+            return
+        x = inputs[0].detach()
+        x = x[token_mask(passing, x.shape[:-1]).bool()]
+        earlier = parts[name, calls[name]]
+        calls[name] += 1
+        if passed < len(examples):
+            earlier.append(x.cpu())
+        else:
+            see[name](torch.cat([*(part.to(x.device) for part in earlier), x]) if earlier else x)
 
-    handles = [run.layers[name].register_forward_pre_hook(partial(watch, name)) for name in see]
-    try:
+    with ExitStack() as hooks:
+        for name in see:
+            hooks.enter_context(run.layers[name].register_forward_pre_hook(partial(watch, name)))
         run.observe(examples, before)
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, ClassVar
 
@@ -44,6 +45,7 @@ from autorank.modeling.layers.frozen_weight import matrix
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from autorank.training import gpu
 from trainables.configs import AllLinearConfig
 
 
@@ -140,20 +142,18 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
         watched: Tensor = _Watched.apply(output, inputs[0].detach(), lift, partial(add, name))
         return watched
 
-    handles = [layer.register_forward_hook(partial(watch, name)) for name, layer in run.layers.items()]
-    try:
-        chosen = torch.randperm(len(run.labels), generator=run.generator)[:examples].numpy()
+    chosen = torch.randperm(len(run.labels), generator=run.generator)[:examples].numpy()
+    with ExitStack() as hooks:
+        for name, layer in run.layers.items():
+            hooks.enter_context(layer.register_forward_hook(partial(watch, name)))
         run.gradients(chosen)
-    finally:
-        for handle in handles:
-            handle.remove()
     weight = float(run.weights[chosen].sum())
     return {name: run.sum(total.to(run.device)).to(device).div_(weight) for name, total in totals.items()}
 
 
 def device_for(size: int, device: torch.device) -> torch.device:
-    """Return the device if half of its free memory holds `size` bytes, else the CPU."""
-    if device.type == "cuda" and 2 * size > torch.cuda.mem_get_info(device)[0]:
+    """Return the device if half of the memory that is free for this process holds `size` bytes, else the CPU."""
+    if device.type == "cuda" and 2 * size > gpu.free_memory(device):
         return torch.device("cpu")
     return device
 

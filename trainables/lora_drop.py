@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -33,12 +34,15 @@ from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.devices import double
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.layers.position_queries import TokenInputs
 from autorank.modeling.target_modules import features, kind, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import TOKEN_MASKS, first_tokens, token_mask
 from autorank.tasks.splits.stratified import stratified
 from trainables.cached_tensors import save
 from trainables.lora import UniformConfig, new_update
+
+VERSION = 2  # of the importance; part of the cache's key
 
 
 class LoRADropConfig(UniformConfig):
@@ -125,7 +129,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
     def _probe_key(self, run: RunContext) -> str:
         """A digest of everything that the probe depends on; threshold and ablation are not part of it."""
         settings = self.config.model_dump(exclude={"threshold", "ablation"})
-        return cache.key([run.key, run.seed, settings])
+        return cache.key([run.key, run.seed, settings, VERSION])
 
     def _train_probe(self, run: RunContext) -> dict[str, Tensor]:
         for name in run.layers:
@@ -202,8 +206,10 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
     """
     sums = {name: torch.zeros((), dtype=torch.float64) for name in adapted(run.model)}
     seen: dict[str, Tensor] = {}
+    token_inputs = TokenInputs(run.model)
 
     def before(batch: dict[str, Tensor]) -> None:
+        token_inputs.begin()
         seen.update(batch)
         if tokens == "first":
             masks = {name: batch[name] for name in TOKEN_MASKS if name in batch}
@@ -212,18 +218,18 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
     def add(name: str) -> object:
         def hook(update: nn.Module, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             assert isinstance(update, LowRankUpdate)
+            if not token_inputs.next_is_tokens(name):
+                return
             squares = update.output(inputs[0]).float().square().sum(-1)  # batch x seq, or tokens
             mask = token_mask(seen, squares.shape)
-            if tokens == "first" and mask.ndim > 1:  # also of DeBERTa's relative positions, which no mask fits
+            if tokens == "first" and mask.ndim > 1:
                 mask = first_tokens(mask)
             sums[name] += double(squares * mask).sum().cpu()
 
         return hook
 
-    handles = [layer.update.register_forward_hook(add(name)) for name, layer in adapted(run.model).items()]  # type: ignore[arg-type]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in adapted(run.model).items():
+            hooks.enter_context(layer.update.register_forward_hook(add(name)))  # type: ignore[arg-type]
         run.observe(examples, before)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: float(total) for name, total in sums.items()}

@@ -22,10 +22,11 @@ of B is A x). All were worse than the method.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -34,7 +35,9 @@ from typing_extensions import override
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.forward.gradient_checkpointing import recomputing
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.position_queries import TokenInputs
 from autorank.modeling.target_modules import block, features, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
@@ -100,42 +103,51 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         self._updates = [layer.update for layer in layers.values()]
         self._factors = [(update, factor) for factor in pruned for update in self._updates]
         self._widths = [getattr(update, factor).shape[1] for update, factor in self._factors]
-        # sums of squares of all features, and the number of tokens
-        self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)
+        # sums of squares of all features, and the numbers of tokens of all factors; almost 0: not to divide by 0
+        total, factors = sum(self._widths), len(self._factors)
+        self._zeros = torch.cat([torch.zeros(total), torch.full((factors,), 1e-30)]).to(run.device)
+        self._sums = self._zeros.clone()
+        # for each feature the index of its factor's number of tokens
+        self._counts = torch.from_numpy(np.repeat(total + np.arange(factors), self._widths)).to(run.device)
         self._norms: Tensor | None = None  # n̄ of all features; None before the first step
         self._prunings = 0
         self._seen: tuple[Tensor, Tensor] | None = None
-        self._waiting: set[nn.Module] = set()  # layers that the current forward pass has not reached yet
+        self._batch: Mapping[str, Tensor] | None = None  # of the current forward pass; None: it does not count
+        self._masks: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # its tokens by shape, and their number
+        self._token_inputs = TokenInputs(run.model)
         self._watching = bool(self.config.pruning) and self.config.importance == "input"
         if self._watching:
-            parts = self._sums[:-1].split(self._widths)
-            for i, layer in enumerate(layers.values()):
+            *parts, counts = self._sums.split([*self._widths, len(self._factors)])
+            for i, name in enumerate(layers):
                 squares = dict(zip(pruned, parts[i :: len(layers)], strict=True))
-                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares)).remove)
+                hook = partial(self._watch, name, squares, counts[i :: len(layers)])
+                run.undo.append(layers[name].register_forward_pre_hook(hook).remove)
 
     @override
     def before_forward(self, run: RunContext) -> None:
         if not self._watching:
             return
         if run.micro_batch == 0:
-            self._sums.zero_()
-        if run.micro_batches == 0:  # this worker repeats an example, which does not count
-            self._waiting = set()
-            return
-        self._batch = run.batch
-        # within a layer the number of tokens cancels, also where it has tokens of its own (encoder-decoders)
-        self._sums[-1] += token_mask(run.batch, run.batch["input_ids"].shape).sum()
-        self._waiting = set(adapted(run.model).values())
+            self._sums.copy_(self._zeros)
+        # a worker without examples repeats one, which does not count
+        self._batch = run.batch if run.micro_batches else None
+        self._masks.clear()
+        self._token_inputs.begin()
 
     @torch.no_grad()
-    def _watch(self, squares: dict[str, Tensor], layer: AdaptedLinear, inputs: tuple[Tensor]) -> None:
-        """Add the squared inputs of A (... x in) and B; only a layer's first input counts (DeBERTa)."""
+    def _watch(
+        self, name: str, squares: dict[str, Tensor], counts: Tensor, layer: AdaptedLinear, inputs: tuple[Tensor]
+    ) -> None:
+        """Add the squared inputs of A (... x in) and B, and the number of tokens."""
         x = inputs[0]
-        if layer not in self._waiting:
+        if self._batch is None or not layer.training or recomputing() or not self._token_inputs.next_is_tokens(name):
             return
-        self._waiting.remove(layer)
         with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
-            tokens = token_mask(self._batch, x.shape[:-1]).flatten().float()
+            if x.shape[:-1] not in self._masks:
+                tokens = token_mask(self._batch, x.shape[:-1]).flatten().float()
+                self._masks[x.shape[:-1]] = tokens, tokens.sum()
+            tokens, count = self._masks[x.shape[:-1]]
+            counts += count
             if "A" in squares:
                 if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
                     self._seen = x, x.flatten(0, -2).float().square().t() @ tokens
@@ -146,12 +158,16 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     @override
     def before_step(self, run: RunContext) -> None:
         """Update the moving average of each input feature's norm."""
-        self._seen = None
+        self._seen = self._batch = None
         if not self._watching:
             return
-        sums = run.sum(self._sums)
-        norms = (sums[:-1] / sums[-1]).sqrt()
+        norms = self._norms_of(run.sum(self._sums))
         self._norms = norms if self._norms is None else self._norms.lerp_(norms, 1 - self.config.ema)
+
+    def _norms_of(self, sums: Tensor) -> Tensor:
+        """The norms n of all features."""
+        norms: Tensor = (sums[: len(self._counts)] / sums[self._counts]).sqrt()
+        return norms
 
     @override
     def after_step(self, run: RunContext) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
+from autorank.interruption import EXIT_CODE
 from autorank.options.parsing import metric_file
 from autorank.redaction import has_password, hide, secret_values
 
@@ -64,9 +65,9 @@ def submit(
     command = command or []
     _refuse_passwords(command)
     with contextlib.chdir(working_dir) if working_dir and working_dir.is_dir() else contextlib.nullcontext():
-        options, absent = _parse(ctx.find_root().command, command)
-    _refuse_absent(options, working_dir)
-    job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
+        options, defaulted = _parse(ctx.find_root().command, command)
+    _refuse_missing_files(options, working_dir)
+    job = jobs.submit(jobs.resolve(address), _entrypoint(command, defaulted), working_dir)
     hints = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
     console = terminal()
     console.print(f"{job.id} submitted to {hide(job.address)}\n{hints}")
@@ -76,7 +77,7 @@ def submit(
         code = jobs.follow(job, _write)
     except KeyboardInterrupt:
         console.print(f"\nNo longer following {job.id}, which continues.\n{hints}")
-        code = jobs.INTERRUPTED
+        code = EXIT_CODE
     raise typer.Exit(code)
 
 
@@ -93,7 +94,7 @@ def _refuse_passwords(command: list[str]) -> None:
 
 
 def _parse(root: Any, command: list[str]) -> tuple[dict[str, Any], set[str]]:
-    """Parse the submitted command: its given options, and the names of the others.
+    """Parse the submitted command: its given options, and the names of those at their default.
 
     Args:
         root: autorank's root command.
@@ -109,15 +110,15 @@ def _parse(root: Any, command: list[str]) -> tuple[dict[str, Any], set[str]]:
     if name not in COMMANDS:
         raise AutorankError(f"{name!r} cannot be submitted. Available: {', '.join(COMMANDS)}. {USAGE}")
     context = root.commands[name].make_context(f"autorank submit -- {name}", arguments)
-    absent = {option for option in context.params if context.get_parameter_source(option).name == "DEFAULT"}
-    return {option: value for option, value in context.params.items() if option not in absent}, absent
+    defaulted = {option for option in context.params if context.get_parameter_source(option).name == "DEFAULT"}
+    return {option: value for option, value in context.params.items() if option not in defaulted}, defaulted
 
 
-def _refuse_absent(options: dict[str, Any], working_dir: Path | None) -> None:
+def _refuse_missing_files(options: dict[str, Any], working_dir: Path | None) -> None:
     """Check that the job will find the command's files.
 
     An absolute path is on the cluster's storage; a relative path is in the working directory, in whose copy the job
-    starts and where output would be lost. A model or a setting is a path if such a file exists on this machine.
+    starts and where output would be lost.
 
     Args:
         options: The given options.
@@ -126,11 +127,26 @@ def _refuse_absent(options: dict[str, Any], working_dir: Path | None) -> None:
     Raises:
         AutorankError: Lists all files that the job would not find or would lose.
     """
+    if working_dir is not None and not working_dir.is_dir():
+        raise AutorankError(f"--working-dir {working_dir} is not a directory.")
+    inputs = _input_files(options)
+    problem = f"is not in --working-dir {working_dir}, where the job starts" if working_dir else "is not uploaded"
+    lines = [f"{option} {path} {problem}." for option, path in inputs.items() if not _is_available(path, working_dir)]
+    lines += [f"{option} {path} would be lost at the end of the job." for option, path in _output_files(options).items()
+              if not path.is_absolute()]  # fmt: skip
+    if lines:
+        raise AutorankError(
+            "The job would not find its files:\n" + "\n".join(f"  {line}" for line in lines)
+            + "\nGive absolute paths on storage that all nodes of the cluster share"
+            + (", or --working-dir DIR and the path from there." if inputs else ".")
+        )  # fmt: skip
+
+
+def _input_files(options: dict[str, Any]) -> dict[str, Path]:
+    """The files that a command reads, by option. A model or a setting is one if it exists on this machine."""
     from autorank.recipes.load import PACKAGE, shipped
     from autorank.tasks.reading.location import is_path
 
-    if working_dir is not None and not working_dir.is_dir():
-        raise AutorankError(f"--working-dir {working_dir} is not a directory.")
     candidates = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in options.get("set", ())}
     candidates |= {"--model": Path(options["model"])} if "model" in options else {}
     files = ("config", "data", "recipe", "space")
@@ -147,20 +163,15 @@ def _refuse_absent(options: dict[str, Any], working_dir: Path | None) -> None:
         inputs["--recipe"] = Path(os.path.relpath(file))
         if file.is_relative_to(PACKAGE):  # is uploaded with the package; a recipe of a checkout is not
             del inputs["--recipe"]
+    return inputs
+
+
+def _output_files(options: dict[str, Any]) -> dict[str, Path]:
+    """The files and directories that a command writes, by option."""
     outputs = {f"--{name}": Path(options[name]) for name in ("runs", "to") if name in options}
     if (uri := options.get("tracking_uri", "")).startswith("sqlite:///"):
         outputs["--tracking-uri"] = Path(uri.removeprefix("sqlite:///"))
-
-    problem = f"is not in --working-dir {working_dir}, where the job starts" if working_dir else "is not uploaded"
-    lines = [f"{option} {path} {problem}." for option, path in inputs.items() if not _is_available(path, working_dir)]
-    lines += [f"{option} {path} would be lost at the end of the job." for option, path in outputs.items()
-              if not path.is_absolute()]  # fmt: skip
-    if lines:
-        raise AutorankError(
-            "The job would not find its files:\n" + "\n".join(f"  {line}" for line in lines)
-            + "\nGive absolute paths on storage that all nodes of the cluster share"
-            + (", or --working-dir DIR and the path from there." if inputs else ".")
-        )  # fmt: skip
+    return outputs
 
 
 def _is_available(path: Path, working_dir: Path | None) -> bool:
@@ -172,12 +183,12 @@ def _is_available(path: Path, working_dir: Path | None) -> bool:
     return file.is_relative_to(root) and file.exists()
 
 
-def _entrypoint(command: list[str], absent: set[str]) -> str:
+def _entrypoint(command: list[str], defaulted: set[str]) -> str:
     """What the head node's shell runs. -P: the directory it starts in may hold another autorank."""
     words = shlex.join(["python", "-P", "-m", "autorank", *command])
-    if "address" in absent:
+    if "address" in defaulted:
         words += " --address auto"
-    if "runs" in absent:
+    if "runs" in defaulted:
         words += f" --runs {CLUSTER_RUNS}"
     return words
 

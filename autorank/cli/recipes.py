@@ -11,6 +11,7 @@ from autorank.cli.help import CommandLine
 from autorank.cli.results import Format
 from autorank.defaults import RUNS
 from autorank.display.console import terminal
+from autorank.interruption import EXIT_CODE
 from autorank.options import completion
 from autorank.options.budget import BudgetOptions
 from autorank.options.parsing import expand
@@ -138,7 +139,7 @@ def run_recipe(
     if messages:
         console.print(f"{' '.join(messages)} Run the same command to continue.")
     console.print(f"\nNext:\n  autorank papers compare {name}{runs_option(runs)}")
-    if code := 130 if ending == "interrupted" else int(failed > 0):
+    if code := EXIT_CODE if ending == "interrupted" else int(failed > 0):
         raise typer.Exit(code)
 
 

@@ -45,7 +45,6 @@ def front(
 
     Example: autorank front lora-drop-demo --format csv
     """
-    from autorank.display.formatting import varied
     from autorank.reporting import front_csv_json, tables
     from autorank.trials.selection import pick
     from autorank.trials.statistics.front_statistics import front_statistics
@@ -61,7 +60,7 @@ def front(
     elif format is Format.csv:
         print(front_csv_json.front_csv(snapshot), end="")
     else:
-        terminal().print(tables.front_summary(snapshot, varied(journal.spec)), soft_wrap=False)
+        terminal().print(tables.front_summary(snapshot, journal.spec.searched_settings), soft_wrap=False)
     if min_gain_probability is not None:
         point = pick(snapshot.points, **choice, better=front_statistics(snapshot).gain_probabilities)
         terminal().print(

@@ -28,7 +28,11 @@ def search(
     config_options: FileOptions,
     recipe_options: RecipeOptions,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the space, the adapter sizes and the cost; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the space, the adapter sizes and the cost, from a few timed steps; start no search.",
+        ),
     ] = False,
 ) -> None:
     """Search the settings of one or more methods for the Pareto front of adapter parameters against score.
@@ -58,9 +62,9 @@ def search(
     spec = call.spec()
     if dry_run:
         from autorank.display.dry_run import dry_run as dry_run_report
-        from autorank.trials.retention import run_folder
+        from autorank.trials.retention import search_folder
 
-        folder = run_folder(Path(call.runs), spec.name)
+        folder = search_folder(Path(call.runs), spec.name)
         terminal().print(dry_run_report(spec, call.budget(), folder), soft_wrap=False)
         return
     _run(spec, call)
@@ -87,6 +91,6 @@ def _run(spec: SearchSpec, call: ResumeCall) -> None:
 
     resume = call.resume_command(spec.name)
     with ended_by_force(f"autorank: Stopped. Finished trials are kept. Continue with: {resume}"):
-        outcome = run_search(spec, call, commands=True)
+        outcome = run_search(spec, call, suggest_commands=True)
     if outcome.ending == "interrupted":
         raise typer.Exit(EXIT_CODE)

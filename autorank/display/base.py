@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -23,14 +22,14 @@ class Locations:
 
     Attributes:
         folder: The search's directory.
-        runs: ` --runs DIR` for suggested commands, or empty if it is the default.
-        store: ` --tracking-uri URI`, or empty if it is the default.
+        runs_option: ` --runs DIR` for suggested commands, or empty if it is the default.
+        tracking_option: ` --tracking-uri URI`, or empty if it is the default.
         resume: The command that continues the search as in this session.
     """
 
     folder: Path
-    runs: str = ""
-    store: str = ""
+    runs_option: str = ""
+    tracking_option: str = ""
     resume: str = ""
 
 
@@ -43,9 +42,7 @@ class Display:
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Restore the terminal."""
 
     def update(self, snapshot: Snapshot) -> None:

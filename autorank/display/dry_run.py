@@ -16,6 +16,7 @@ from autorank.errors import counted
 from autorank.reporting.tables import duration, plain_table
 from autorank.searching.budget import Budget
 from autorank.searching.cost_estimate import estimate
+from autorank.searching.create import check_same
 from autorank.searching.ray import resources
 from autorank.searching.sampling import catalogue
 from autorank.searching.space.param_bounds import ParamBounds
@@ -41,6 +42,8 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     """
     resources_per_trial = (Budget() if budget.on_cluster else budget).share(resources.this_machine())
     journal = None if folder is None or not (folder / JOURNAL).exists() else Journal.open(folder)
+    if journal is not None:
+        check_same(journal, spec)
     ended = 0 if journal is None else len(ended_trials(journal.trials()))
     total, confirm = budget.totals({} if journal is None else journal.options, ended)
     trials, noun = max(0, total - ended), "further trial" if ended else "trial"
@@ -71,7 +74,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     elif journal is None and spec.catalogue:
         data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
         if first_trials := catalogue.first_trials(spec, data, bounds):
-            rows.append(Text(f"first settings      {catalogue.sources(first_trials)}; none with --no-catalogue"))
+            rows.append(Text(f"first settings      {catalogue.sources(first_trials)} (off: --no-catalogue)"))
     if journal is not None:
         expected = forecast(journal.snapshot(), trials)
         rows += [] if expected is None else [Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}")]

@@ -16,7 +16,7 @@ def choose(
     spec: SearchSpec,
     locations: Locations,
     seconds: float | None,
-    commands: bool,
+    suggest_commands: bool,
     quiet: bool = False,
     json: bool = False,
 ) -> Display:
@@ -26,7 +26,7 @@ def choose(
         spec: The search.
         locations: Where it is stored.
         seconds: Its time budget in seconds, or None.
-        commands: Print suggested commands at the end.
+        suggest_commands: Print suggested commands at the end.
         quiet: Print only warnings, and the search's directory at the end.
         json: Print events for programs.
 
@@ -46,5 +46,5 @@ def choose(
         return ProgressBar(spec, seconds, locations)
     console = Console(highlight=False, markup=False)  # settings may have brackets
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveTable(console, spec, seconds, locations, commands)
-    return Lines(console, spec, locations, commands)
+        return LiveTable(console, spec, seconds, locations, suggest_commands)
+    return Lines(console, spec, locations, suggest_commands)

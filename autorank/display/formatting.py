@@ -35,11 +35,6 @@ def sampled(trial: TrialRecord) -> str:
     return settings({name: trial.settings[name] for name in trial.sampled if name in trial.settings})
 
 
-def varied(spec: SearchSpec) -> list[str]:
-    """Return the names of the searched settings of all methods."""
-    return list(dict.fromkeys(name for entry in spec.methods for name in entry.space))
-
-
 def thinned(points: Sequence[Point]) -> list[Point]:
     """Return at most `MAX_POINTS` points, evenly spread, both ends and the knee included."""
     if len(points) <= MAX_POINTS:

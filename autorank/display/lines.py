@@ -28,11 +28,11 @@ class Lines(Display):
         console: The console.
         spec: The search.
         locations: Where it is stored.
-        commands: Print suggested commands at the end.
+        suggest_commands: Print suggested commands at the end.
     """
 
-    def __init__(self, console: Console, spec: SearchSpec, locations: Locations, commands: bool) -> None:
-        self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
+    def __init__(self, console: Console, spec: SearchSpec, locations: Locations, suggest_commands: bool) -> None:
+        self._console, self._spec, self._locations, self._suggest_commands = console, spec, locations, suggest_commands
         self._started = time.time()
         self._printed: set[int] = set()
         self._confirmed: Confirmations | None = None
@@ -62,7 +62,7 @@ class Lines(Display):
 
     @override
     def end(self, outcome: Outcome) -> None:
-        finish(self._console, self._spec, outcome, self._locations, self._commands)
+        finish(self._console, self._spec, outcome, self._locations, self._suggest_commands)
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +13,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from autorank.display.base import Display, Locations
-from autorank.display.formatting import sampled, thinned, title, varied
+from autorank.display.formatting import sampled, thinned, title
 from autorank.display.progress import Pace
 from autorank.display.summary import finish
 from autorank.reporting.tables import NOTHING, front_table
@@ -36,13 +35,13 @@ class LiveTable(Display):
         spec: The search.
         seconds: Its time budget in seconds, or None.
         locations: Where it is stored.
-        commands: Print suggested commands at the end.
+        suggest_commands: Print suggested commands at the end.
     """
 
     def __init__(
-        self, console: Console, spec: SearchSpec, seconds: float | None, locations: Locations, commands: bool
+        self, console: Console, spec: SearchSpec, seconds: float | None, locations: Locations, suggest_commands: bool
     ) -> None:
-        self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
+        self._console, self._spec, self._locations, self._suggest_commands = console, spec, locations, suggest_commands
         self._board = Board(spec, Pace(seconds))
         self._live = Live(self._board.render(NOTHING), console=console, refresh_per_second=4, transient=True)
 
@@ -50,9 +49,7 @@ class LiveTable(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     @override
@@ -72,7 +69,7 @@ class LiveTable(Display):
 
     @override
     def end(self, outcome: Outcome) -> None:
-        finish(self._console, self._spec, outcome, self._locations, self._commands)
+        finish(self._console, self._spec, outcome, self._locations, self._suggest_commands)
 
 
 class Board:
@@ -116,7 +113,7 @@ class Board:
         state = snapshot.points, snapshot.baseline, dict(snapshot.confirmed)
         if self._front is None or self._front[0] != state:
             points, quick = thinned(snapshot.points), replace(snapshot, folder=None)
-            self._front = state, front_table(points, quick, varied(self._spec), wrap=False)
+            self._front = state, front_table(points, quick, self._spec.searched_settings, wrap=False)
         return self._front[1]
 
 

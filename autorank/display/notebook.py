@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from autorank.display.base import Display, Locations
-from autorank.display.formatting import varied
 from autorank.display.progress import Pace
 from autorank.display.summary import notes
 from autorank.reporting.notebook_html import table_html
@@ -42,9 +40,7 @@ class ProgressBar(Display):
         self._bar = tqdm(desc=self._spec.name, total=None, bar_format=bar_format)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     @override
@@ -64,6 +60,6 @@ class ProgressBar(Display):
         from IPython.display import HTML, display
 
         if points := outcome.snapshot.points:
-            display(HTML(table_html(front_table(points, outcome.snapshot, varied(self._spec)))))
+            display(HTML(table_html(front_table(points, outcome.snapshot, self._spec.searched_settings))))
         for note in notes(self._spec.name, outcome, self._locations):
             print(note)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from autorank.display.base import Locations
-from autorank.display.formatting import varied
 from autorank.errors import counted
 from autorank.reporting.tables import count, front_summary
 from autorank.spec import SearchSpec
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from autorank.searching.search import Outcome
 
 
-def finish(console: Console, spec: SearchSpec, outcome: Outcome, locations: Locations, commands: bool) -> None:
+def finish(console: Console, spec: SearchSpec, outcome: Outcome, locations: Locations, suggest_commands: bool) -> None:
     """Print the end of a search.
 
     Args:
@@ -27,13 +26,13 @@ def finish(console: Console, spec: SearchSpec, outcome: Outcome, locations: Loca
         spec: The search.
         outcome: How the search ended, and its last snapshot.
         locations: Where it is stored.
-        commands: Print suggested commands.
+        suggest_commands: Print suggested commands.
     """
     snapshot = outcome.snapshot
-    console.print(front_summary(snapshot, varied(spec)))
+    console.print(front_summary(snapshot, spec.searched_settings))
     for note in notes(spec.name, outcome, locations):
         console.print(f"\n{note}", markup=False, soft_wrap=True)
-    if snapshot.points and commands:
+    if snapshot.points and suggest_commands:
         lines = next_commands(spec.name, outcome, locations)
         console.print("\nNext:\n  " + "\n  ".join(lines), markup=False, soft_wrap=True)
 
@@ -49,7 +48,7 @@ def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
     Returns:
         The notes.
     """
-    options = f"{locations.runs}{locations.store}"
+    options = f"{locations.runs_option}{locations.tracking_option}"
     resume = f"To continue: {locations.resume}"
     endings = {
         "interrupted": f"Interrupted; all results are kept. {resume}",
@@ -83,10 +82,10 @@ def next_commands(name: str, outcome: Outcome, locations: Locations) -> list[str
     if journal.is_relative_to(Path.cwd()):
         journal = journal.relative_to(Path.cwd())
     return [
-        f"autorank export {name} --knee --to {name}-adapter{locations.runs}   "
+        f"autorank export {name} --knee --to {name}-adapter{locations.runs_option}   "
         f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}",
-        f"autorank front {name} --format json{locations.runs}",
-        f"autorank report {name}{locations.runs}",
-        f"autorank ui {name}{locations.runs}{locations.store}",
+        f"autorank front {name} --format json{locations.runs_option}",
+        f"autorank report {name}{locations.runs_option}",
+        f"autorank ui {name}{locations.runs_option}{locations.tracking_option}",
         f"optuna-dashboard {shlex.quote(str(journal))}   # pip install optuna-dashboard",
     ]

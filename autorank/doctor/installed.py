@@ -144,7 +144,7 @@ def _unmet(needed: Any) -> list[str]:
     except importlib.metadata.PackageNotFoundError:
         return [f"{needed.name} is missing"]
     fits = needed.specifier.contains(installed, prereleases=True)
-    reasons = [] if fits else [f"{needed.name} is {installed}, required is {needed.specifier}"]
+    reasons = [] if fits else [f"{needed.name} {installed} is installed, {needed.specifier} is required"]
     if needed.extras:
         for requirement in map(Requirement, importlib.metadata.requires(needed.name) or []):
             marker = requirement.marker

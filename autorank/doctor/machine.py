@@ -54,7 +54,8 @@ def torch_and_gpu() -> Iterator[Finding]:
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
             precision = "bf16" if native_bf16(index) else "fp16, because bf16 is emulated"
-            yield Finding("GPU", "ok", f"{gpu.name}, {size(gpu.total_memory)}, CUDA {torch.version.cuda}, {precision}")
+            platform = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+            yield Finding("GPU", "ok", f"{gpu.name}, {size(gpu.total_memory)}, {platform}, {precision}")
     elif shutil.which("nvidia-smi"):
         reason = str(messages[0].message).partition("\n")[0] if messages else "torch finds no GPU"
         reason = "this torch is built for the CPU" if torch.version.cuda is None else reason

@@ -25,7 +25,7 @@ def user() -> Iterator[Finding]:
         yield Finding("user", "note", f"user id {uid} has no entry in /etc/passwd", remedy)
     else:
         yield Finding("user", "ok", name)
-    remedy = "Set HOME to a directory that you can write; or set HF_HOME and AUTORANK_CACHE, and do without HOME."
+    remedy = "Set HOME, or instead HF_HOME and AUTORANK_CACHE, to directories that you can write."
     try:
         home = Path.home()
     except RuntimeError:

@@ -8,14 +8,13 @@ weights. If the base model's own head has another width, the weights are copied 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.export.hf_metadata import export_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.forward.greedy_decoding import greedy
-from autorank.modeling.loading.auto_model import auto_class
+from autorank.modeling.loading.auto_model import auto_class, load_config
 from autorank.tasks.prompts.chat_encoding import text_ends
 
 _WEIGHTS = (".safetensors", ".bin")
@@ -34,7 +33,6 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     Raises:
         AutorankError: The base model's weights are not on this machine.
     """
-    from transformers import AutoConfig
     from transformers.utils.hub import cached_file
 
     source = Path(str(cached_file(origin.model, "config.json"))).absolute().parent
@@ -43,8 +41,7 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
         raise AutorankError(
             f"The weights of {origin.model!r} are not in {source}. Search with --model DIR, or export with --merge."
         )
-    head: dict[str, Any] = {"num_labels": origin.outputs} if origin.outputs else {}
-    config = AutoConfig.from_pretrained(origin.model, trust_remote_code=False, **head)
+    config = load_config(origin.model, origin.outputs)
     set_head_metadata(config, origin)
     config.architectures = [auto_class(origin.head, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)

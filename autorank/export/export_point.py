@@ -7,14 +7,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from autorank.errors import AutorankError
 from autorank.export.cards.model_card import FIGURE, model_card, train_command
 from autorank.export.cards.usage_snippets import Form
 from autorank.export.merge import check_mergeable, write_merged
 from autorank.export.output_dir import complete_dir
 from autorank.export.peft_export import check_low_rank, peft_adapts, write_peft
-from autorank.export.slices import write_slice
-from autorank.modeling import adapter_file
+from autorank.modeling import adapter_file, spectrum
 from autorank.modeling.loading.remote_code import trusting
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TrainSpec
@@ -64,7 +65,9 @@ class PointExport:
         """The file of the point's adapter: the trained one, or a slice of it in a temporary directory."""
         if self.point.component_masks is None:
             return self.adapter
-        write_slice(self.adapter, self.point.component_masks, scratch / adapter_file.FILE)
+        whole, origin = adapter_file.load(self.adapter, dtype=torch.bfloat16)  # the base's weights are not used
+        spectrum.cut(whole.model, self.point.component_masks)
+        adapter_file.save(scratch / adapter_file.FILE, whole, origin)
         return scratch / adapter_file.FILE
 
     def _write_weights(self, adapter: Path, folder: Path) -> None:

@@ -22,7 +22,7 @@ from autorank.export.cards.usage_snippets import base_code
 from autorank.export.export_point import PointExport
 from autorank.export.mlflow_model import save_model
 from autorank.spec import SearchSpec
-from autorank.tracking.mlflow_client import quietly
+from autorank.tracking.mlflow_client import quietly, store_errors
 from autorank.tracking.mlflow_sync import SEARCH, TRIAL
 from autorank.tracking.tracking_uri import sqlite_file, validated_uri
 from autorank.trials.point import Point
@@ -182,20 +182,9 @@ class Registry:
         }  # fmt: skip
         return self._identity_tags(export) | {f"autorank.{name}": str(value) for name, value in values.items()}
 
-    @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        """Around calls of the client only: report failures as errors of the store."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            message = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise AutorankError(
-                f"MLflow at {self.uri} cannot be reached or rejects {self.name!r}: {message}. Check --tracking-uri and "
-                "--register, then run the command again."
-            ) from error
+    def _store_errors(self) -> AbstractContextManager[None]:
+        """Around calls of the client only."""
+        return store_errors(self.uri, "Check --tracking-uri and --register, then run the command again.")
 
     def _unknown_search(self) -> AutorankError:
         return AutorankError(

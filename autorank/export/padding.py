@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from autorank.modeling.target_modules import features, kind, linear_layers
+from autorank.modeling.target_modules import ends_with, features, kind, linear_layers
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # layer -> A (rank x in), B (out x rank)
 
@@ -57,7 +57,7 @@ def shortest_suffixes(model: nn.Module, names: Collection[str]) -> list[str]:
     all_names = [name for name, _ in model.named_modules()]
     for parts in range(1, 1 + max(name.count(".") for name in names)):
         suffixes = {".".join(name.split(".")[-parts:]) for name in names}
-        matched = {name for name in all_names if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)}
+        matched = {name for name in all_names if any(ends_with(name, suffix) for suffix in suffixes)}
         if matched == set(names):
             return sorted(suffixes)
     return sorted(names)

@@ -121,12 +121,13 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
         shape = (update.A.shape[1], update.B.shape[0])
         if name not in modules:
             raise AutorankError(
-                f"The base model has no layer {name}, which {adapter.folder} adapts. Give its own base with --model."
+                f"The base model has no layer {name}, which {adapter.folder} adapts. Pass the adapter's own base model "
+                "with --model."
             )
         if (layer_shape := features(modules[name])) != shape:
             raise AutorankError(
                 f"Layer {name} of the base model is {layer_shape} (in, out), but {adapter.folder} adapts {shape}. "
-                "Give its own base with --model."
+                "Pass the adapter's base model with --model."
             )
     missing = [name for name in base.head if name in base.new and name not in adapter.others]
     if missing:

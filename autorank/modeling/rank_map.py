@@ -9,7 +9,7 @@ from typing import Any
 
 from autorank import atomic_io
 from autorank.errors import AutorankError, listed
-from autorank.modeling.target_modules import block, kind
+from autorank.modeling.target_modules import block, ends_with, kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
 _MAX_LISTED = 3  # invalid ranks that a message lists
@@ -174,7 +174,7 @@ def _shortest_suffixes(names: Sequence[str]) -> list[str]:
     def shortest(name: str) -> str:
         parts = name.split(".")
         suffixes = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
-        return next((s for s in suffixes if sum(f".{other}".endswith(f".{s}") for other in names) == 1), name)
+        return next((s for s in suffixes if sum(ends_with(other, s) for other in names) == 1), name)
 
     return [shortest(name) for name in names]
 

@@ -108,11 +108,10 @@ class Spectrum:
 
     def energy_of(self, component_masks: Mapping[str, int]) -> float:
         """Return the share of the energy in these components."""
-        total = sum(float(self.values[index].square().sum()) for index in self.layers.values()) or 1.0
-        masks = {name: [bool(mask >> i & 1) for i in range(len(self.values[self.layers[name]]))]
-                 for name, mask in component_masks.items()}  # fmt: skip
-        energy = sum(float(self.values[self.layers[name]][mask].square().sum()) for name, mask in masks.items())
-        return energy / total
+        squares = {name: self.values[index].square() for name, index in self.layers.items()}
+        total = sum(float(of_layer.sum()) for of_layer in squares.values()) or 1.0
+        kept = (squares[name][_bits(mask, len(squares[name]))] for name, mask in component_masks.items())
+        return sum(float(of_layer.sum()) for of_layer in kept) / total
 
     def keep(self, count: int) -> ComponentMasks:
         """Return the best `count` components of all updates."""
@@ -124,9 +123,9 @@ class Spectrum:
     def cut(self, component_masks: Mapping[str, int]) -> None:
         """Cut the model's adapter to these components; all others are inactive."""
         for name, index in self.layers.items():
-            mask = component_masks.get(name, 0)
-            active = [bool(mask >> component & 1) for component in range(self.updates[index].components)]
-            self.updates[index].active = torch.tensor(active, dtype=torch.bool, device=self.updates[index].A.device)
+            update = self.updates[index]
+            active = _bits(component_masks.get(name, 0), update.components)
+            update.active = torch.tensor(active, dtype=torch.bool, device=update.A.device)
 
     def restore(self) -> None:
         """Put the model's own updates back."""
@@ -140,11 +139,16 @@ class Spectrum:
         PEFT's DoRA has no rank 0.
         """
         ranked = [
-            (update.m is not None and component == 0, float(score), -index, -component)
+            (update.m is None or component > 0, -score, index, component)
             for index, (update, row) in enumerate(zip(self.updates, scores, strict=True))
             for component, score in enumerate(row.tolist())
         ]
-        return [(-index, -component) for _, _, index, component in sorted(ranked, reverse=True)]
+        return [(index, component) for _, _, index, component in sorted(ranked)]
+
+
+def _bits(mask: int, count: int) -> list[bool]:
+    """The first `count` bits of a mask."""
+    return [bool(mask >> i & 1) for i in range(count)]
 
 
 @contextmanager

@@ -171,7 +171,7 @@ def _unadapted_experts(model: nn.Module, parts: set[str]) -> str | None:
 @cache  # a search needs the same layers for every proposal
 def role(name: str) -> str | None:
     """The role of a layer in its block: a key of `ROLES`; None if its name is unknown."""
-    matches = [(len(end), role) for role, ends in ROLES.items() for end in ends if _ends(name, end)]
+    matches = [(len(end), role) for role, ends in ROLES.items() for end in ends if ends_with(name, end)]
     return max(matches)[1] if matches else None
 
 
@@ -215,9 +215,9 @@ def find(model: nn.Module, targets: str) -> dict[str, nn.Module]:
 def _matches(name: str, part: str) -> bool:
     if part in SETS:
         return role(name) in SETS[part]
-    return part == ALL_LINEAR or _ends(name, part)
+    return part == ALL_LINEAR or ends_with(name, part)
 
 
-def _ends(name: str, ending: str) -> bool:
+def ends_with(name: str, ending: str) -> bool:
     """Whether a dotted name ends with `ending`, in whole parts."""
     return f".{name}".endswith(f".{ending}")

@@ -51,14 +51,18 @@ class BudgetOptions:
     concurrency: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of trials that run at the same time. Default: as many as fit.", rich_help_panel=MACHINES
+            min=1,
+            help="Number of trials that run at the same time. Default: as many as fit on the GPUs; without GPUs 4, or "
+            "one per 4 CPUs if that is more.",
+            rich_help_panel=MACHINES,
         ),
     ] = None
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="GPUs reserved for each trial; 0.5 runs two trials on one GPU. Default: 1 where there are GPUs.",
+            help="GPUs reserved for each trial; 0.5 runs two trials on one GPU. Default: 1 for each worker if there "
+            "are GPUs.",
             rich_help_panel=MACHINES,
         ),
     ] = None
@@ -89,7 +93,7 @@ class BudgetOptions:
         typer.Option(
             min=0,
             help="Mean number of new seeds with which the points of the front are trained again at the end. Points "
-            "that may or may not belong to the front get more. Default: as in the earlier session, or 0.",
+            "whose membership is uncertain get more. Default: as in the earlier session, or 0.",
             rich_help_panel=FRONT,
         ),
     ] = None

@@ -92,12 +92,19 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         )  # fmt: skip
         if self.warm_start is None:
             return spec
-        from autorank.searching.sampling.warm_start import earlier_trials
+        from autorank.searching.sampling.warm_start import AUTO, earlier_trials
+        from autorank.trials.journal.journal import Journal
         from autorank.trials.journal.journal_file import JOURNAL
-        from autorank.trials.retention import run_folder
+        from autorank.trials.retention import search_folder
 
-        if (run_folder(expand(self.runs), spec.name) / JOURNAL).exists():
-            return spec  # a search that is continued has its earlier trials in its journal
+        folder = search_folder(expand(self.runs), spec.name)
+        if (folder / JOURNAL).exists():  # a search that is continued has its earlier trials in its journal
+            if self.warm_start.strip() != AUTO and all(t.from_catalogue for t in Journal.open(folder).spec.warm_start):
+                raise AutorankError(
+                    f"--warm-start {self.warm_start}: the search {spec.name!r} has begun without earlier searches, "
+                    "which are read only at its start. Leave the option out, or choose another --name."
+                )
+            return spec
         return spec.model_copy(update={"warm_start": earlier_trials(self.warm_start, expand(self.runs), spec)})
 
 

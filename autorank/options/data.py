@@ -67,7 +67,7 @@ class DataOptions:
     label: Annotated[
         str | Sequence[str] | None,
         typer.Option(
-            help="Label column of your data; with several, COL,COL, each holds 0 or 1 for a class.",
+            help="Label column of your data. Several, COL,COL, are multi-label: each holds 0 or 1.",
             metavar="COL",
             rich_help_panel=DATA,
         ),
@@ -217,10 +217,12 @@ class DataOptions:
     @cached_property
     def _stored(self) -> str:
         """The path to which data of Python code is written: the named columns, or all if conversations are read."""
+        from autorank.tasks.prompts.conversation import SYSTEM, TOOLS
         from autorank.tasks.reading.python_objects import store
 
         columns = (self.text, self.label, self.prompt, self.completion) if self.messages is None else ()
-        return store(self.data, [name for option in columns for name in split_names(option)])
+        names = [name for option in columns for name in split_names(option)]
+        return store(self.data, names, optional=(TOOLS, SYSTEM) if self.completion else ())
 
     def model_name(self) -> str | None:
         """Return the base model: the absolute path of a directory, or a name on the Hub."""

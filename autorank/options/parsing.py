@@ -143,7 +143,7 @@ def slice_count(text: str) -> int | str:
     except ValueError:
         count = 0
     if count < 1:
-        raise typer.BadParameter(f"{text!r} is none of auto, off and a positive integer.")
+        raise typer.BadParameter(f"expected auto, off or a positive integer, got {text!r}.")
     return count
 
 

@@ -41,7 +41,7 @@ class RunOptions(DataOptions):
     method: Annotated[
         str | Sequence[str] | None,
         typer.Option(
-            help="Rank-allocation method, or several: A,B. `autorank methods` lists them.",
+            help="Rank-allocation method; `search` takes several: A,B. `autorank methods` lists them.",
             metavar="NAME",
             autocompletion=completion.methods,
         ),
@@ -134,8 +134,8 @@ class RunOptions(DataOptions):
     slice_score: Annotated[
         SliceScore,
         typer.Option(
-            help="Which components a slice keeps first: those of most energy per parameter, energy weighted by the "
-            "layer's inputs, or gradient sensitivity.",
+            help="Which components a slice keeps first. energy: largest squared singular value per parameter; input: "
+            "weighted by the layer's inputs; gradient: largest effect on the loss.",
             rich_help_panel=TRAINING,
         ),
     ] = SLICE_SCORE

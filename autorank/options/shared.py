@@ -153,7 +153,7 @@ def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
         AutorankError: There is no such search, or its journal cannot be read.
     """
     from autorank.trials.journal.journal import Journal
-    from autorank.trials.retention import run_folder
+    from autorank.trials.retention import search_folder
 
-    journal = Journal.open(run_folder(runs, name))
+    journal = Journal.open(search_folder(runs, name))
     return journal, journal.snapshot()

@@ -99,7 +99,7 @@ class ShrinkCall(DataOptions):
         }  # fmt: skip
         chosen = [option for option, value in choices.items() if value is not None]
         if len(chosen) > 1:
-            raise AutorankError(f"{' and '.join(chosen)} both choose a size. Use only one.")
+            raise AutorankError(f"Several options choose a size: {', '.join(chosen)}. Use only one.")
         if self.energy is not None and not 0 < self.energy <= 1:
             raise AutorankError(f"--energy {self.energy:g}: expected a number above 0, at most 1.")
         if self.max_score_drop is not None and self.max_score_drop < 0:

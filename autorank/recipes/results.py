@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from autorank import atomic_io
 from autorank.errors import AutorankError, unknown
 from autorank.recipes.schema import Recipe
 from autorank.trials.journal.journal_lock import DriverLock
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 
 FILE = "recipe.jsonl"
 
@@ -61,7 +60,7 @@ class Results:
         Raises:
             AutorankError: There is no such run of a recipe, or its file is damaged.
         """
-        folder = run_folder(runs, name)
+        folder = search_folder(runs, name)
         if not (folder / FILE).is_file():
             raise unknown("run of a recipe", name, [file.parent.name for file in runs.glob(f"*/{FILE}")])
         number = 1
@@ -95,12 +94,12 @@ class Results:
         Raises:
             AutorankError: The name belongs to a different run, or another process is running it.
         """
-        folder = run_folder(runs, name)
+        folder = search_folder(runs, name)
         folder.mkdir(parents=True, exist_ok=True)
         lock = DriverLock(folder / FILE)
         lock.take()
         try:
-            lock.mend()
+            lock.remove_incomplete_line()
             if not (folder / FILE).exists() or not (folder / FILE).stat().st_size:
                 atomic_io.append(json.dumps(identity), folder / FILE)
             results = cls.read(runs, name)
@@ -124,7 +123,7 @@ class Results:
             outcome: `evaluations`, `ranks`, ..., or `failed`.
         """
         assert self._lock is not None
-        self._lock.mend()  # an incomplete line that a full disk left
+        self._lock.remove_incomplete_line()  # left by a full disk
         atomic_io.append(json.dumps({**run._asdict(), **outcome}), self.folder / FILE)
         self.runs[run] = outcome
 
@@ -135,8 +134,6 @@ class Results:
     def __enter__(self) -> Results:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._lock is not None:
             self._lock.drop()

@@ -33,7 +33,8 @@ NOTE = (
     "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "
     "examples, or for samplers that learn from one trial to the next.\n"
     "gain: score above the first search's best with at most as many parameters; the largest, with the share of "
-    "resamples of the validation examples in which it is above 0, and the mean over log parameters."
+    "resamples of the validation examples in which it is above 0 (the more sizes, the more often by chance), and the "
+    "mean over log parameters."
 )
 
 

@@ -159,9 +159,9 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
             name, text = third_objective_text(snapshot.third_objective, point)
             facts[name.capitalize()] = text
         stats, certainty = statistics.confirmed.get(point.key), statistics.known.get(point.key)
-        basis = RESAMPLED if stats is None else "over seeds and examples"
-        if stats is not None:
-            facts["New seeds"] = str(stats)
+        basis = RESAMPLED if stats is None else f"over {stats.varied}"
+        if new_seeds := statistics.new_seeds(point.key):
+            facts["New seeds"] = new_seeds
         if text := interval_text(certainty):
             facts["90% interval"] = text
         if certainty is not None and certainty.on_front is not None:

@@ -88,9 +88,9 @@ def front_table(
     if snapshot.third_objective is not None:
         column, cell = THIRD_OBJECTIVE_COLUMNS[snapshot.third_objective]
         columns[f"{column}>"] = cell
-    if confirmed:
-        columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
-    elif certain:
+    if confirmed or statistics.failed:
+        columns["confirmed>"] = lambda p: statistics.new_seeds(p.key)
+    if certain and not confirmed:
         columns["90%>"] = lambda p: interval_text(certain.get(p.key))
     if known:
         columns["on\nfront>"] = lambda p: percent(known[p.key].on_front) if p.key in known else ""
@@ -194,7 +194,7 @@ def front_summary(snapshot: Snapshot, varied: Sequence[str] | None = None) -> Re
     ]  # fmt: skip
     if snapshot.baseline:
         runs = len(trials) - len(searched)
-        seeds_note = ", with new seeds where confirmed" if snapshot.confirmed else ""
+        seeds_note = ", with new seeds where confirmed" if front_statistics(snapshot).confirmed else ""
         note = (
             f"gain: over plain LoRA with at most as many parameters{seeds_note}, tuned in "
             f"{counted(runs, 'further trial')} (its hypervolume is {snapshot.baseline_hypervolume:.4f})"

@@ -236,7 +236,7 @@ def seeds_of(journal: Journal, trial: int, step: int) -> Iterator[int]:
     New seeds are hashes, so that they differ between trainings, and from the seed of the search (ours). A seed decides
     the order of the examples and the first weights of the head, so an unlucky one can fail with many settings. If all
     trainings shared their seeds, deviations of points would not be independent, as the intervals of
-    `confirmation_stats` assume.
+    `retrained_scores` assume.
 
     Args:
         journal: The search.

@@ -93,7 +93,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     small = tasks.load(spec.task.model_copy(update=_few_examples(spec.task)), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
     tokens = _longest_text(data)
-    timed = [_measure(spec, entry, steps, trial_resources.cpus, bounds, tokens) for entry in spec.entries]
+    timed = [_measure(spec, entry, steps, trial_resources, bounds, tokens) for entry in spec.entries]
     step = statistics.fmean(timing.step for timing in timed)
     scoring = statistics.fmean(
         timing.evaluation * (_evaluation_work(data, timing.prompts) / _evaluation_work(small, timing.prompts))
@@ -135,19 +135,21 @@ def _evaluation_work(data: TaskData, prompts_at_once: int) -> int:
 
 
 def _measure(
-    spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds, tokens: int
-) -> _Timing:
+    spec: SearchSpec, entry: MethodSpec, steps: int, trial_resources: resources.Resources, bounds: ParamBounds,
+    tokens: int,
+) -> _Timing:  # fmt: skip
     """Measure the costs of a method. `tokens` is the length of a prompt and its completion; 0 if none is generated."""
     import torch
 
+    from autorank.training.gpu import reserved_device
     from autorank.training.model_cache import ModelCache
     from autorank.training.run import TrainingRun
 
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(trial_resources.cpus)
     try:
         with tempfile.TemporaryDirectory() as probes:
-            model_cache = ModelCache()
+            model_cache = ModelCache(reserved_device(trial_resources.gpus))
             for name, count in (("warm", 1), ("timed", 3)):  # the first run loads and warms up
                 model_cache.probes = Path(probes) / name  # so that no probe is cached
                 run = TrainingRun(_timed_run(spec, entry, steps, bounds), model_cache)
@@ -183,4 +185,4 @@ def _seconds(run: TrainingRun) -> tuple[float, float]:
     """Seconds of `TIMED_EVAL_INTERVAL` steps, including the preparation, and of the evaluation after them."""
     started = time.perf_counter()
     next(run)
-    return time.perf_counter() - started - run.evaluating, run.evaluating
+    return time.perf_counter() - started - run.evaluation_seconds, run.evaluation_seconds

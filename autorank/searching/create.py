@@ -55,7 +55,9 @@ def make_spec(
 
 
 def _entry(method: str, space: Space) -> MethodSpec:
-    return MethodSpec(method=method, settings=absolute_paths(method, space.fixed), space=space.ranges)
+    return MethodSpec(
+        method=method, settings=absolute_paths(method, space.fixed), space=absolute_paths(method, space.ranges)
+    )
 
 
 def _common_targets(spaces: Mapping[str, Space]) -> list[str]:
@@ -83,16 +85,31 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     if not (folder / JOURNAL).exists():
         return Journal.create(folder, spec, reference())
     journal = Journal.open(folder, write=True)
-    # earlier trials are read only once, because their searches may continue
+    try:
+        check_same(journal, spec)
+    except AutorankError:
+        journal.close()
+        raise
+    return journal
+
+
+def check_same(journal: Journal, spec: SearchSpec) -> None:
+    """Check that a journal is that of a search, to be continued.
+
+    Args:
+        journal: The journal.
+        spec: The search. Its earlier trials do not matter: they are read only once, because their searches may go on.
+
+    Raises:
+        AutorankError: It is that of another search; the message lists the differences.
+    """
     spec = spec.model_copy(update={"warm_start": journal.spec.warm_start})
-    if journal.spec == spec:
-        return journal
-    journal.close()
-    raise AutorankError(
-        f"{folder.parent} already contains a search {spec.name!r} with other settings:\n"
-        + "\n".join(f"  {line}" for line in differences(journal.spec, spec))
-        + "\nUse the same settings to continue it, or another --name."
-    )
+    if journal.spec != spec:
+        raise AutorankError(
+            f"{journal.folder.parent} already contains a search {spec.name!r} with other settings:\n"
+            + "\n".join(f"  {line}" for line in differences(journal.spec, spec))
+            + "\nUse the same settings to continue it, or another --name."
+        )
 
 
 def differences(stored: SearchSpec, new_spec: SearchSpec) -> list[str]:

@@ -29,6 +29,7 @@ from autorank.searching.space.param_bounds import (
     any_length,
     parameter_range,
     run_length,
+    sliced,
 )
 from autorank.searching.tune_session import Ending, Session
 from autorank.spec import SearchSpec
@@ -78,7 +79,7 @@ def search(
 
     Args:
         spec: The search.
-        folder: Its directory (see `retention.run_folder`).
+        folder: Its directory (see `retention.search_folder`).
         budget: Trials, time and resources.
         tracking_uri: Address of the MLflow store; None: no tracking.
         progress: Called twice a second with a snapshot.
@@ -101,7 +102,7 @@ def search(
     for warning in data.warnings:
         warn(warning)
     bounds = ParamBounds(spec.task, spec.model)
-    max_params = parameter_range(spec, bounds)[1]
+    reference = reference_point(spec, bounds)
     check_length = bounds.length_check(run_length(spec, data).steps)
     for entry in spec.entries:
         fitting_settings(entry, bounds, check_length)
@@ -109,9 +110,26 @@ def search(
         warn(warning)
     if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
         spec = _with_catalogue(spec, data, bounds, inform)
-    with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
+    with open_journal(spec, folder, lambda: reference) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return run_missing_trials(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
+
+
+def reference_point(spec: SearchSpec, bounds: Bounds) -> tuple[float, float]:
+    """Return the reference point of a search's hypervolume.
+
+    It is a little beyond the largest adapter, so that its score counts; twice its size if all adapters have one size.
+
+    Args:
+        spec: The search.
+        bounds: Bounds of adapter parameters.
+
+    Returns:
+        Adapter parameters and score.
+    """
+    fewest, most = parameter_range(spec, bounds)
+    one_size = fewest == most and not any(sliced(spec, entry.method) for entry in spec.methods)
+    return float(2 * most if one_size else most + 1), 0.0
 
 
 def _check_budget(spec: SearchSpec, budget: Budget, tracking_uri: str | None) -> None:

@@ -13,7 +13,7 @@ from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import DEFAULT_EVALUATIONS, JournalSearcher
 from autorank.searching.ray import shared_storage_check
-from autorank.searching.ray.actors.lane_count import on_gpu
+from autorank.searching.ray.actors.lane_count import measured_lane_count
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
@@ -122,7 +122,9 @@ class Session:
         spec = self.journal.spec
         entry = spec.methods[0]
         train = spec.train(entry.method, fitting_settings(entry, self.bounds, self.check_length))
-        return on_gpu(train, resources, share_data(spec, final=False) if self._remote and self.data else None)
+        return measured_lane_count(
+            train, resources, share_data(spec, final=False) if self._remote and self.data else None
+        )
 
     def delete_unneeded_files(self) -> None:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""

@@ -53,7 +53,7 @@ class ShrinkableAdapter:
         self.params = self._fixed + sum(u.A.numel() + u.B.numel() for u in self.adapter.updates.values())
         self._energies = self._spectrum.kept_energy()
         if len(self._energies) == 1:
-            raise AutorankError(f"All updates of {folder} are zero, so there is nothing to cut: is it trained?")
+            raise AutorankError(f"All updates of {folder} are zero, so there is nothing to cut. Has it been trained?")
 
     def sizes(self) -> list[Size]:
         """Return the whole adapter and its halves, quarters, ..., in ascending order of parameters."""

@@ -6,8 +6,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, heads, peft_adapter, spectrum
@@ -18,12 +16,12 @@ from autorank.shrinking.cutting import ShrinkableAdapter, Size
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
-from autorank.training.model_cache import BASE_DTYPES, ModelCache, resolve_precision
+from autorank.training.evaluation import Slice
+from autorank.training.model_cache import DTYPES, ModelCache, resolve_precision
 from autorank.training.objectives.base import Objective
-from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.optimization.plan import Plan
-from autorank.training.optimization.rng import stream
+from autorank.training.run_loops import RunLoops
 from autorank.training.slicing.slice_scorer import SliceScorer
 
 SCORED_TASK_TYPES = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
@@ -58,7 +56,7 @@ class ScoredAdapter(ShrinkableAdapter):
         self._data: TaskData = self._cache.data(task, self._name)
         precision = resolve_precision(training.precision, self._cache.device)
         with trusting(task.trust_remote_code):
-            self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, BASE_DTYPES[precision])
+            self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, DTYPES[precision])
         self._base.reset(training.seed)
         set_pad_token(self._base.model.config, self._data.pad_id)
         self._objective: Objective = objectives.create(self._data)
@@ -95,17 +93,7 @@ class ScoredAdapter(ShrinkableAdapter):
         full_size = Size(self.params, 1.0, None, score, metrics)
         scorer = SliceScorer(self._base, loop, self._objective, self._data, count, self._training.slice_score)
         scored_slices = scorer.score(1, True, self.params, score)
-        sizes = [
-            Size(
-                slice_.adapter_params,
-                self.energy_of(slice_.component_masks),
-                slice_.component_masks,
-                slice_.score,
-                slice_.metrics,
-            )
-            for slice_, _ in scored_slices
-        ]
-        return [*sizes, full_size]
+        return [*(self._scored_size(slice_) for slice_, _ in scored_slices), full_size]
 
     def score_size(self, size: Size) -> Size:
         """Score a size.
@@ -117,14 +105,7 @@ class ScoredAdapter(ShrinkableAdapter):
             The size with its score.
         """
         scorer = SliceScorer(self._base, self._loop(0.0, 1), self._objective, self._data, 1, self._training.slice_score)
-        slice_, _ = scorer.at(size.adapter_params)
-        return replace(
-            size,
-            energy=self.energy_of(slice_.component_masks),
-            component_masks=slice_.component_masks,
-            score=slice_.score,
-            metrics=slice_.metrics,
-        )
+        return self._scored_size(scorer.at(size.adapter_params)[0])
 
     def train(self, size: Size, steps: int, learning_rate: float) -> Size:
         """Cut the adapter permanently to a size and train it, with its head, for some more steps.
@@ -140,10 +121,7 @@ class ScoredAdapter(ShrinkableAdapter):
         if size.component_masks is not None:
             spectrum.cut(self._base.model, size.component_masks)
         loop = self._loop(learning_rate, steps)
-        loop.train_rest()
-        with stream(self._cache.device, self._training.seed, 0, "shrink"):
-            for step in range(steps):
-                loop.step(step, Hooks())
+        loop.train("shrink")
         metrics = self._objective.evaluate(loop, self._data.validation)
         trained = replace(size, score=metrics[self._data.task.metrics[0]], metrics=metrics)
         if size.score is not None and trained.score is not None and trained.score >= size.score:
@@ -169,7 +147,8 @@ class ScoredAdapter(ShrinkableAdapter):
     def _loop(self, learning_rate: float, steps: int) -> OptimizationLoop:
         training = self._training.model_copy(update={"steps": steps})
         plan = Plan.of(training, self._data.task, learning_rate, 1, self._precision)
-        return OptimizationLoop(
-            self._base.model, self._data.train, np.arange(len(self._data.train)), self._data.pad_id, self._objective,
-            plan, self._cache.device, self._cache.eval_batch_size,
-        )  # fmt: skip
+        return RunLoops(self._base, self._data, self._objective, self._cache, plan).main
+
+    def _scored_size(self, scored: Slice) -> Size:
+        masks = scored.component_masks
+        return Size(scored.adapter_params, self.energy_of(masks), masks, scored.score, scored.metrics)

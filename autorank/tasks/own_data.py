@@ -43,8 +43,8 @@ class Dataset(Protocol):
     def read(self, split: str, names: tuple[str, ...]) -> Table:
         """Read columns of a split."""
 
-    def same(self, split: str, other: str) -> bool:
-        """Return whether two names mean the same split."""
+    def overlap(self, split: str, other: str) -> bool:
+        """Return whether two names mean the same split, or one of them a part of the other."""
 
 
 def open_dataset(data: str) -> Dataset:
@@ -76,11 +76,14 @@ def read_named(task: Task, dataset: Dataset) -> Splits:
     Raises:
         AutorankError: A split or column is missing, or its content is invalid (see `columns.to_examples`).
     """
-    names = (*task.text, task.label)
-    tables = {split: dataset.read(split, names) for split in (*task.validation, "train")}
-    examples = {split: to_examples(task, table, train=split == "train") for split, table in tables.items()}
-    train = examples.pop("train")
-    return (task, train, examples) if examples else with_validation(task, train, tables["train"].source)
+    columns = (*task.text, task.label)
+    splits = {split: split for split in task.validation}
+    if not splits and (own_split := _named(dataset, "validation")):  # the data has more than the Hub
+        splits = {"validation": own_split}
+    validation = {name: to_examples(task, dataset.read(split, columns), train=False) for name, split in splits.items()}
+    table = dataset.read("train", columns)
+    train = to_examples(task, table, train=True)
+    return (task, train, validation) if validation else with_validation(task, train, table.source)
 
 
 def read_own(spec: TaskSpec) -> Splits:
@@ -114,17 +117,21 @@ def read_own(spec: TaskSpec) -> Splits:
 
 
 def _read(dataset: Dataset, split: str, spec: TaskSpec) -> Table:
-    """The user's columns of a split; several label columns also as one of lists."""
-    table = dataset.read(split, _columns(dataset, split, spec))
+    """The user's columns of a split; several label columns also as one of lists.
+
+    Of conversations also the columns of tools and of system messages, if the data has them.
+    """
+    if spec.messages is not None:
+        return dataset.read(split, _conversation_columns(dataset, split, spec))
+    table = dataset.read(split, spec.columns)
+    if spec.completion is not None and any(map(conversation.are_messages, table[spec.completion])):
+        return dataset.read(split, _conversation_columns(dataset, split, spec))
     if spec.label is None or not spec.label_columns:
         return table
     return multi_label.combined(table, spec.label_columns, spec.label)
 
 
-def _columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:
-    """The user's columns; of conversations also the columns of tools and of system messages, if the data has them."""
-    if spec.messages is None:
-        return spec.columns
+def _conversation_columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:
     available = dataset.columns(split)
     optional = [name for name in (conversation.TOOLS, conversation.SYSTEM) if name in available]
     return tuple(dict.fromkeys((*spec.columns, *optional)))
@@ -155,7 +162,7 @@ def _training_split(dataset: Dataset, named: str | None) -> str:
     """The split that is named, or else the one whose name means it, or the only one."""
     splits, train = dataset.splits, named
     if train is None:
-        train = _named(splits, "train") or (splits[0] if len(splits) == 1 and split_of(splits[0]) is None else None)
+        train = _named(dataset, "train") or (splits[0] if len(splits) == 1 and split_of(splits[0]) is None else None)
     if train is None:
         raise AutorankError(
             f"--data {dataset} has no training split. Available: {', '.join(splits)}. Choose one with --train-split."
@@ -167,18 +174,28 @@ def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
     """The training split, and the split for validation or None."""
     train, evaluated = _training_split(dataset, spec.train_split), spec.eval_split
     if evaluated is None:
-        validation = _named(dataset.splits, "validation")
-        return train, None if validation is None or dataset.same(train, validation) else validation
-    if dataset.same(train, evaluated):
+        validation = _named(dataset, "validation")
+        return train, None if validation is None or dataset.overlap(train, validation) else validation
+    if dataset.overlap(train, evaluated):
         raise AutorankError(
-            f"--eval-split {evaluated} is also the training split. Choose another one with --train-split."
+            f"--eval-split {evaluated} shares rows with the training split, {train}. Choose another one with "
+            "--train-split; of a split on the Hub the other part, such as --train-split 'train[:90%]'."
         )
     return train, evaluated
 
 
-def _named(splits: list[str], meaning: str) -> str | None:
-    """The split with this name, or else the first whose name means it."""
-    return meaning if meaning in splits else next((name for name in splits if split_of(name) == meaning), None)
+def _named(dataset: Dataset, meaning: str) -> str | None:
+    """The split with this name, or else the one whose name means it; None if there is none."""
+    named = [name for name in dataset.splits if split_of(name) == meaning]
+    if meaning in named:
+        return meaning
+    if len(named) > 1:
+        option = "--train-split" if meaning == "train" else "--eval-split"
+        raise AutorankError(
+            f"--data {dataset} has several {meaning} splits: {', '.join(named)}. Choose one with {option}, or use data "
+            f"with a split named {meaning}."
+        )
+    return named[0] if named else None
 
 
 def with_validation(task: Task, train: Examples, source: str) -> Splits:

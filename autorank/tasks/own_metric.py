@@ -223,7 +223,9 @@ def _unpickled(target: str, content: str) -> Any:
     try:
         return cloudpickle.loads(base64.b64decode(content))
     except (Exception, SystemExit) as error:
-        raise AutorankError(f"Metric {target!r} cannot be loaded: {error}. Install what it uses here too.") from error
+        raise AutorankError(
+            f"Metric {target!r} cannot be loaded: {error}. Install its dependencies on this machine."
+        ) from error
 
 
 def _cloudpickle() -> Any:

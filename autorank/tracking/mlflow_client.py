@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from autorank.errors import AutorankError
+from autorank.redaction import hide
+
 ENVIRONMENT = {  # defaults: short timeouts, little output, no telemetry
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; `BackgroundLogger` has its own pauses
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -35,6 +38,28 @@ def quietly(level: int = logging.WARNING) -> Iterator[None]:
         logger.setLevel(before)
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def store_errors(uri: str, remedy: str) -> Iterator[None]:
+    """Report failures of a store within this context as user errors.
+
+    Args:
+        uri: Address of the store.
+        remedy: What the user can do, a sentence.
+
+    Raises:
+        AutorankError: The store cannot be reached or refuses a request.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        raise AutorankError(
+            f"MLflow at {hide(uri)} cannot be reached or rejects the request: {root_cause(error)}. {remedy}"
+        ) from error
 
 
 def root_cause(error: BaseException) -> str:

@@ -12,9 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Callable
 
 from autorank.errors import AutorankError
 
@@ -52,7 +50,7 @@ def check_port(port: int) -> int:
 
 
 def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
-    """Serve a store until Ctrl-C. MLflow's output is shown only if the server exits unexpectedly.
+    """Serve a store until KeyboardInterrupt. MLflow's output is shown only if the server exits unexpectedly.
 
     Args:
         uri: Address of the store.
@@ -66,7 +64,7 @@ def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
     options += ["--app-name", APP]
     # not on the command line, because the address may contain a password and other users can list processes
     environment = ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
-    with tempfile.TemporaryFile("w+") as log, _terminate_as_interrupt():
+    with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "ui", *options], env=environment, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C must not reach the server's processes, which would print tracebacks
@@ -102,18 +100,3 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             os.killpg(server.pid, kind)
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             server.wait(SHUTDOWN_TIMEOUT_S)
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C within this context, so that the server is stopped too."""
-
-    def interrupt(kind: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = {kind: signal.signal(kind, interrupt) for kind in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

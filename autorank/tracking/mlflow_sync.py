@@ -20,7 +20,7 @@ from autorank.reporting.front_csv_json import front_columns, front_csv, front_js
 from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import SearchSpec
-from autorank.tracking.mlflow_client import quietly, root_cause
+from autorank.tracking.mlflow_client import quietly, store_errors
 from autorank.tracking.mlflow_provenance import dataset, tags
 from autorank.tracking.mlflow_run import MLflowRun, metrics_at, ms
 from autorank.tracking.search_page import VIEW_TAG, view
@@ -77,22 +77,17 @@ class MLflowSync:
         Raises:
             AutorankError: The store cannot be reached or refuses the request; the next call continues from there.
         """
-        with quietly():
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            try:
+        remedy = f"No results are lost: run `autorank sync {self.spec.name}` when it is available again."
+        try:
+            with quietly(), store_errors(self.uri, remedy):
                 client = self._connect(snapshot.trials[0].started if snapshot.trials else time.time())
                 for trial in snapshot.trials:
                     self._push_trial(client, trial, final)
                 self._push_gains(client, snapshot, final)
                 self._push_parent(client, snapshot, final)
-            except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-                self._forget()
-                raise AutorankError(
-                    f"MLflow at {self.uri} cannot be reached or rejects the request: {root_cause(error)}. No results "
-                    f"are lost: run `autorank sync {self.spec.name}` when it is available again."
-                ) from error
+        except AutorankError:
+            self._forget()
+            raise
 
     def _forget(self) -> None:
         """Forget what the server has, because a call that failed here may have succeeded there."""

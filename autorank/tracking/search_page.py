@@ -7,7 +7,7 @@ import json
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.spec import SearchSpec
-from autorank.tracking.mlflow_client import quietly, root_cause
+from autorank.tracking.mlflow_client import quietly, store_errors
 
 GAIN = "gain_over_baseline"
 VIEW = "autorank"  # name of the view in addresses
@@ -45,19 +45,14 @@ def page(uri: str, name: str | None = None) -> str:
         AutorankError: No search of this name is tracked in the store, or the store cannot be reached.
     """
     training = "workflowType=machine_learning"
-    with quietly():
-        from mlflow.exceptions import MlflowException
+    with quietly(), store_errors(uri, "Check --tracking-uri."):
         from mlflow.tracking import MlflowClient
-        from sqlalchemy.exc import SQLAlchemyError
 
-        try:
-            client = MlflowClient(uri)
-            experiments = (
-                client.search_experiments(order_by=["last_update_time DESC"])
-                if name is None else [client.get_experiment_by_name(name)]
-            )  # fmt: skip
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise AutorankError(f"MLflow at {hide(uri)} cannot be reached: {root_cause(error)}.") from error
+        client = MlflowClient(uri)
+        experiments = (
+            client.search_experiments(order_by=["last_update_time DESC"])
+            if name is None else [client.get_experiment_by_name(name)]
+        )  # fmt: skip
     searches = [experiment for experiment in experiments if experiment is not None and VIEW_TAG in experiment.tags]
     if searches:
         return f"/#/experiments/{searches[0].experiment_id}/runs?viewStateShareKey={VIEW}&{training}"

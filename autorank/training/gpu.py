@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import torch
 
-NATIVE_BF16 = (8, 0)  # compute capability from which bf16 is not emulated: Ampere
+NATIVE_BF16 = (8, 0)  # compute capability from which NVIDIA's GPUs compute in bf16: Ampere
+NATIVE_BF16_AMD = ("gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")  # AMD's architectures that do: CDNA2, RDNA3 and later
 
 _share = 1.0
 
 
 def native_bf16(device: torch.device | int) -> bool:
     """Whether a GPU computes in bf16 itself. `torch.cuda.is_bf16_supported` counts emulation, which is slow."""
+    if torch.version.hip:
+        return torch.cuda.get_device_properties(device).gcnArchName.startswith(NATIVE_BF16_AMD)
     return torch.cuda.get_device_capability(device) >= NATIVE_BF16
 
 
+def reserved_device(gpus: float) -> str | None:
+    """Return the CPU for a process that has reserved no GPU, from which Ray does not hide them; else the default."""
+    return "cpu" if not gpus and torch.cuda.is_available() else None
+
+
 def limit_memory(share: float) -> None:
-    """Limit this process to a share of each GPU's memory, because others train on it too.
+    """Limit this process to a share of its GPU's memory, because others train on it too.
+
+    The limit is that of the current device: torch makes a device the current one to set its limit.
 
     Args:
         share: 0 to 1.
@@ -23,8 +33,7 @@ def limit_memory(share: float) -> None:
     global _share
     _share = share
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            torch.cuda.set_per_process_memory_fraction(share, index)
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 def memory_limit(device: torch.device) -> int:

@@ -138,7 +138,7 @@ def _add(digest: Any, name: str, size: int, sample: Callable[[int], Any]) -> Non
         digest.update(sample(start))
 
 
-BASE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # type of frozen weights
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of frozen weights and autocast
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -47,7 +47,7 @@ class TrainingRun:
     Attributes:
         step: Number of optimizer steps so far.
         total_steps: Optimizer steps of the run; None until the data is loaded.
-        evaluating: Seconds of the last evaluation, without training.
+        evaluation_seconds: Seconds of the last evaluation, without training.
         score_from: Step from which evaluations have scores; earlier ones have NaN, which costs no time.
 
     Raises:
@@ -58,7 +58,7 @@ class TrainingRun:
         self.spec = spec
         self.step = 0
         self.total_steps: int | None = None
-        self.evaluating = 0.0
+        self.evaluation_seconds = 0.0
         self.score_from = 0
         self._model_cache = model_cache or ModelCache()
         self._method = methods.configure(spec.method, spec.settings)
@@ -85,7 +85,11 @@ class TrainingRun:
         if self._context is None:
             self._open()
             started = time.perf_counter()
-            self._prepare()
+            try:
+                self._prepare()
+            except torch.OutOfMemoryError:  # a method may train or pass examples through the model
+                self.need_less_memory()
+                raise
             self._seconds += time.perf_counter() - started
 
     def summary(self) -> RunSummary:
@@ -105,7 +109,7 @@ class TrainingRun:
         with stream(self._model_cache.device, self.spec.training.seed, distributed.rank(), self.step):
             due = self._due()
             while self.step < due:
-                self._train_step()
+                self.train_step()
             gpu.wait(self._model_cache.device)
             self._seconds += time.perf_counter() - started
             return self._evaluate()
@@ -120,12 +124,12 @@ class TrainingRun:
         started = time.perf_counter()
         scores = self._scores()
         gpu.wait(self._model_cache.device)
-        self.evaluating = time.perf_counter() - started
+        self.evaluation_seconds = time.perf_counter() - started
         params = adapters.adapter_params(self._base.model, self._base.head)
         score = scores[self._data.task.metrics[0]]
         scored_slices = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
-        return with_slices(self._describe(scores, params), scores.outcomes, scored_slices)
+        return with_slices(self._make_evaluation(scores, params), scores.outcomes, scored_slices)
 
     def _scores(self) -> Scores:
         if self.step < self.score_from:
@@ -181,12 +185,13 @@ class TrainingRun:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what other runs leave in the cache must not count
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
+        """Take a step. If memory runs out, the next run has smaller micro-batches."""
         self._begin_step()
         try:
             loss = self._loop.step(self.step, self._hooks)
         except torch.OutOfMemoryError:
-            self._need_less_memory()
+            self.need_less_memory()
             raise
         self._end_step(loss)
 
@@ -198,8 +203,8 @@ class TrainingRun:
         self._losses.append(loss)
         self.step += 1
 
-    def _need_less_memory(self) -> None:
-        """Note that a step did not fit into memory, so that the next run has smaller micro-batches."""
+    def need_less_memory(self) -> None:
+        """Note that memory did not suffice, so that the next run has smaller micro-batches."""
         if self._micro_batching is not None:
             self._micro_batching.double()
 
@@ -207,7 +212,7 @@ class TrainingRun:
         """The number of parameters that are currently trained."""
         return sum(parameter.numel() for parameter in self._loop.optimizer.parameters)
 
-    def _describe(self, scores: Scores, adapter_params: int) -> Evaluation:
+    def _make_evaluation(self, scores: Scores, adapter_params: int) -> Evaluation:
         model = self._base.model
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []

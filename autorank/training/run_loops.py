@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from autorank.modeling.base_model import BaseModel
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.definition import TaskData
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.base import EVAL_BATCH, Objective
-from autorank.training.optimization import distributed
-from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.optimization.plan import Plan
-from autorank.training.optimization.rng import stream
 
 
 class RunLoops:
@@ -41,15 +39,15 @@ class RunLoops:
 
     def train_on(self, examples: np.ndarray, epochs: int) -> None:
         """Train in a separate loop with its own random numbers (`RunContext.train_on`)."""
-        plan = replace(self.main.plan, epochs=epochs, steps=None)
-        loop = self._loop(examples, plan)
-        loop.train_rest()
-        with stream(self._model_cache.device, plan.seed, distributed.rank(), "train_on"):
-            for step in range(loop.total_steps):
-                loop.step(step, Hooks())
+        self._loop(examples, replace(self.main.plan, epochs=epochs, steps=None)).train("train_on")
 
-    def observe(self, examples: np.ndarray, before: Any) -> None:
-        """Pass examples through the model (`RunContext.observe`)."""
+    def observe(self, examples: np.ndarray, before: Callable[[dict[str, Tensor]], None]) -> None:
+        """Pass examples through the model (`RunContext.observe`).
+
+        Args:
+            examples: Indices of training examples.
+            before: Called with each batch before its forward pass.
+        """
         lengths = self._data.train.lengths[examples]
         size = max(1, EVAL_BATCH // self.main.plan.accumulate)  # split like a step, which saves memory
         batches = [examples[i] for i in eval_batches(lengths, size)]

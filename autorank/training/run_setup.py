@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
-from autorank.training.model_cache import BASE_DTYPES, ModelCache
+from autorank.training.model_cache import DTYPES, ModelCache
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
@@ -75,9 +76,10 @@ def set_up(
         AutorankError: The spec cannot be run.
     """
     training, config = spec.training, method.config
-    data = model_cache.data(spec.task, tasks.base_model(spec.task, spec.model))
+    model_name = tasks.base_model(spec.task, spec.model)
+    data = model_cache.data(spec.task, model_name)
     objective = objectives.create(data)
-    base = _base(spec, data, model_cache, precision, undo)
+    base = _base(spec, model_name, data, model_cache, precision, undo)
     objective.check(base.model.config)
     layers = target_modules.find(base.model, config.targets) if isinstance(config, TargetedConfig) else {}
     if training.gradient_checkpointing:
@@ -91,22 +93,23 @@ def set_up(
         base.mask_form = loops.main.find_mask_form()
         loops = loops_of(plan)
     loop, micro_batching = loops.main, None
+    content = [data.digest, model_cache.fingerprint(model_name)]
     if training.accumulate == "auto" and on_gpu:
-        micro_batching = micro_batching_of(spec, method, loop, base, data, model_cache)
+        micro_batching = micro_batching_of(spec, method, loop, base, content, model_cache.probes)
         loop.plan = replace(plan, accumulate=micro_batching.estimate(layers))
     slices = SliceScorer(base, loop, objective, data, training.slices, training.slice_score, spec.max_slice_params)
-    context = _context(loops, base, data, model_cache, layers, _key(spec, loop.plan, data, model_cache), undo)
+    context = _context(loops, base, data, model_cache, layers, _key(spec, loop.plan, content), undo)
     return RunSetup(data, base, objective, loop, slices, micro_batching, context)
 
 
 def _base(
-    spec: TrainSpec, data: TaskData, model_cache: ModelCache, precision: str, undo: list[Callable[[], object]]
-) -> BaseModel:
+    spec: TrainSpec, model_name: str, data: TaskData, model_cache: ModelCache, precision: str,
+    undo: list[Callable[[], object]],
+) -> BaseModel:  # fmt: skip
     """The base model, with a new head drawn from the seed."""
     task, training = data.task, spec.training
     with trusting(spec.task.trust_remote_code):
-        name = tasks.base_model(spec.task, spec.model)
-        base = model_cache.base(name, task.kind.head, task.outputs, BASE_DTYPES[precision], training.quantize)
+        base = model_cache.base(model_name, task.kind.head, task.outputs, DTYPES[precision], training.quantize)
     undo.append(partial(base.reset, training.seed))
     base.reset(training.seed)
     set_pad_token(base.model.config, data.pad_id)
@@ -114,8 +117,8 @@ def _base(
 
 
 def micro_batching_of(
-    spec: TrainSpec, method: AllocationMethod[Any], loop: OptimizationLoop, base: BaseModel, data: TaskData,
-    model_cache: ModelCache,
+    spec: TrainSpec, method: AllocationMethod[Any], loop: OptimizationLoop, base: BaseModel, content: list[str],
+    probes: Path,
 ) -> MicroBatching:  # fmt: skip
     """Create the object that finds the number of micro-batches, for all runs that need the same memory.
 
@@ -124,17 +127,16 @@ def micro_batching_of(
         method: Its method.
         loop: The loop of the run.
         base: The base model.
-        data: The task's data.
-        model_cache: Provides the directory in which numbers are stored.
+        content: Identifies the content of the data and of the base model.
+        probes: Directory in which numbers are stored.
 
     Returns:
         The object.
     """
     training = spec.training
     trained = method.adapter_params(method.config, base.model)[1] + base.head_params
-    model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
-    key = [data.digest, model, loop.plan.precision, training.quantize, training.gradient_checkpointing]
-    return MicroBatching(loop, trained, model_cache.probes, key)
+    key = [*content, loop.plan.precision, training.quantize, training.gradient_checkpointing]
+    return MicroBatching(loop, trained, probes, key)
 
 
 def _context(
@@ -153,8 +155,7 @@ def _context(
     )  # fmt: skip
 
 
-def _key(spec: TrainSpec, plan: Plan, data: TaskData, model_cache: ModelCache) -> str:
+def _key(spec: TrainSpec, plan: Plan, content: list[str]) -> str:
     """A digest of data, model and training settings, without those of the method."""
     training = plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-    model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
-    return cache.key([data.digest, model, training, spec.training.quantize])
+    return cache.key([*content, training, spec.training.quantize])

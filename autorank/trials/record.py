@@ -25,6 +25,7 @@ class TrialRecord:
     started: float = 0.0  # Unix time, seconds
     ended: float = 0.0  # likewise; 0 while it runs
     baseline: bool = False
+    fixed: bool = False  # one of the method's first trials, whose settings are not sampled
     sampled: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
     sampler_values: tuple[float, ...] | None = None  # objective values for samplers, see `sampling.curve_value`
     stop_reason: str | None = None  # why its last evaluation stopped it

@@ -25,7 +25,7 @@ def is_address(path: Path | str) -> bool:
     return re.match(r"[a-z0-9]+:/", str(path)) is not None
 
 
-def run_folder(runs: Path, name: str) -> Path:
+def search_folder(runs: Path, name: str) -> Path:
     """The directory of the search `name` in the directory of runs; it may be a link to another disk.
 
     Raises:

@@ -28,11 +28,10 @@ class Snapshot:
 
     Attributes:
         points, baseline: The fronts of the methods and of the baseline, knees marked.
-        confirmed: See `trials.confirmation_stats`.
+        confirmed: Trial, step, parameters and seed of a training with a new seed -> its result, or why it `failed`.
         requested: Number of trials requested.
         objectives: Limits and third objective of the search.
         reference: The hypervolume's reference point, (adapter parameters, score).
-        fixed_trials: See `SearchSpec.fixed_trials`.
         folder: Directory of the search; None without one.
     """
 
@@ -43,7 +42,6 @@ class Snapshot:
     requested: int = 0
     objectives: ObjectivesSpec = NO_LIMITS
     reference: tuple[float, float] = (1.0, 0.0)
-    fixed_trials: Mapping[str, int] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
 
     @property

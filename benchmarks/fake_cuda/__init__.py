@@ -23,6 +23,8 @@ SOURCE = Path(__file__).with_name("device.cpp")
 IMPORTED = (  # once, before processes fork
     "torch._dynamo",
     "transformers.models.bert.modeling_bert",
+    "transformers.models.deberta_v2.modeling_deberta_v2",
+    "transformers.models.llama.modeling_llama",
     "transformers.models.roberta.modeling_roberta",
     "benchmarks.speed.contenders",
     "benchmarks.gpu.workload",

@@ -32,8 +32,8 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
         run = TrainingRun(spec, RandomCache(shape, data, options.device, Path(folder)))
         run.start()
         for _ in range(WARM):
-            run._train_step()
-        seconds = [time_call(run._train_step, options) for _ in range(TIMED)]
+            run.train_step()
+        seconds = [time_call(run.train_step, options) for _ in range(TIMED)]
         yield {"case": f"training {shape}", "ms per step": 1e3 * statistics.median(seconds)}
         for batch in batches:
             if options.late:

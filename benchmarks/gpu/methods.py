@@ -174,7 +174,7 @@ def synchronizations(run: TrainingRun) -> Counter[str]:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn" if step >= WATCHED_STEPS else "default")
             try:
-                run._train_step()
+                run.train_step()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         for warning in caught:

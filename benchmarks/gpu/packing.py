@@ -127,7 +127,7 @@ def start_alone(spec: TrainSpec, cache: RandomCache) -> Callable[[], None]:
     """Start a run; return its step."""
     run = TrainingRun(spec, cache)
     run.start()
-    return run._train_step
+    return run.train_step
 
 
 def start_pack(specs: Sequence[TrainSpec], cache: RandomCache) -> Callable[[], None]:

@@ -20,7 +20,7 @@ from typing import Any
 from autorank.training.evaluation import Evaluation
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import runs as searches_in
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--out", type=Path, required=True, help=".jsonl or .jsonl.gz")
     arguments = parser.parse_args()
-    journals = [Journal.open(run_folder(arguments.runs, name)) for name in searches_in(arguments.runs)]
+    journals = [Journal.open(search_folder(arguments.runs, name)) for name in searches_in(arguments.runs)]
     lines = [line for journal in journals if journal.spec.task.name == arguments.task for line in rows(journal)]
     write(arguments.out, lines)
     print(f"{len(lines)} trials, {arguments.out.stat().st_size:,} bytes")

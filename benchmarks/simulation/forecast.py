@@ -18,7 +18,7 @@ import numpy as np
 
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
-from autorank.spec import FIXED_TRIALS, SearchSpec, TaskSpec, TrainingSpec
+from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.front import NO_LIMITS
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
@@ -65,7 +65,7 @@ def search(curves: Curves, seed: int) -> list[TrialRecord]:
 
 def snapshot_of(trials: list[TrialRecord], reference: tuple[float, float]) -> Snapshot:
     """A search after these trials."""
-    return Snapshot(trials, [], [], reference=reference, fixed_trials={trials[0].method: FIXED_TRIALS})
+    return Snapshot(trials, [], [], reference=reference)
 
 
 def check_forecasts(

@@ -16,7 +16,7 @@ import itertools
 import tempfile
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,33 +40,40 @@ Counts = tuple[Counter[str], Counter[str]]  # kernels by operator, waits by line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--only", action="append", help="only cases whose name contains this; may be repeated")
     parser.add_argument("--ours", action="store_true", help="leave PEFT out")
     parser.add_argument("--operators", action="store_true", help="list the operators, too")
     arguments = parser.parse_args()
     fake_cuda.load()
     print(f"{'':58}{'launches':>9}{'casts':>7}{'waits':>7}")
-    for name, (kernels, waits) in count_cases(arguments.layers, arguments.only, arguments.ours):
+    for name, (kernels, waits) in count_cases(arguments.layers, arguments.only or [""], arguments.ours):
         launches, casts = sum(kernels.values()), kernels["_to_copy.default"]
         print(f"{name:58}{launches:9.0f}{casts:7.0f}{sum(waits.values()):7.0f}", flush=True)
         if arguments.operators:
             print("".join(f"    {count:7.1f} {operator}\n" for operator, count in kernels.most_common()))
 
 
-def count_cases(layers: int, only: str = "", skip_peft: bool = False) -> Iterator[tuple[str, Counts]]:
-    """Yield the name and counts of each case whose name contains `only`."""
+def count_cases(layers: int, parts: Sequence[str] = ("",), skip_peft: bool = False) -> Iterator[tuple[str, Counts]]:
+    """Count the launches of each case.
+
+    Args:
+        layers: Number of layers of the models.
+        parts: Only cases whose name contains one of these.
+        skip_peft: Leave PEFT out.
+
+    Yields:
+        The name and counts of each case.
+    """
+    cases: list[tuple[str, Callable[..., Counts], tuple[Any, ...]]] = []
     for shape, targets, names in CASES:
-        for name in names:
-            case = f"{shape}, {targets}, {name}"
-            if only in case and not (skip_peft and name.startswith("peft")):
-                yield case, fake_cuda.call_in_process(record_training, shape, targets, name, layers)
+        cases += [(f"{shape}, {targets}, {name}", record_training, (shape, targets, name, layers)) for name in names]
     for method, lanes in PACKED:
         case = f"roberta-base, attention-qv, {method}, packed x {lanes}"
-        if only in case:
-            yield case, fake_cuda.call_in_process(record_pack, method, lanes, layers)
-    for name in ("lora", "peft lora"):
-        if only in DECODING + name and not (skip_peft and name.startswith("peft")):
-            yield DECODING + name, fake_cuda.call_in_process(record_decoding, name, layers)
+        cases.append((case, record_pack, (method, lanes, layers)))
+    cases += [(DECODING + name, record_decoding, (name, layers)) for name in ("lora", "peft lora")]
+    for case, record, values in cases:
+        if any(part in case for part in parts) and not (skip_peft and ", peft" in case):
+            yield case, fake_cuda.call_in_process(record, *values)
 
 
 def record_training(shape: str, targets: str, name: str, layers: int) -> Counts:

@@ -70,7 +70,7 @@ def measure(lanes: int, shape: str, batch: int, length: int) -> tuple[float, flo
 
         def steps() -> None:
             for run in runs:
-                run._train_step()
+                run.train_step()
 
         times: list[tuple[float, float]] = []
         for _ in range(WARM_UP + ROUNDS):

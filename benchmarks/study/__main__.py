@@ -24,7 +24,7 @@ from autorank.defaults import Precision
 from autorank.errors import AutorankError
 from autorank.searching.budget import Budget
 from autorank.searching.search import search
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 from autorank.trials.snapshot import Snapshot
 from benchmarks.study import catalogue, report
 from benchmarks.study.results import read
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace, task: str, method: str, deadline: float) 
     seconds = None if deadline == float("inf") else deadline - time.monotonic()
     budget = Budget(arguments.trials, seconds=seconds, confirm=SEEDS, concurrency=arguments.concurrency)
     try:
-        outcome = search(spec, run_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
+        outcome = search(spec, search_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
     except AutorankError as error:
         print(f"{spec.name}: {error}", flush=True)
         return None

@@ -22,7 +22,7 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.journal.journal_file import runs as searches_in
 from autorank.trials.record import ended_trials
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 from autorank.trials.statistics.predictions import FOLDER
 
 
@@ -51,7 +51,7 @@ def pack(runs: Path, task: str, file: Path) -> None:
     """
     with tarfile.open(file, "w:xz") as archive:
         for name in sorted(searches_in(runs)):
-            folder = run_folder(runs, name)
+            folder = search_folder(runs, name)
             if (journal := Journal.open(folder)).spec.task.name == task and _is_complete(journal):
                 for member, content in _contents(folder):
                     information = tarfile.TarInfo(f"{name}/{member}")

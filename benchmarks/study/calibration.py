@@ -134,7 +134,7 @@ def _row(name: str, counts: np.ndarray) -> str:
 
 
 def seeds_of_searches(table: Path) -> tuple[list[dict[Key, np.ndarray]], list[dict[Key, np.ndarray]]]:
-    """Read the scores of the seeds of each point in a table, in the order of the seeds.
+    """Read the scores of the seeds of each point in a table, in the order of the trainings.
 
     Args:
         table: The searches of a task.
@@ -145,7 +145,7 @@ def seeds_of_searches(table: Path) -> tuple[list[dict[Key, np.ndarray]], list[di
     searches: dict[str, dict[Key, list[float]]] = {}
     with_shared_seeds = set()
     for number, line in enumerate(read_lines(table)):
-        for seed, step, params, score in sorted(line["seeds"]):
+        for seed, step, params, score in line["seeds"]:
             searches.setdefault(line["search"], {}).setdefault((number, step, params), []).append(score)
             if seed == SHARED_SEED:
                 with_shared_seeds.add(line["search"])

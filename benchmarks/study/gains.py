@@ -18,7 +18,7 @@ import numpy as np
 
 from autorank.trials.point import Point
 from autorank.trials.statistics.bootstrap import interval
-from autorank.trials.statistics.confirmation_stats import Measured, draws
+from autorank.trials.statistics.retrained_scores import Measured, draws
 
 
 class Retrained(NamedTuple):

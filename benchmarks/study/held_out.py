@@ -22,7 +22,7 @@ from autorank.trials.front import front, hypervolume
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.record import TrialRecord, ended_trials
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 from benchmarks.study.results import read
 from benchmarks.study.settings import all_methods, search_spec
 
@@ -73,7 +73,7 @@ def run_warm_search(
     data, bounds = tasks.load(spec.task, tasks.base_model(spec.task, spec.model)), ParamBounds(spec.task, spec.model)
     others = [search for search in catalogue.catalogue_entries() if search.task != arguments.task]
     spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds, others)})
-    folder = run_folder(arguments.warm, spec.name)
+    folder = search_folder(arguments.warm, spec.name)
     journal = Journal.open(folder) if (folder / JOURNAL).exists() else None
     while journal is None or _unfinished(journal.trials(), arguments.trials, max_params, target):
         ended = 0 if journal is None else len(ended_trials(journal.trials()))

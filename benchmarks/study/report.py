@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from autorank.trials.statistics.bootstrap import interval
-from autorank.trials.statistics.confirmation_stats import draws
+from autorank.trials.statistics.retrained_scores import draws
 from benchmarks.study import gains
 from benchmarks.study.calibration import calibration
 from benchmarks.study.results import Result, common_front

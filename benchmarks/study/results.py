@@ -13,10 +13,10 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.point import Point
 from autorank.trials.record import ended_trials
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import assess
-from autorank.trials.statistics.confirmation_stats import measured
+from autorank.trials.statistics.retrained_scores import measured
 from benchmarks.study.gains import Retrained
 from benchmarks.study.settings import SEEDS, search_name
 
@@ -90,7 +90,7 @@ class Result:
 
 def read(runs: Path, task: str, method: str) -> Result | None:
     """Read a search; None if it has not begun."""
-    folder = run_folder(runs, search_name(task, method))
+    folder = search_folder(runs, search_name(task, method))
     if not (folder / JOURNAL).exists():
         return None
     journal = Journal.open(folder)

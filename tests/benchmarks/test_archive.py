@@ -10,7 +10,7 @@ import pytest
 
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.journal.journal import Journal
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 from autorank.trials.statistics.certainty import assess
 from benchmarks.study import archive, report
 from benchmarks.study.results import read
@@ -25,7 +25,7 @@ def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_p
     runs, data = tmp_path / "runs", tmp_path / "data"
     for task in ("mrpc", "sst2"):
         spec = search_spec(task, "lora", str(tmp_path / "models" / "base"), data)
-        with Journal.create(run_folder(runs, spec.name), spec, (1000.0, 0.0)) as journal:
+        with Journal.create(search_folder(runs, spec.name), spec, (1000.0, 0.0)) as journal:
             journal.begin("lora", {}, {})
             labels = np.arange(20)[:, None] % 2
             correct = Outcomes("accuracy", np.where(np.arange(20)[:, None] < 15, labels, 1 - labels), labels, (20,))
@@ -36,7 +36,7 @@ def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_p
     archive.pack(runs, "mrpc", file)
     archive.unpack(file, tmp_path / "again")
     assert [folder.name for folder in (tmp_path / "again").iterdir()] == ["mrpc-lora"]
-    original, unpacked = (Journal.open(run_folder(folder, "mrpc-lora")) for folder in (runs, tmp_path / "again"))
+    original, unpacked = (Journal.open(search_folder(folder, "mrpc-lora")) for folder in (runs, tmp_path / "again"))
     assert (unpacked.spec.model, unpacked.spec.task.data) == ("base", "mrpc")
     assert unpacked.snapshot().points == original.snapshot().points
     assert unpacked.snapshot().confirmed == original.snapshot().confirmed

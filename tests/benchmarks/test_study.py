@@ -12,8 +12,8 @@ from optuna.distributions import FloatDistribution
 from autorank import methods
 from autorank.searching.confirm import seeds_of
 from autorank.trials.journal.journal import Journal
-from autorank.trials.retention import run_folder
-from autorank.trials.statistics.confirmation_stats import Measured
+from autorank.trials.retention import search_folder
+from autorank.trials.statistics.retrained_scores import Measured
 from benchmarks.study import catalogue, gains, report
 from benchmarks.study.calibration import next_seeds, shuffle_seeds
 from benchmarks.study.gains import Retrained
@@ -146,7 +146,7 @@ def runs(tmp_path):
     """Complete searches of lora and vera on the demo, and one of sora whose points have no new seeds."""
     for method, points in {"lora": BASELINE, "vera": METHOD_FRONT, "sora": METHOD_FRONT}.items():
         spec = search_spec("demo", method, None, None)
-        with Journal.create(run_folder(tmp_path, spec.name), spec, (1000.0, 0.0)) as journal:
+        with Journal.create(search_folder(tmp_path, spec.name), spec, (1000.0, 0.0)) as journal:
             for number, (point, sample) in enumerate(points):
                 rate = 1e-3 * (number + 1)
                 config = methods.configure(method, {"learning_rate": rate}).config

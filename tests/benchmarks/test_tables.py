@@ -57,7 +57,7 @@ def test_the_seeds_of_each_point_are_read_from_a_table(table, tmp_path):
     lines[1]["seeds"] = [[1001, 10, 800, 0.6], [1000, 10, 800, 0.5], [1000, 10, 400, 0.4]]
     write(tmp_path / "more.jsonl", lines)
     (shared,), own = seeds_of_searches(tmp_path / "more.jsonl")
-    expected = {(0, 20, 400): [0.625], (1, 10, 400): [0.4], (1, 10, 800): [0.5, 0.6]}
+    expected = {(0, 20, 400): [0.625], (1, 10, 400): [0.4], (1, 10, 800): [0.6, 0.5]}
     assert {key: scores.tolist() for key, scores in shared.items()} == expected and own == []
     lines[0]["seeds"], lines[1]["seeds"] = [[1020, 20, 400, 0.625]], [[2010, 10, 800, 0.6]]
     write(tmp_path / "own.jsonl", lines)

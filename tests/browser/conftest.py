@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1280, "height": 800}
 SCREENSHOTS = os.environ.get("AUTORANK_SCREENSHOTS")
-SHORT = ("--trials", "5", "--steps", "40", "--eval-every", "20")
+SHORT = ("--trials", "5", "--steps", "40", "--eval-every", "20", "--concurrency", "1")  # one process trains
 SEARCH = ("search", "--method", "lora-drop", "--task", "demo", "--name", "first")
 WAIT = 180_000.0  # ms, for what takes a moment where nothing else is at work
 Open = Callable[..., AbstractContextManager["Page"]]

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from autorank.cli import tokenization_log
+from autorank.errors import AutorankError
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny_models
@@ -159,8 +160,8 @@ def test_mlflow_has_a_parent_run_and_one_run_per_trial(searched: Path) -> None:
 def test_repeated_search_repeats_no_trial_and_more_trials_extend_it(searched: Path) -> None:
     repeated = run_in_process(*SEARCH, "--trials", 4, cwd=searched)
     assert repeated.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, repeated.stderr
-    conflicting = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
-    assert conflicting.returncode == 2 and "batch_size" in conflicting.stderr and "--name" in conflicting.stderr
+    with pytest.raises(AutorankError, match=r"batch_size(.|\n)*--name"):
+        run_in_process(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
     extended = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
     assert extended.returncode == 0, extended.stderr
     assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * 5
@@ -219,6 +220,8 @@ def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -
         "cut",
         "--trials",
         3,
+        "--concurrency",
+        1,
     )
     process = subprocess.Popen(
         command(run),
@@ -238,7 +241,7 @@ def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -
     assert "autorank resume cut" in out and "Traceback" not in err
     trials = trials_of(workspace, "cut")
     assert trials and {trial.state for trial in trials} == {"running"} and any(trial.evaluations for trial in trials)
-    assert "unfinished" in autorank("front", "cut", cwd=workspace).stdout
+    assert "unfinished" in run_in_process("front", "cut", cwd=workspace).stdout
     assert {run.info.status for run in mlflow_runs(workspace, "cut")} == {
         "KILLED",
         "FINISHED",
@@ -257,8 +260,8 @@ def test_train_needs_no_ray(workspace: Path) -> None:
 
 
 def test_the_list_of_tasks_fits_a_terminal(workspace: Path) -> None:
-    result = autorank("tasks", cwd=workspace, COLUMNS="80")
-    assert result.returncode == 0 and "microsoft/deberta-v3-base" in result.stdout and "…" not in result.stdout
+    result = run_in_process("tasks", cwd=workspace, columns=80)
+    assert result.exit_code == 0 and "microsoft/deberta-v3-base" in result.stdout and "…" not in result.stdout
 
 
 def test_dry_run_runs_nothing(workspace: Path) -> None:
@@ -274,6 +277,6 @@ def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
         command(("methods",)), cwd=tmp_path, env=subprocess_environment(tmp_path, **encoding), capture_output=True
     )
     assert result.returncode == 0 and b"Traceback" not in result.stderr, result.stderr
-    text = autorank("methods", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout
+    text = run_in_process("methods", cwd=tmp_path).stdout
     assert result.stdout.decode("latin-1") == text.encode("latin-1", "replace").decode("latin-1")
     assert text.encode("latin-1", "replace").decode("latin-1") != text

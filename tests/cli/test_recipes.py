@@ -161,7 +161,7 @@ def test_repeated_recipe_trains_nothing_twice(tmp_path: Path) -> None:
     rte_workspace(tmp_path, 100)
     rows = "lora-2/rte,increlora-2/rte,bitfit/rte"
     words = ("search", "--recipe", "increlora-table1", "--rows", rows, "--scale", 0.02, "--seeds", 1,
-             "--model", "model", "--data", "data", "--name", "tried")  # fmt: skip
+             "--model", "model", "--data", "data", "--name", "tried", "--concurrency", 1)  # fmt: skip
     result = autorank(*words, cwd=tmp_path)
     assert result.returncode == 0 and "[3/3]" in result.stdout and "failed" not in result.stdout, result.stderr
     repeated = autorank(*words, cwd=tmp_path)

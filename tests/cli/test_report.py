@@ -71,7 +71,7 @@ def test_a_copied_search_is_compared_under_the_name_of_its_directory(workspace, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["report", "none"], "Unknown run .none."),
+        (["report", "none"], "Unknown search .none."),
         (["report", "one", "--to", "a.pdf"], "ends in .html"),
         (["compare", "one"], "at least two searches"),
         (["compare", "one", "one"], "listed twice"),

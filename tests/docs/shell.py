@@ -5,6 +5,7 @@
 - searches and trainings get the options in `SHORT` appended; so do `autorank.search` and `autorank.train`;
 - a search's trials run one after another in this process rather than in Ray's (`fit`): the first search of the README
   runs in Ray in tests/cli/test_first_search.py, all else about Ray is in tests/searching and tests/faults;
+- searches are sent to MLflow only on pages that read it (`READ_MLFLOW`); README.md and docs/tracking.md are among them;
 - what `NOT_RUN` lists is only parsed: each option must be one that the command has, of a value that it takes.
 """
 
@@ -40,6 +41,8 @@ SHORT: dict[str, dict[str, object]] = {
     "search --recipe": {"scale": 0.0001, "seeds": 1},
 }
 
+READ_MLFLOW = ("--register", "autorank sync", "import mlflow")  # parts of the blocks of pages that read MLflow
+
 # Part of an autorank command -> why it is only parsed.
 NOT_RUN = {
     "--address": "needs a Ray cluster; tests/searching/ray/cluster/test_connection.py has one",
@@ -74,6 +77,8 @@ def run_page(name: str, blocks: list[Block], folder: Path, log: Path) -> None:
         contextlib.redirect_stderr(out),
     ):  # fmt: skip
         prepare()
+        if not any(part in block.content for block in blocks for part in READ_MLFLOW):
+            send_nothing_to_mlflow()
         python: dict[str, Any] = {"__name__": "__main__"}
         for block in blocks:
             try:
@@ -191,6 +196,13 @@ def prepare() -> None:
     vars(tune_session)["fit"] = vars(recipes)["fit"] = fit
     vars(scale).update(EXAMPLES=16, STEPS=48)
     vars(api).update({name: shorten(name, getattr(api, name)) for name in ("search", "train")})
+
+
+def send_nothing_to_mlflow() -> None:
+    """Let searches in this process send nothing to MLflow."""
+    from autorank.tracking.mlflow_sync import MLflowSync
+
+    MLflowSync.push = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def shorten(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:

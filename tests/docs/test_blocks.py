@@ -38,6 +38,16 @@ PRELOADED = [  # once, in the server process from which the process of each page
     "autorank.display",
     "autorank.tracking.mlflow_sync",
     "autorank.recipes.run",
+    "autorank.api",
+    # imported where they are used
+    "mlflow.store.tracking.sqlalchemy_store",
+    "moocore",
+    "plotly.offline",
+    "rouge_score.rouge_scorer",
+    "torchmetrics.functional.classification",
+    "transformers.models.deberta_v2.modeling_deberta_v2",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.roberta.modeling_roberta",
 ]
 
 

@@ -18,6 +18,7 @@ from tests.sockets import free_port
 
 pytestmark = pytest.mark.long
 EXAMPLES = Path(__file__).parents[2] / "examples"
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}  # trials run in one process
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(name: str, workspace: Path, *arguments: str) -> str:
     result = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, capture_output=True, text=True, timeout=600,
-        env=subprocess_environment(workspace, HF_HUB_OFFLINE="1"),
+        env=subprocess_environment(workspace, **ENVIRONMENT),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -56,7 +57,7 @@ def test_load_with_peft(workspace: Path, quickstart: str) -> None:
 def test_serve(workspace: Path, quickstart: str) -> None:
     port = free_port()
     command = [sys.executable, str(EXAMPLES / "serve.py"), "quickstart-adapter", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=workspace, env=subprocess_environment(workspace, HF_HUB_OFFLINE="1"))
+    server = subprocess.Popen(command, cwd=workspace, env=subprocess_environment(workspace, **ENVIRONMENT))
     try:
         pair = json.dumps({"first": "A child reads the book.", "second": "Nobody reads."}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", pair, {"content-type": "application/json"})
@@ -104,7 +105,7 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    for name, value in subprocess_environment(tmp_path, HF_HUB_OFFLINE="1").items():
+    for name, value in subprocess_environment(tmp_path, **ENVIRONMENT).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

@@ -152,7 +152,7 @@ def test_registry_in_a_local_sqlite_store(tmp_path: Path, monkeypatch: pytest.Mo
     )
     journal = Journal.open(folder)
     MLflowSync(uri, journal.spec, journal.search_id).push(journal.snapshot(), final=True)
-    with pytest.raises(AutorankError, match="rejects 'a/b'"):
+    with pytest.raises(AutorankError, match=r"rejects the request: .*a/b"):
         invoke("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()
     with monkeypatch.context() as patch:
@@ -175,7 +175,7 @@ def test_a_failed_registration_leaves_no_files(tmp_path: Path, monkeypatch: pyte
     finished_search.search(tmp_path / "runs", tmp_path / "model")
     files_before = sorted(tmp_path.rglob("*"))
     for _ in range(2):  # it can be given again
-        with pytest.raises(AutorankError, match="cannot be reached or rejects 'small'"):
+        with pytest.raises(AutorankError, match=r"cannot be reached or rejects the request: .*refused"):
             invoke("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
         assert sorted(tmp_path.rglob("*")) == files_before
 

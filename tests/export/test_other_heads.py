@@ -23,6 +23,7 @@ CHECKPOINTS = {
     "several labels": (t.BertForSequenceClassification, 5, "multi_label_classification"),
     "same width, several labels": (t.BertForSequenceClassification, 3, "multi_label_classification"),
     "regression": (t.BertForSequenceClassification, 1, "regression"),
+    "two classes": (t.BertForSequenceClassification, 2, "single_label_classification"),
     "tokens": (t.BertForTokenClassification, 7, None),
 }
 
@@ -72,6 +73,17 @@ def test_every_export_loads_and_gives_the_same_logits(case: str, tmp_path: Path)
     merged = t.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert merged.config.problem_type == "single_label_classification"
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-5)
+
+
+def test_regression_on_a_classifier(tmp_path: Path) -> None:
+    model = checkpoint("two classes", tmp_path / "model")  # transformers refuses it with num_labels=1
+    loaded = base_model.load(model, 1)
+    origin = adapter_file.Origin(model, 1, (), 0, problem_type="regression", replaces_head=loaded.replaces_head)
+    names: dict[str, Any] = {"torch": torch, "AutoModelForSequenceClassification": t.AutoModelForSequenceClassification}
+    exec(base_code(origin), names)
+    folder = write_base_reference(origin, tmp_path / "reference")
+    for base in (names["base"], t.AutoModelForSequenceClassification.from_pretrained(folder)):
+        assert base.config.problem_type == "regression" and logits(base).shape == (2, 1)
 
 
 def test_weights_are_copied_only_for_another_head(tmp_path: Path) -> None:

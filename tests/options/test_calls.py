@@ -80,7 +80,7 @@ def test_the_command_that_continues_a_search_repeats_the_session() -> None:
     class Stop(Exception):
         pass
 
-    def run(spec: Any, call: Any, commands: bool) -> None:
+    def run(spec: Any, call: Any, suggest_commands: bool) -> None:
         calls.append(call)
         raise Stop
 

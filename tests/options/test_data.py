@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from autorank.errors import AutorankError
@@ -39,6 +40,13 @@ def test_forms_of_data(data: str, stored: str, name: str, tmp_path: Path, monkey
 @pytest.mark.parametrize("data", ["x.csv", "a/b.parquet", "a/b/c", "/a/b", "./a/b", "a/b.csv.gz", "name", "s3://a/b"])
 def test_paths_and_addresses_are_not_on_the_hub(data: str) -> None:
     assert on_hub(data) is None
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_python_data_keep_the_columns_of_tools_and_system_messages() -> None:
+    frame = pd.DataFrame({"p": ["q"], "c": ["a"], "tools": ["t"], "unused": [1]})
+    path = DataOptions(data=frame, prompt="p", completion="c").data_path()
+    assert path is not None and Path(path).read_text() == '{"p": "q", "c": "a", "tools": "t"}\n'
 
 
 def test_options_of_own_data_reach_the_spec() -> None:

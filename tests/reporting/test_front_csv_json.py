@@ -28,7 +28,7 @@ def test_figures_of_confirmed_points():
         "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
         "adapter_params": 9216.0, "gain_over_baseline": None,
         "low": pytest.approx(0.69 - 6.314 * 0.01, abs=6e-3), "high": pytest.approx(0.69 + 6.314 * 0.01, abs=6e-3),
-        "better": None,
+        "better": None, "gain_low": None, "gain_high": None, "varied": "seeds",
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
     first, _, third = csv.DictReader(io.StringIO(front_csv(search_snapshot)))

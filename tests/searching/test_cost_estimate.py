@@ -19,7 +19,7 @@ from autorank.searching.ray.resources import Resources
 from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import ParamBounds, parameter_range
-from autorank.spec import FIXED_TRIALS, MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.eval_batch_size import DECODED
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import GenerationObjective
@@ -177,6 +177,8 @@ def test_a_dry_run_of_an_existing_search_is_of_its_further_trials(spec, tmp_path
     with console.capture() as output:
         for budget in (Budget(), Budget(trials=4), Budget(trials=20, more=True)):
             console.print(dry_run(spec, budget, tmp_path))
+    with pytest.raises(AutorankError, match=r"(?s)already contains a search .*seed: was 0, now 7"):
+        dry_run(spec.model_copy(update={"seed": 7}), Budget(), tmp_path)
     assert trials == [57, 1, 57] and "1 further trial  " in output.get() and output.get().count("2 more runs") == 3
 
 
@@ -185,7 +187,7 @@ def test_a_method_starts_with_its_defaults_and_the_smallest_or_largest_adapter(s
     """The slices of the largest adapter are adapters of all sizes; without slices a search starts with the smallest."""
     (entry,) = spec.methods
     settings = first_settings(entry, bounds(spec), sliced)
-    assert len(settings) == FIXED_TRIALS and settings == [
+    assert settings == [
         {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler chooses one
         {"learning_rate": 1e-3, "rank": rank},
     ]

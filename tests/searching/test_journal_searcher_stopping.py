@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from autorank.searching.create import open_journal
 from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.journal_searcher import JournalSearcher
-from autorank.spec import FIXED_TRIALS, HalvingSpec, ObjectivesSpec, TrainingSpec
+from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
 from autorank.trials.record import TrialRecord
 from autorank.trials.statistics.forecast import MIN_TRIALS
 from tests.searching.fake_runs import bounds, search_spec
@@ -152,5 +152,7 @@ def test_a_flat_search_starts_no_trial_with_stop_when_flat(tmp_path, stop_when_f
                 break
             searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
         assert searcher.flat == stop_when_flat and searcher.has_work() != stop_when_flat and searcher.problem is None
-        assert len(journal.trials()) == (FIXED_TRIALS + MIN_TRIALS if stop_when_flat else 9)
+        fixed = [trial.fixed for trial in journal.trials()]
+        assert fixed[:2] == [True, True] and not any(fixed[2:])
+        assert len(fixed) == (2 + MIN_TRIALS if stop_when_flat else 9)
         assert (searcher.suggest("more") == Searcher.FINISHED) == stop_when_flat

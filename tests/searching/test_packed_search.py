@@ -31,4 +31,6 @@ def test_trials_in_packs_equal_trials_alone(ray: None, tmp_path: Path) -> None:
     for key, confirmation in packed.confirmed.items():
         assert confirmation["score"] == pytest.approx(alone.confirmed[key]["score"], abs=1e-4)
     assert {trial.state for trial in packed.trials} == {"complete", "failed"}
-    assert warnings == ["Trials of bitfit take their steps alone: it trains no low-rank updates."]
+    assert warnings == [
+        "Trials of bitfit are not batched with the others of their pack: it trains no low-rank updates."
+    ]

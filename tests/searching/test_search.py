@@ -113,7 +113,7 @@ def test_a_full_disk_ends_the_search_with_a_remedy(run_search):
 
 
 def test_more_gpus_than_available_are_refused(run_search):
-    with pytest.raises(AutorankError, match="--gpus-per-trial 99 is more"):
+    with pytest.raises(AutorankError, match="--gpus-per-trial 99 needs 99 GPUs"):
         run_search(1, {}, gpus_per_trial=99)
 
 

@@ -103,7 +103,7 @@ def test_steps_train_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"knee": True, "energy": 0.9}, "--knee and --energy both choose a size"),
+        ({"knee": True, "energy": 0.9}, "Several options choose a size: --knee, --energy"),
         ({"min_score": 0.5}, "--min-score needs data to score sizes on"),
         ({"energy": 1.5}, "--energy 1.5: expected a number above 0, at most 1"),
         ({"max_params": 10}, "No size has at most 10 parameters; the smallest has"),

@@ -172,7 +172,7 @@ def test_names_that_mean_one_split(tmp_path: Path) -> None:
     write_csv(tmp_path / "dev", labeled_rows(40))
     _, train, validation = splits_of(tmp_path, train_split="dev")
     assert (len(train), len(validation["validation"])) == (36, 4)  # held out
-    assert "--eval-split dev is also the training split" in error_message(
+    assert "--eval-split dev shares rows with the training split, validation" in error_message(
         tmp_path, train_split="validation", eval_split="dev"
     )
 

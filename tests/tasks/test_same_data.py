@@ -50,6 +50,11 @@ configs:
   data_files:
   - {split: dev, path: named/dev-*}
   - {split: train, path: named/train-*}
+- config_name: rounds
+  data_files:
+  - {split: train_r1, path: named/train-*}
+  - {split: dev_r1, path: named/dev-*}
+  - {split: dev_r2, path: named/dev-*}
 ---
 """
 
@@ -123,11 +128,13 @@ def test_the_same_training_from_every_source(
 def test_splits_configurations_and_class_names_of_the_hub(hub: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     tiny_models.model("bert", tmp_path / "bert")
     with serve(hub) as endpoint:
-        class_names, chosen_split, sliced_split, split, configuration, column, absent = train(
+        class_names, chosen_split, sliced_split, overlap, rounds, split, configuration, column, absent = train(
             tmp_path, endpoint,
             {"data": "org/reviews:named"},
             {"data": "org/reviews:plain", "eval_split": "test"},
             {"data": "org/reviews:plain", "train_split": "train[:20]", "eval_split": "train[20:]"},
+            {"data": "org/reviews:plain", "eval_split": "train[20:]"},
+            {"data": "org/reviews:rounds"},
             {"data": "org/reviews:plain", "eval_split": "dev"},
             {"data": "org/reviews"},
             {"data": "org/reviews:plain", "label": "lable"},
@@ -135,7 +142,9 @@ def test_splits_configurations_and_class_names_of_the_hub(hub: dict[str, dict[st
         )  # fmt: skip
     assert class_names["sizes"] == [40, 7] and str(class_names["labels"]).startswith("label: 2 classes: bad ")
     assert chosen_split["sizes"] == [40, 9] and sliced_split["sizes"] == [20, 20]
+    assert "--eval-split train[20:] shares rows with the training split, train." in str(overlap["error"])
+    assert "has several validation splits: dev_r1, dev_r2. Choose one with --eval-split" in str(rounds["error"])
     assert "split 'dev'" in str(split["error"])
     assert "owner/name:configuration" in str(configuration["error"]) and "plain" in str(configuration["error"])
     assert "split 'train' of org/reviews (plain): Unknown column 'lable'. Did you mean 'label'?" in str(column["error"])
-    assert "There is no dataset 'org/absent': neither a local" in str(absent["error"])
+    assert "There is no dataset 'org/absent', neither as a local" in str(absent["error"])

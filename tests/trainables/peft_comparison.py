@@ -114,6 +114,6 @@ def train(
         torch.manual_seed(step)
         expected = peft_training.step(step, batch, factor)
         torch.manual_seed(step)
-        run._train_step()
+        run.train_step()
         assert abs(float(run._losses[-1]) - expected) <= 1e-4 * abs(expected)
     return run, peft_training

@@ -22,7 +22,8 @@ def write(folder: Path) -> None:
     for architecture in ("bert", "deberta-v2"):
         tiny_models.model(architecture, folder / architecture)
         tiny_models.set_dropout(folder / architecture, 0.0)
-    architecture_of("opt").save(folder / "opt")
+    for architecture in ("opt", "albert"):
+        architecture_of(architecture).save(folder / architecture)
     tiny_models.pairs_folder(folder / "data", 22, 8)  # 8, 8 and 6 a step
 
 
@@ -56,6 +57,7 @@ class Inputs:
     """
 
     def __init__(self, run: TrainingRun) -> None:
+        self.repeats_blocks = run._base.model.config.model_type == "albert"
         self.layers = adapters.adapted(run._base.model)
         self.token_inputs: dict[str, list[Tensor]] = defaultdict(list)
         run._base.model.register_forward_pre_hook(self._begin, with_kwargs=True)
@@ -66,8 +68,9 @@ class Inputs:
         self.mask, self.pending = kwargs["attention_mask"].bool(), set(self.layers) if model.training else set()
 
     def _record(self, name: str, x: Tensor) -> None:
-        if name in self.pending:  # DeBERTa calls some layers again, with positions
-            self.pending.remove(name)
+        if name in self.pending:
+            if not self.repeats_blocks:  # DeBERTa calls some layers again, with positions
+                self.pending.remove(name)
             tokens = x.view(*self.mask.shape, x.shape[-1])  # OPT flattens them
             self.token_inputs[name] += [tokens[i, j].detach() for i, j in self.mask.nonzero().tolist()]
 

@@ -72,7 +72,7 @@ class ReferenceElaLoRA(ReferenceTraining):
         self.moved: dict[int, int] = {}
         self.begins = int(s["initial"] * self.total_steps)
         self.fixed = self.total_steps - int(s["final"] * self.total_steps)
-        self.interval = (self.fixed - self.begins) // (s["rounds"] + 1)
+        self.interval = (self.fixed - 1 - self.begins) // s["rounds"]
 
     def _triplet(self, a: Tensor, b: Tensor, e: float) -> Triplet:
         triplet = Triplet(
@@ -95,7 +95,7 @@ class ReferenceElaLoRA(ReferenceTraining):
                 triplet.observe(self.settings["beta1"], self.settings["beta2"])
         number, remainder = divmod(step - self.begins, self.interval)
         if remainder == 0 and 1 <= number <= self.settings["rounds"]:
-            self._round(step, number / (self.settings["rounds"] + 1))
+            self._round(step, number / self.settings["rounds"])
 
     def _round(self, step: int, progress: float) -> None:
         s = self.settings

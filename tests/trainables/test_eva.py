@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,12 @@ from autorank.errors import AutorankError
 from autorank.methods import configure, find
 from autorank.modeling import base_model, target_modules
 from autorank.tasks.data.batches import collate, eval_batches
+from autorank.training import run_loops
 from autorank.training.run import TrainingRun
-from tests import tiny_models
+from tests import tiny_language_models, tiny_models
+from tests.architectures import architecture
 from tests.trainables import conformance_runs, peft_comparison, reference_training
+from tests.training.objectives import generation_runs
 from trainables import eva
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -163,8 +167,40 @@ def test_positions_are_no_inputs(tmp_path: Path) -> None:
 
 
 def test_too_few_tokens_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AutorankError, match=r"cannot compute 32 directions: batches of 1 .*Raise svd_batch_size"):
-        start_run(reference_training.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
+    with pytest.raises(AutorankError, match=r"32 directions for .*output.dense: batches of 1 .*Raise svd_batch_size"):
+        start_run(reference_training.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=1)
+
+
+def test_tokens_of_several_batches_count_together(tmp_path: Path) -> None:
+    """A text-to-text batch may have few tokens with labels; PEFT would ignore it."""
+    run = start_run(reference_training.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=32)
+    assert sum(update.rank for update in reference_training.updates(run).values()) == 8 * len(run._context.layers)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("batch", [64, 8])
+def test_every_call_of_a_layer_counts(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALBERT has one block, called twice in a forward pass; inputs of split batches are joined."""
+    tiny_models.pairs_folder(tmp_path / "data", 16)
+    architecture("albert").save(tmp_path / "model")
+    run = start_run(tmp_path, rank=1, rho=1.0)
+    assert run._context is not None
+    monkeypatch.setattr(run_loops, "EVAL_BATCH", batch)
+    seen: list[Tensor] = []
+    (name,) = [name for name in run._context.layers if name.endswith("query")]
+    eva.pass_through(run._context, np.arange(16), {name: seen.append})
+    tokens = int(run._data.train.lengths[:16].sum())
+    assert [len(x) for x in seen] == [tokens, tokens] and not torch.allclose(*seen)
+
+
+def test_only_completions_count(tmp_path: Path) -> None:
+    """Tokens without a label, those of prompts, are left out as in PEFT (`use_label_mask`)."""
+    tiny_language_models.data(tmp_path / "data")
+    run = generation_runs.start(generation_runs.spec(tmp_path, "llama", "eva", {"rank": 1, "svd_batch_size": 64}))
+    run.start()
+    assert run._context is not None
+    seen: list[Tensor] = []
+    eva.pass_through(run._context, np.arange(32), {next(iter(run._context.layers)): seen.append})
+    assert [len(x) for x in seen] == [run._data.train.weights[:32].sum()]
 
 
 def test_ties_go_to_the_earlier_layer() -> None:

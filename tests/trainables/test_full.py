@@ -89,7 +89,7 @@ def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
             group["lr"] = 1e-2 * (step / warmup if step < warmup else (STEPS - step) / (STEPS - warmup))
         optimizer.step()
         optimizer.zero_grad()
-        run._train_step()
+        run.train_step()
     parameters = dict(run._base.model.named_parameters())
     assert {name for name, p in parameters.items() if p.requires_grad} == set(trained)
     for name, parameter in reference.named_parameters():

@@ -17,7 +17,7 @@ from autorank.trials.retention import (
     delete_unneeded,
     download_adapters,
     remove,
-    run_folder,
+    search_folder,
     storage_folder,
 )
 from autorank.trials.snapshot import Snapshot
@@ -25,26 +25,26 @@ from tests.trials.trial_factories import sliced, trial
 
 
 def test_the_folder_of_a_run_is_in_the_folder_of_runs(tmp_path):
-    assert run_folder(tmp_path, "mrpc-1.a") == tmp_path / "mrpc-1.a"
+    assert search_folder(tmp_path, "mrpc-1.a") == tmp_path / "mrpc-1.a"
 
 
 @pytest.mark.parametrize("name", ["..", "../other", ".", "a/b", "a/", "/etc", ""])
 def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path, name):
     with pytest.raises(AutorankError, match="would not be in"):
-        run_folder(tmp_path / "runs", name)
+        search_folder(tmp_path / "runs", name)
 
 
 def test_a_search_may_be_moved_to_another_disk_and_linked(tmp_path):
     (tmp_path / "disk" / "mine").mkdir(parents=True)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(tmp_path / "disk" / "mine")
-    folder = run_folder(tmp_path / "runs", "mine")
+    folder = search_folder(tmp_path / "runs", "mine")
     assert folder == tmp_path / "runs" / "mine" and folder.is_dir()
 
 
 def test_an_address_as_the_folder_of_runs_is_refused():
     with pytest.raises(AutorankError, match=r"--runs s3://b/c is not a directory(.|\n)*--storage s3://b/c\."):
-        run_folder(Path("s3://b/c"), "mine")
+        search_folder(Path("s3://b/c"), "mine")
 
 
 def test_only_adapters_of_front_points_stay_on_disk(tmp_path):

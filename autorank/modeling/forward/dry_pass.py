@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -108,24 +108,15 @@ def modules_on_text_path(model: nn.Module) -> dict[str, tuple[int, int]] | None:
         Name of the module -> last dimensions of its input and its output; None if the model cannot run without weights.
     """
     widths: dict[str, tuple[int, int]] = {}
-    with _recording(model, widths):
-        return widths if _accepts(model, SHORT) else None
-
-
-@contextmanager
-def _recording(model: nn.Module, widths: dict[str, tuple[int, int]]) -> Iterator[None]:
-    """Within this context, modules that are called are added to `widths`; see `modules_on_text_path`."""
 
     def record(name: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) and args[0].ndim and output.ndim:
             widths[name] = args[0].shape[-1], output.shape[-1]
 
-    handles = [module.register_forward_hook(partial(record, name)) for name, module in model.named_modules()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            hooks.enter_context(module.register_forward_hook(partial(record, name)))
+        return widths if _accepts(model, SHORT) else None
 
 
 def _accepts(model: nn.Module, length: int) -> bool:

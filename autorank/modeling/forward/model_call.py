@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -39,12 +40,8 @@ def call(model: Any, batch: dict[str, Tensor]) -> Any:
         return _rows(arguments[0], positions), *arguments[1:]
 
     head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(select) if head is not None else None
-    try:
+    with nullcontext() if head is None else head.register_forward_pre_hook(select):
         outputs = model(**inputs, **options)
-    finally:
-        if handle is not None:
-            handle.remove()
     if not selected:  # the architecture's output layer is not a module that is called with all tokens
         outputs.logits = _rows(outputs.logits, positions)
     return outputs

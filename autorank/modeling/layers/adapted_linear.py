@@ -75,7 +75,7 @@ class AdaptedLinear(nn.Module):
         x = self.convert(x)
         if y is None and self._fuses(x):
             dropped = self._dropped(x)
-            A, B, scale = self.update.product()
+            A, B, scale = self.update.scaled_factors()
             if A.dtype == x.dtype:
                 fused: Tensor = _Fused.apply(
                     x, None if dropped is x else dropped, self.base.weight, self.base.bias, A, B, scale

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.modeling.target_modules import adaptable_layers, features, kind
+from autorank.modeling.target_modules import adaptable_layers, ends_with, features, kind
 
 Activation = Literal["relu", "silu"]
 
@@ -162,7 +162,7 @@ def insertion_points(model: nn.Module, attention: bool = True) -> list[Insertion
                 by_attention[outer == "attention"].append(InsertionPoint(owner, width, True))
         else:
             for of_attention, endings in ((True, ATTENTION), (False, FEED_FORWARD)):
-                if any(f".{name}".endswith(f".{ending}") for ending in endings):
+                if any(ends_with(name, ending) for ending in endings):
                     by_attention[of_attention].append(InsertionPoint(name, width, False))
     if not by_attention[False] or len(by_attention[True]) != len(by_attention[False]):
         raise AutorankError(

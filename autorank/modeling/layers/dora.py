@@ -77,10 +77,10 @@ class DoraLinear(AdaptedLinear):
         assert self.update.m is not None
         x = self.convert(x)
         dropped = self._dropped(x)
-        down, up = self.update.used()
+        down, up = self.update.forward_factors()
         up = up if self.update.u is None else up * self.update.u[:, None]
         norms = row_norms(self.base, self.squares, down, up, self.update.scale, x.dtype)
-        A, B, scale = self.update.product()
+        A, B, scale = self.update.scaled_factors()
         if y is None and dropped is x and self._fuses(x) and A.dtype == x.dtype:
             fused: Tensor = _FusedDora.apply(x, self.base.weight, self.base.bias, A, B, scale, self.update.m, norms)
             return fused.view(*x.shape[:-1], fused.shape[1])  # not within, see `AdaptedLinear.forward`

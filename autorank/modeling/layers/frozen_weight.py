@@ -30,8 +30,9 @@ def product(layer: nn.Module, x: Tensor) -> Tensor:
 
     The type is at least float32 if the layer is called, else that of the product.
     """
-    if type(layer) is nn.Linear and layer.weight.dtype == x.dtype:
-        return F.linear(x, layer.weight)
+    # T5 in fp16 has layers in float32
+    if type(layer) is nn.Linear and layer.weight.dtype in (x.dtype, torch.float32):
+        return F.linear(x.to(layer.weight.dtype), layer.weight)
     y: Tensor = layer(x * INPUT_SCALE)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     bias = layer.bias

@@ -125,7 +125,7 @@ class LowRankUpdate(nn.Module):
         return self._add(x, y)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        A, B, scale = self.product()
+        A, B, scale = self.scaled_factors()
         down = F.linear(x, A)
         if self.u is not None:
             return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=scale)
@@ -133,11 +133,11 @@ class LowRankUpdate(nn.Module):
         flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=scale)
         return flat.view(y.shape)
 
-    def product(self) -> tuple[Tensor, Tensor, float]:
+    def scaled_factors(self) -> tuple[Tensor, Tensor, float]:
         """A, rank x in, B, out x rank, and a scale of their product, as used in a forward pass."""
-        return (*self.used(), self.scale) if self.prepared is None else (*self.prepared, 1.0)
+        return (*self.forward_factors(), self.scale) if self.prepared is None else (*self.prepared, 1.0)
 
-    def used(self) -> tuple[Tensor, Tensor]:
+    def forward_factors(self) -> tuple[Tensor, Tensor]:
         """diag(e) · A, rank x in, and B, out x rank as used in a forward pass; in evaluation mode only active parts."""
         A, B = (self.A, self.B) if self.training else self._unmasked()
         e: Tensor | None = self.e

@@ -1,8 +1,8 @@
-"""DeBERTa's position queries without the update of the query projection, as published code has them.
+"""DeBERTa's relative positions, the second input of the query and key projections in each forward pass.
 
-DeBERTa-v2 and -v3 pass the embeddings of relative positions through the query and key projections too
-(`share_att_key`). The modeling files of AdaLoRA and IncreLoRA apply the pretrained weights alone to the position
-queries; the position keys have the update.
+DeBERTa-v2 and -v3 pass the embeddings of relative positions through these projections too (`share_att_key`). The
+modeling files of AdaLoRA and IncreLoRA apply the pretrained weights alone to the position queries; the position keys
+have the update.
 """
 
 from __future__ import annotations
@@ -37,3 +37,29 @@ def exclude_position_queries(attention: Any) -> None:
 def restore_position_queries(attention: nn.Module) -> None:
     """Undo `exclude_position_queries`."""
     attention.__dict__.pop(BIAS, None)
+
+
+class TokenInputs:
+    """Tells inputs of layers that are tokens from DeBERTa's relative positions.
+
+    Other layers may be called several times in a forward pass, always with tokens (ALBERT).
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        owners = [name for name, module in model.named_modules() if hasattr(module, BIAS)]
+        self._projections = {f"{owner}.{child}" for owner in owners for child in ("query_proj", "key_proj")}
+        self._reached: set[str] = set()
+
+    def begin(self) -> None:
+        """Begin a forward pass."""
+        self._reached.clear()
+
+    def next_is_tokens(self, name: str) -> bool:
+        """Return whether the input with which a layer is called now is tokens. Call it for each input."""
+        is_tokens = name not in self._reached
+        if name in self._projections:
+            self._reached.add(name)
+        return is_tokens

@@ -45,7 +45,7 @@ def prepared(updates: Iterable[LowRankUpdate], dtype: torch.dtype | None) -> Ite
 @torch.no_grad()
 def _fixed(updates: Sequence[LowRankUpdate], dtype: torch.dtype | None) -> list[tuple[Tensor, Tensor]]:
     """Factors for passes without gradients."""
-    pairs = [update.used() for update in updates]
+    pairs = [update.forward_factors() for update in updates]
     return [
         ((A * update.scale).to(dtype or A.dtype), B.to(dtype or B.dtype))
         for update, (A, B) in zip(updates, pairs, strict=True)

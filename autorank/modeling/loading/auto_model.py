@@ -32,9 +32,10 @@ def load_config(model: str, outputs: int) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     pretrained_checks.refuse_adapter(model)
-    head = {"num_labels": outputs} if outputs else {}
-    with quiet():  # the names of the classes of another head do not matter
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
+    with quiet():
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
+    if outputs:  # set afterwards, because transformers refuses one output with the problem type of several classes
+        config.problem_type, config.num_labels = None, outputs
     pretrained_checks.quantized_loading(model, config, "cpu")  # raises if the weights cannot be loaded here
     return config
 

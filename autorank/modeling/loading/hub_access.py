@@ -22,19 +22,60 @@ MODELS = (
     "microsoft/deberta-v3-base",
     "google-bert/bert-base-uncased",
 )
-# Names of the clients' exceptions, to avoid importing the clients.
 UNREACHABLE = {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
-NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError", "RevisionNotFoundError"}
-BROKEN = {"EntryNotFoundError", "JSONDecodeError", "SafetensorError"}
-# Messages of transformers about a directory or repository that is not a complete model.
-UNUSABLE = (
-    "does not appear to have a file named",
-    "no file named",
-    "not a valid JSON file",
-    "Unrecognized model in",
-    "Unrecognized configuration class",
-    "does not recognize this architecture",
-)
+# Names of exceptions (to avoid importing the clients), phrases of their texts, and the message; the first match counts.
+ERRORS: tuple[tuple[set[str], tuple[str, ...], str], ...] = (
+    (
+        {"GatedRepoError"}, ("is a gated dataset",),
+        "Access to {subject} is gated on the Hub. Request access on its page, then set HF_TOKEN to your token (or run "
+        "`hf auth login`). If a token is set already, it has not been granted access.",
+    ),
+    (
+        UNREACHABLE, ("Couldn't find cache for",),
+        "The Hugging Face Hub is out of reach and {subject} is not in the local cache. {hint}Connect to the network, "
+        "or use local files: --data DIR for the data, --model DIR for the model. `--task demo` needs no network.",
+    ),
+    (
+        {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError", "RevisionNotFoundError"}, (),
+        "There is no {subject}, neither as a local directory nor on the Hub. {hint}Check the spelling. Private "
+        "repositories need HF_TOKEN.",
+    ),
+    (
+        {"HfHubHTTPError"}, (),
+        "The Hub refused {subject}: {reason}. Check HF_TOKEN, or try again later.",
+    ),
+    (
+        {"ImportError", "ModuleNotFoundError"}, (),
+        "The {subject} needs packages that are not installed: {reason}. Install them with pip.",
+    ),
+    (
+        set(), ("trust_remote_code",),
+        "The {subject} comes with Python code (auto_map in its config.json), which could do anything on this machine "
+        "and is not run by default. Read its .py files; if you trust them, add --trust-remote-code.",
+    ),
+    (
+        {"UnpicklingError"}, ("weights_only",),
+        "The weights of {subject} are a pickle file that contains more than tensors; loading it could run code. Use "
+        "weights in model.safetensors.",
+    ),
+    (
+        set(), ("backend tokenizer",),
+        "Cannot load the tokenizer of {subject}: it has no tokenizer.json, and the installed packages cannot convert "
+        "another format. DeBERTa-v3 needs `pip install sentencepiece`. Models that are not for text have no tokenizer.",
+    ),
+    (
+        # tokenizers raises Exception itself
+        {"EntryNotFoundError", "JSONDecodeError", "SafetensorError", "StrictDataclassError", "Exception"},
+        (
+            "does not appear to have a file named", "no file named", "not a valid JSON file", "Unrecognized model in",
+            "Unrecognized configuration class", "does not recognize this architecture",
+        ),
+        "Cannot use {subject}: {reason}. Expected a directory written by save_pretrained, with config.json, weights "
+        "and tokenizer of a transformers model.",
+    ),
+)  # fmt: skip
+# Exceptions that count only as the class of an error itself, not as its base class or its cause.
+COMMON = {"Exception", "ImportError", "ModuleNotFoundError"}
 
 _silent_until: dict[str, float] = {}  # address -> monotonic time at which it may be tried again
 
@@ -94,51 +135,15 @@ def hub_error(error: BaseException, subject: str, hint: str = "") -> AutorankErr
     if isinstance(error, AutorankError):
         return error
     chain = list(_chain(error))
-    classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
+    classes = {cls.__name__ for link in chain for cls in type(link).__mro__} - COMMON | {type(error).__name__}
     text = str(error)
     if any(map(disk_full, chain)):
         return AutorankError(
             f"No space left on the disk for {subject}. Free some space, or set HF_HOME to a directory on another disk."
         )
-    if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
-        return AutorankError(
-            f"Access to {subject} is gated on the Hub. Request access on its page, then set HF_TOKEN to your token (or "
-            "run `hf auth login`). If a token is set already, it has not been granted access."
-        )
-    if classes & UNREACHABLE or "Couldn't find cache for" in text:
-        return AutorankError(
-            f"The Hugging Face Hub is out of reach and {subject} is not in the local cache. {hint}Connect to "
-            "the network, or use local files: --data DIR for the data, --model DIR for the model. "
-            "`--task demo` needs no network."
-        )
-    if classes & NOT_FOUND:
-        return AutorankError(
-            f"There is no {subject}: neither a local directory nor on the Hub. {hint}Check the spelling. Private "
-            "repositories need HF_TOKEN."
-        )
-    if "HfHubHTTPError" in classes:
-        return AutorankError(f"The Hub refused {subject}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
-    if "trust_remote_code" in text:
-        return AutorankError(
-            f"The {subject} comes with Python code (auto_map in its config.json), which could do anything on this "
-            "machine and is not run by default. Read its .py files; if you trust them, add --trust-remote-code."
-        )
-    if "UnpicklingError" in classes or "weights_only" in text:
-        return AutorankError(
-            f"The weights of {subject} are a pickle file that contains more than tensors; loading it could run code. "
-            "Use weights in model.safetensors."
-        )
-    if "backend tokenizer" in text:
-        return AutorankError(
-            f"Cannot load the tokenizer of {subject}: it has no tokenizer.json, and the installed packages cannot "
-            "convert another format. DeBERTa-v3 needs `pip install sentencepiece`. Models that are not for text have "
-            "no tokenizer."
-        )
-    if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
-        return AutorankError(
-            f"Cannot use {subject}: {_first_line(text)}. Expected a directory written by "
-            "save_pretrained, with config.json, weights and tokenizer of a transformers model."
-        )
+    for names, phrases, message in ERRORS:
+        if classes & names or any(phrase in text for phrase in phrases):
+            return AutorankError(message.format(subject=subject, hint=hint, reason=_first_line(text)))
     return None
 
 
@@ -152,7 +157,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0].rstrip(".")
+    """The first line, without its point; with the next one if it ends with a colon."""
+    line, _, rest = text.strip().partition("\n")
+    return f"{line} {_first_line(rest)}" if line.endswith(":") and rest else line.rstrip(".")
 
 
 def _looks_like_path(name: str) -> bool:

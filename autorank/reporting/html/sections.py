@@ -65,7 +65,7 @@ def summary(snapshot: Snapshot) -> dict[str, str]:
 def front_table(snapshot: Snapshot) -> HtmlTable:
     """The points of the front, with their scores with new seeds and their gains if there are any."""
     statistics = front_statistics(snapshot)
-    confirmed, certain, known = statistics.confirmed, statistics.certainties, statistics.known
+    confirmed, known = statistics.confirmed, statistics.known
     better = statistics.gain_probabilities
     columns: dict[Column, Callable[[Point], Cell]] = {
         Column("parameters", number=True): lambda p: Cell(f"{p.adapter_params:,}", p.adapter_params)
@@ -73,13 +73,12 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     if any(point.cut_from is not None for point in snapshot.points):
         columns[Column("cut from", number=True)] = lambda p: _cell(p.cut_from, ",")
     columns[Column("score", number=True)] = lambda p: Cell(f"{p.score:.4f}", p.score)
-    if certain:
-        columns[Column("90%")] = lambda p: Cell(interval_text(certain.get(p.key)))
-    if confirmed:
-        columns[Column("new seeds")] = lambda p: (
-            Cell(str(confirmed[p.key]), confirmed[p.key].mean) if p.key in confirmed else Cell("", "")
+    if confirmed or statistics.failed:
+        columns[Column("confirmed", number=True)] = lambda p: Cell(
+            statistics.new_seeds(p.key), confirmed[p.key].mean if p.key in confirmed else ""
         )
     if known:
+        columns[Column("90%")] = lambda p: Cell(interval_text(known.get(p.key)))
         columns[Column("on front", number=True)] = lambda p: _percent(known[p.key].on_front if p.key in known else None)
     if (third := snapshot.third_objective) is not None:
         columns[Column(THIRD_OBJECTIVE_COLUMNS[third][0], number=True)] = lambda p: Cell(

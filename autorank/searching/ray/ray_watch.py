@@ -8,7 +8,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 import psutil
@@ -45,7 +44,7 @@ class RayWatch:
     Time is counted in checks, so the time in which the search itself is stopped (SIGSTOP) does not count.
 
     Args:
-        trial: What a trial needs.
+        resources: What a trial needs.
         warn: Prints a warning.
 
     Attributes:
@@ -53,10 +52,10 @@ class RayWatch:
         packs: The actors that train trials in packs.
     """
 
-    def __init__(self, trial: Resources, warn: Callable[[str], object]) -> None:
+    def __init__(self, resources: Resources, warn: Callable[[str], object]) -> None:
         self.lost: RayLost | None = None
         self.packs: Sequence[Any] = ()
-        self._trial, self.warn = trial, warn
+        self._resources, self.warn = resources, warn
         self._closed = threading.Event()
         self._running: Collection[str] = ()  # Tune's ids of the trials that run
         self._with_workers: set[str] = set()  # those of them whose workers have started
@@ -76,9 +75,7 @@ class RayWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closed.set()
         self._thread.join(CHECK_INTERVAL_S)
 
@@ -89,7 +86,7 @@ class RayWatch:
             running: Tune's ids of the trials that run.
         """
         self._running = running
-        if running and self._trial.workers == 1 and not self.packs:
+        if running and self._resources.workers == 1 and not self.packs:
             self._waiting = 0.0
 
     def on_evaluation(self) -> None:
@@ -142,7 +139,7 @@ class RayWatch:
         self._waiting, self._stuck, self._quiet = (
             seconds + CHECK_INTERVAL_S for seconds in (self._waiting, self._stuck, self._quiet)
         )
-        if self._trial.workers > 1 and self._workers_have_started():
+        if self._resources.workers > 1 and self._workers_have_started():
             self._waiting = 0.0
         if self.packs and self._running and bool(self._result(self._packs_have_started)):
             self._waiting = 0.0
@@ -173,7 +170,7 @@ class RayWatch:
         nodes, free = state
         if not nodes:
             return "its node does not answer"
-        reason = why_waiting([node["Resources"] for node in nodes], free, self._trial)
+        reason = why_waiting([node["Resources"] for node in nodes], free, self._resources)
         self.warn(f"No trial has run for {NO_TRIAL_WARNING_S:.0f} seconds. {reason}")
         return None
 

@@ -74,8 +74,10 @@ def share(
     worker_gpus = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
     trial_gpus = worker_gpus * workers
     if trial_gpus > gpus:
-        option = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
-        raise AutorankError(f"{option} {trial_gpus:g} is more than the available GPUs ({gpus:g}).")
+        option = f"--workers-per-trial {workers}" if gpus_per_trial is None else f"--gpus-per-trial {gpus_per_trial:g}"
+        raise AutorankError(
+            f"{option} needs {trial_gpus:g} GPUs, but only {gpus:g} are available. Use a smaller number."
+        )
     if worker_gpus > 1 and worker_gpus != int(worker_gpus):
         each = f" gives each of {workers} workers {worker_gpus:g} GPUs" if workers > 1 else ""
         raise AutorankError(

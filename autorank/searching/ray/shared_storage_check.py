@@ -163,7 +163,7 @@ def _problem(task: Any, node: dict[str, Any], directory: Path, token: str) -> st
     except RayError as error:
         return f"failed: {str(error).strip().splitlines()[-1]}"
     try:
-        return None if read(directory / node["NodeID"]) == token else "wrote other content than it should"
+        return None if read(directory / node["NodeID"]) == token else "wrote unexpected content"
     except FileNotFoundError:
         return "wrote a file that does not show up here"
 

@@ -19,21 +19,21 @@ STATES = {
 }
 
 
-def why_waiting(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float], trial: Resources) -> str:
+def why_waiting(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float], resources: Resources) -> str:
     """Explain why no trial runs.
 
     Args:
         nodes: Resources of each node that is alive.
         free: Resources that nothing uses, of all nodes together.
-        trial: What a trial needs.
+        resources: What a trial needs.
 
     Returns:
         A few sentences.
     """
-    cpus, gpus = trial.workers * trial.cpus, trial.workers * trial.gpus
+    cpus, gpus = resources.workers * resources.cpus, resources.workers * resources.gpus
     available = f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
     state = f"Free on {counted(len(nodes), 'node')}: {available}; a trial needs {cpus:g} and {gpus:g}."
-    if worker_capacity(nodes, trial.cpus, trial.gpus) < trial.workers:
+    if worker_capacity(nodes, resources.cpus, resources.gpus) < resources.workers:
         return (
             f"{state} The nodes of the cluster are too small for it, because a node has left. Trials start when such a "
             "node joins; or end the search and continue it with the nodes that remain."

@@ -82,7 +82,7 @@ class TuneCallback(tune.Callback):
         method = trial.config["train"].method if "alone" in result else None
         if method is not None and method not in self._alone:
             self._alone.add(method)
-            self.watch.warn(f"Trials of {method} take their steps alone: {result['alone']}.")
+            self.watch.warn(f"Trials of {method} are not batched with the others of their pack: {result['alone']}.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see BaseSearcher

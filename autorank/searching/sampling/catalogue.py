@@ -11,14 +11,18 @@ import importlib.resources
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from autorank.methods import find
 from autorank.searching.sampling.warm_start import default_settings, searched_settings
+from autorank.searching.space import ranges
 from autorank.searching.space.param_bounds import ParamBounds, run_length
+from autorank.searching.space.space import load
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, Spec
+from autorank.tasks import base_model
 from autorank.tasks.definition import TaskData
 
 FILE = "catalogue.yaml"
@@ -59,8 +63,9 @@ def first_trials(
         the defaults were best, with which searches begin anyway.
     """
     examples_seen = run_length(spec, data).steps * (spec.training.batch_size or data.task.batch_size)
+    model = Path(base_model(spec.task, spec.model)).name
     distances = [
-        (_distance(search, data.task.kind.name, examples_seen, bounds.model_params), search)
+        (_distance(search, model, data.task.kind.name, examples_seen, bounds.model_params), search)
         for search in (catalogue_entries() if searches is None else searches)
     ]
     near = [search for distance, search in sorted(distances, key=lambda item: item[0]) if distance < math.inf]
@@ -82,16 +87,33 @@ def sources(trials: Sequence[EarlierTrial]) -> str:
     return "; ".join(f"{', '.join(t.method for t in trials if t.search == name)} (best on {name})" for name in names)
 
 
-def _distance(search: CatalogueEntry, kind: str, examples_seen: int, model_params: int) -> float:
-    """How far a recorded search is from a new one, in factors of ten; infinite if it is too far."""
+def _distance(search: CatalogueEntry, model: str, kind: str, examples_seen: int, model_params: int) -> float:
+    """How far a recorded search is from a new one, in factors of ten; infinite if it is too far.
+
+    Another kind of task, and another base model of a similar size, count as one factor each.
+    """
     ratios = [abs(math.log10(search.seen / examples_seen)), abs(math.log10(search.model_params / model_params))]
-    return math.inf if max(ratios) > math.log10(MAX_SIZE_RATIO) else sum(ratios) + (search.kind != kind)
+    if max(ratios) > math.log10(MAX_SIZE_RATIO):
+        return math.inf
+    return sum(ratios) + (search.kind != kind) + (search.model != model)
 
 
 def _fitting(settings: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
-    """The settings that this search searches too; none if another one has a different value here."""
-    fields = find(method.method).Config.model_fields
-    for name, value in settings.items():
-        if name not in method.space and method.settings.get(name, fields[name].default) != value:
+    """The settings that this search searches too; none if another one has a different value here.
+
+    The catalogue has only settings that were searched; all others had the values of the built-in search space.
+    """
+    defaults = {name: field.default for name, field in find(method.method).Config.model_fields.items()}
+    if not settings.keys() <= defaults.keys():
+        return {}
+    recorded = {**defaults, **load(method.method).fixed, **settings}
+    for name, value in recorded.items():
+        if name not in method.space and method.settings.get(name, defaults[name]) != value:
             return {}
-    return searched_settings(settings, method)
+    searched = searched_settings(settings, method)
+    others = {
+        name: recorded[name]
+        for name, values in method.space.items()
+        if name not in settings and name in recorded and ranges.contains(values, recorded[name])
+    }
+    return others | searched if searched else {}

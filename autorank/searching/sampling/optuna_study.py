@@ -48,11 +48,16 @@ class OptunaStudy:
         with optuna_logging.quiet():
             return optuna.create_study(directions=[maximize, minimize] if has_third else [maximize])
 
+    @property
+    def has_first_settings(self) -> bool:
+        """Whether the next trial is one of the method's first trials, whose settings are given."""
+        return self._count < len(self._first)
+
     def propose(self, number: int, attempt: int = 0) -> Trial:
         """Return settings for trial `number`, as a trial of the study; from the second attempt on they are random."""
         seed = int.from_bytes(hashlib.sha256(f"{self._spec.seed}:{number}:{attempt}".encode()).digest()[:4])
         self._study.sampler = RandomSampler(seed) if attempt else make_sampler(self._spec.sampler, seed)
-        if not attempt and self._count < len(self._first):
+        if not attempt and self.has_first_settings:
             self._study.enqueue_trial(self._first[self._count])
         return self._study.ask(self._distributions)
 
@@ -81,18 +86,22 @@ class OptunaStudy:
         state = TrialState.RUNNING if trial.state == "running" else TrialState.COMPLETE
         if state == TrialState.COMPLETE and trial.sampler_values is None:
             state = TrialState.FAIL
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                values=trial.sampler_values if state == TrialState.COMPLETE else None,
-                params=trial.sampled,
-                distributions={name: self._distributions[name] for name in trial.sampled},
-                system_attrs=trial.sampler_attributes,
-            )
-        )  # fmt: skip
+        values = trial.sampler_values if state == TrialState.COMPLETE else None
+        self._add(trial.sampled, state, values, trial.sampler_attributes)
         if state == TrialState.RUNNING:
             self._running[trial.number] = self._study.get_trials(deepcopy=False)[-1].number
         self._count += 1
+
+    def _add(
+        self, params: dict[str, Any], state: TrialState, values: Sequence[float] | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        distributions = {name: self._distributions[name] for name in params}
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=state, values=values, params=params, distributions=distributions, system_attrs=attributes or {}
+            )
+        )
 
 
 def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict[str, Any]]:

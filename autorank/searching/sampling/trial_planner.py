@@ -88,7 +88,8 @@ class TrialPlanner:
             self._seen.add(key)
             baseline = entry is self._spec.baseline
             sampler_attributes = study.sampler_attributes(proposal)
-            trial = self._journal.begin(entry.method, settings, _sampled(proposal), baseline, sampler_attributes)
+            fixed = not attempt and study.has_first_settings
+            trial = self._journal.begin(entry.method, settings, _sampled(proposal), baseline, sampler_attributes, fixed)
             study.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))

@@ -14,7 +14,7 @@ from autorank.searching.space import ranges
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import runs as searches_in
-from autorank.trials.retention import run_folder
+from autorank.trials.retention import search_folder
 
 AUTO = "auto"
 SETTINGS_TRIED_FIRST = 1  # setting of earlier fronts that each method tries first (ours)
@@ -36,14 +36,19 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
         Trials of the new search's methods, those to be tried first in front, the best first.
 
     Raises:
-        AutorankError: A search does not exist or is damaged, or has another base model or none of the methods.
+        AutorankError: A search does not exist or is damaged, has another base model or none of the methods, or has no
+            trial with a score whose settings are within the new search's space.
     """
-    journals = (
-        _all(runs, spec) if names.strip() == AUTO else [_named_search(name, runs, spec) for name in _split(names)]
-    )
+    if names.strip() == AUTO:
+        journals = _all(runs, spec)
+    else:
+        journals = [_named_search(name, runs, spec) for name in _split(names)]
+    distinct: dict[str, Journal] = {}  # without copies
+    for journal in journals:
+        distinct.setdefault(journal.search_id, journal)
     trials: list[EarlierTrial] = []
     for entry in spec.entries:
-        ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
+        ranked = [trial for journal in distinct.values() for trial in _ranked(journal, entry, spec)]
         ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
         best = _distinct([trial for trial in ranked if trial.first])[:SETTINGS_TRIED_FIRST]
         firsts = [trial for trial in best if trial.settings != default_settings(entry)]  # these come next anyway
@@ -63,7 +68,7 @@ def _named_search(name: str, runs: Path, spec: SearchSpec) -> Journal:
     """The journal of a search that was named."""
     if name == spec.name:
         raise AutorankError(f"--warm-start {name} is this search itself. Name earlier searches, or another --name.")
-    journal = Journal.open(run_folder(runs, name))
+    journal = Journal.open(search_folder(runs, name))
     try:
         earlier, new = _model(journal.spec), _model(spec)
     except AutorankError as error:
@@ -81,6 +86,11 @@ def _named_search(name: str, runs: Path, spec: SearchSpec) -> Journal:
             f"--warm-start {name}: it searched {earlier}, this search has {new}. Name a search with one of the same "
             "methods."
         )
+    if not any(_ranked(journal, entry, spec) for entry in spec.entries):
+        raise AutorankError(
+            f"--warm-start {name}: none of its trials has a score and settings within this search's space. Leave out "
+            f"{name}, or widen the space."
+        )
     return journal
 
 
@@ -89,11 +99,11 @@ def _all(runs: Path, spec: SearchSpec) -> list[Journal]:
     journals: list[Journal] = []
     for name in searches_in(runs):
         try:
-            journal = Journal.open(run_folder(runs, name))
+            journal = Journal.open(search_folder(runs, name))
             fits = name != spec.name and _model(journal.spec) == _model(spec) and _shared(journal.spec, spec)
-        except AutorankError:
+        except (AutorankError, OSError):
             continue
-        if fits and journal.search_id not in [other.search_id for other in journals]:  # a copy
+        if fits:
             journals.append(journal)
     return journals
 
@@ -106,16 +116,20 @@ def _shared(earlier: SearchSpec, new: SearchSpec) -> bool:
     return bool({entry.method for entry in earlier.entries} & {entry.method for entry in new.methods})
 
 
-def _ranked(journal: Journal, entry: MethodSpec) -> list[EarlierTrial]:
-    """The trials of a method with values, ranked within their search: from 0, the worst, to 1."""
+def _ranked(journal: Journal, entry: MethodSpec, spec: SearchSpec) -> list[EarlierTrial]:
+    """The trials of a method with values, ranked within their search: from 0, the worst, to 1.
+
+    Ranks of the third objective are left out if the new search does not have the same one.
+    """
+    same = journal.spec.objectives.third_objective == spec.objectives.third_objective
     snapshot = journal.snapshot()
     scored = [trial for trial in snapshot.trials if trial.method == entry.method and trial.sampler_values is not None]
     fronts = {point.trial for point in (*snapshot.points, *snapshot.baseline)}
     values = [list(column) for column in zip(*(trial.sampler_values or () for trial in scored), strict=True)]
-    columns = [mid_ranks(column) for column in values]
+    columns = [mid_ranks(column) for column in (values if same else values[:1])]
     return [
         EarlierTrial(
-            search=journal.spec.name, method=entry.method, settings=settings, ranks=tuple(c[index] for c in columns),
+            search=journal.folder.name, method=entry.method, settings=settings, ranks=tuple(c[index] for c in columns),
             first=trial.number in fronts,
         )
         for index, trial in enumerate(scored)

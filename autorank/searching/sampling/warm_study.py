@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import optuna
 from optuna.trial import Trial, TrialState
 
 from autorank.searching.sampling.optuna_study import OptunaStudy
@@ -70,14 +69,3 @@ class WarmStudy(OptunaStudy):
         else:
             self._ended.append(trial)
         self._count += 1
-
-    def _add(
-        self, params: dict[str, Any], state: TrialState, values: Sequence[float] | None,
-        attributes: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        distributions = {name: self._distributions[name] for name in params}
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=state, values=values, params=params, distributions=distributions, system_attrs=attributes or {}
-            )
-        )

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from autorank.errors import AutorankError, unknown
 from autorank.methods import find, names
-from autorank.searching.space import ranges as r
+from autorank.searching.space import ranges
 from autorank.searching.space.yaml_values import Yaml, read_overrides, yaml_errors
 
 BASELINE = "lora"
@@ -161,11 +161,11 @@ def check(method: str, space: Space) -> list[str]:
     mistakes = []
     config = find(method).Config
     for name, entry in (space.ranges | space.fixed).items():
-        problems = r.problems(entry) if name in space.ranges else []
+        problems = ranges.problems(entry) if name in space.ranges else []
         if name not in config.model_fields:
-            problems.append(f"{method} has no such setting{r.hint(name, config.model_fields)}")
+            problems.append(f"{method} has no such setting{ranges.hint(name, config.model_fields)}")
         elif not problems:
-            problems = _refused(config, name, r.probes(entry) if name in space.ranges else [entry])
+            problems = _refused(config, name, ranges.probes(entry) if name in space.ranges else [entry])
         mistakes += [f"{name}: {problem}" for problem in problems]
     if not space.ranges:
         mistakes.append("every setting is fixed, nothing is left to search; `autorank train` makes one run")
@@ -187,7 +187,7 @@ def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[
 def _refused_together(config: type[BaseModel], space: Space) -> list[str]:
     """A config's errors for pairs of values that are valid one by one."""
     corners: dict[str, str] = {}
-    for corner in _pairs({name: r.ends(entry) for name, entry in space.ranges.items()}):
+    for corner in _pairs({name: ranges.ends(entry) for name, entry in space.ranges.items()}):
         try:
             config(**(space.fixed | corner))
         except ValidationError as error:

@@ -50,6 +50,6 @@ def _check_texts(table: Table, name: str) -> None:
     broken = [i for i, text in enumerate(texts) if not is_unicode(text)]
     if broken:
         raise AutorankError(
-            f"Column {name!r} of {table.source} has half a character (a lone surrogate) in {table.rows(broken)}. "
+            f"Column {name!r} of {table.source} contains an unpaired surrogate in {table.rows(broken)}. "
             "Correct these texts or remove the rows; in Python: text.encode('utf-8', 'replace').decode()."
         )

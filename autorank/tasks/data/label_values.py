@@ -48,10 +48,10 @@ def meanings(table: Table, name: str) -> list[Meaning]:
         values = [distinct[type(label), label] for label in labels]
     except TypeError:  # not hashable
         values = [meaning(label) for label in labels]
-    markers = set() if table.typed else MISSING
+    markers = {value for value in values if value in MISSING or is_nan(value)} if not table.typed else set()
     missing = [i for i, value in enumerate(values) if value == "" or value in markers]
     if missing:
-        words = sorted({str(labels[i]).strip() for i in missing} & markers)
+        words = sorted({str(values[i]) for i in missing} - {""})
         hint = (
             f" In csv, {' and '.join(map(repr, words))} means a missing value: rename such a class, or use jsonl or "
             "parquet."
@@ -85,6 +85,11 @@ def meaning(label: Any) -> Meaning | None:
         number = Decimal(str(label))
         return "" if number.is_nan() else number
     return None
+
+
+def is_nan(value: Meaning | None) -> bool:
+    """Whether a label is the text NaN, which means a missing value in csv and a class in formats with types."""
+    return isinstance(value, str) and value.lower() in ("nan", "-nan", "+nan")
 
 
 def class_name(value: Meaning) -> str:
@@ -151,8 +156,6 @@ def _of_text(text: str) -> Meaning | None:
     clean = _clean(unicodedata.normalize("NFKC", _clean(text)))
     if not is_unicode(clean):
         return None
-    if clean.lower() in ("nan", "-nan", "+nan"):
-        return ""
     if NUMBER.fullmatch(clean):
         try:
             return Decimal(clean)

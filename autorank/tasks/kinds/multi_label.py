@@ -46,6 +46,11 @@ class MultiLabel(TaskKind):
         numbers = {label_values.meaning(name): i for i, name in enumerate(task.label_names)}
         lists = label_lists(table, task.label)
         rows = [[label_values.meaning(label) for label in labels] for labels in lists]
+        if repeated := [i for i, row in enumerate(rows) if len(set(row)) < len(row)]:
+            raise AutorankError(
+                f"Column {task.label!r} of {table.source} repeats labels in {table.rows(repeated)}, such as "
+                f"{lists[repeated[0]]!r}. Tags of tokens (NER) are not supported. In lists of classes, name each once."
+            )
         unknown = [i for i, row in enumerate(rows) if any(value not in numbers for value in row)]
         if unknown:
             missing = sorted({str(value) for i in unknown for value in rows[i] if value not in numbers})
@@ -151,7 +156,7 @@ def label_lists(table: Table, label: str) -> list[list[Any]]:
         AutorankError: A row has something else.
     """
     lists = [_as_list(value) for value in table[label]]
-    wrong = [i for i, labels in enumerate(lists) if labels is None or not all(map(_is_label, labels))]
+    wrong = [i for i, row in enumerate(lists) if row is None or not all(_is_label(label, table.typed) for label in row)]
     if wrong:
         raise AutorankError(
             f"Column {label!r} of {table.source} holds lists of labels, but {table[label][wrong[0]]!r} in "
@@ -197,8 +202,9 @@ def _are_vectors(lists: Sequence[Sequence[Any]]) -> bool:
     return len(lengths) == 1 and min(lengths) > 1 and values <= FLAGS.keys()
 
 
-def _is_label(value: Any) -> bool:
-    return label_values.meaning(value) not in (None, "")
+def _is_label(value: Any, typed: bool) -> bool:
+    meaning = label_values.meaning(value)
+    return meaning not in (None, "") and (typed or not label_values.is_nan(meaning))
 
 
 def _as_list(value: Any) -> list[Any] | None:

@@ -30,6 +30,8 @@ def with_metric(task: Task, spec: TaskSpec) -> Task:
         return task if metrics == task.metrics else replace(task, metrics=metrics)
     if spec.metric_source or (spec.metric not in task.kind.metrics and spec.metric in installed()):
         own_metric = OwnMetric(spec.metric, spec.metric_source or "")
+        if task.kind.head.generates and own_metric.name in text.FORWARD:
+            raise AutorankError(f"Metric {spec.metric!r} has the name of another metric. Rename the function.")
         remaining = (name for name in metrics if name not in (*own_metric.names, spec.metric))
         return replace(task, metrics=(*own_metric.names, *remaining), own_metric=own_metric)
     _check(task, spec.metric, spec)

@@ -65,7 +65,7 @@ def script_of(texts: Iterable[str]) -> Script:
             return Script("Japanese", "ja-mecab" if mecab else "char", True)
         return Script("Chinese", "zh", True)
     if sum(character.isalpha() and not character.isascii() for character in text) >= SHARE_NOT_ASCII * letters:
-        return Script("Letters beyond a to z", "13a", True)
+        return Script("Letters other than a to z", "13a", True)
     return Script("", "13a", False)
 
 

@@ -20,8 +20,9 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def compute(
-    predicted: Sequence[str], answers: Sequence[Sequence[str]], null_margins: np.ndarray | None = None
-) -> Scores:
+    predicted: Sequence[str], answers: Sequence[Sequence[str]], null_margins: np.ndarray | None = None,
+    score: str = "f1",
+) -> Scores:  # fmt: skip
     """Compute f1 and exact_match: the best over the answers of a question, averaged over the questions.
 
     With `null_margins`, also compute both for questions with and without an answer, and best_f1 and best_exact_match,
@@ -32,6 +33,7 @@ def compute(
         answers: The answers of each question; if there are none, predicting no answer is correct.
         null_margins: Score of no answer minus the score of the best span, `questions`; above 0, no answer is
             predicted.
+        score: The metric whose outcomes are returned, f1 or exact_match.
 
     Returns:
         The metrics by name.
@@ -45,7 +47,7 @@ def compute(
         "exact_match": np.array([float(words in texts) for words, texts in zip(predictions, references, strict=True)]),
     }
     if null_margins is None:
-        return Scores({name: float(values.mean()) for name, values in scores.items()}, _outcomes(scores["f1"]))
+        return Scores({name: float(values.mean()) for name, values in scores.items()}, _outcomes(scores[score]))
     answered = np.array([bool(texts) for texts in answers])
     null_is_right = np.array([texts == [[]] for texts in references])
     metrics, best = {}, {}
@@ -56,11 +58,11 @@ def compute(
             if chosen.any():
                 metrics[f"{name}_{part}"] = float(final[chosen].mean())
         best[f"best_{name}"] = _best(scores[name], np.array(list(map(bool, predicted))), answered, null_margins)
-    return Scores(metrics | best, _outcomes(finals["f1"]))
+    return Scores(metrics | best, _outcomes(finals[score]))
 
 
 def _outcomes(values: np.ndarray) -> Outcomes:
-    """The f1 of each question."""
+    """The score of each question."""
     return Outcomes("mean", values[:, None], np.empty((len(values), 0), np.int8), (len(values),))
 
 

@@ -103,13 +103,13 @@ def _problems(task: Task, raw_prompt: Any, prompt: str | None, texts: list[Any])
     if prompt is None:
         yield f"{','.join(task.text)!r} is {'null' if raw_prompt is None else 'not text'}"
     elif not is_unicode(prompt):
-        yield f"{','.join(task.text)!r} has half a character (a lone surrogate)"
+        yield f"{','.join(task.text)!r} contains an unpaired surrogate"
     if not all(isinstance(text, str) for text in texts):
         yield f"{task.label!r} is {'null' if None in texts else 'not text'}"
     elif not texts or not all(text.strip() for text in texts):
         yield f"{task.label!r} is empty"
     elif not all(map(is_unicode, texts)):
-        yield f"{task.label!r} has half a character (a lone surrogate)"
+        yield f"{task.label!r} contains an unpaired surrogate"
     elif task.metrics[0] == "exact_answer" and not all(map(final_answer, texts)):
         yield f"{task.label!r} has no answer after '####'"
 

@@ -83,7 +83,7 @@ def read(value: Any, tools: Any = None, system: Any = None) -> Conversation:
         InvalidConversation: The value has another form, a role is unknown, a message is not text, or the assistant
             says nothing.
     """
-    value, tools = _parsed(value), _parsed(tools)
+    value, tools = _parsed(_without_nulls(value)), _parsed(_without_nulls(tools))
     if isinstance(value, Mapping) and (key := next((key for key in LIST_KEYS if value.get(key) is not None), None)):
         tools, system = _parsed(value.get(TOOLS)) or tools, value.get(SYSTEM) or system
         value = _parsed(value[key])
@@ -152,7 +152,7 @@ def _text(content: Any) -> str:
     try:
         content.encode()
     except UnicodeEncodeError:
-        raise InvalidConversation("has half of a character (a surrogate)") from None
+        raise InvalidConversation("contains an unpaired surrogate") from None
     return str(content)
 
 
@@ -165,6 +165,16 @@ def _call(call: Any) -> Message:
     function["arguments"] = _parsed(function.get("arguments", {}))
     others = {key: value for key, value in call.items() if key not in ("name", "arguments")}
     return {"type": "function", **others, "function": function}
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without the null entries that Arrow adds to objects, for keys of others; JSON text unchanged."""
+    try:
+        if isinstance(value, Mapping):
+            return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+    except RecursionError:
+        raise InvalidConversation("is nested too deeply") from None
 
 
 def _parsed(value: Any) -> Any:

@@ -197,7 +197,7 @@ def _uses_template(spec: TaskSpec, model: str, tokenizer: Any, encoder_decoder: 
         problem = f"the tokenizer of {model!r} is not a fast one, so the positions of tokens in a text are unknown"
     if problem and needed:
         raise AutorankError(
-            f"{option} needs a chat template, but {problem}. Use another model (of instruct models, most tokenizers "
-            "have one), or --prompt and --completion without --chat."
+            f"{option} needs a chat template, but {problem}. Use another model (most instruct models have "
+            "one), or --prompt and --completion without --chat."
         )
     return needed or (problem is None and spec.chat is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from autorank.tasks.reading.data_file import DataFile
 
 METADATA = b"huggingface"  # key under which datasets stores the types of columns
 FEATHER_1 = b"FEA1"  # first bytes of version 1 of the format
+JSON = "extension<arrow.json>"  # Arrow's type of JSON text
 
 
 def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -114,7 +116,7 @@ def _arrow(content: IO[bytes]) -> Any:
 
 
 def _values(column: Any, feature: Any) -> list[Any]:
-    """A column's values; short floats as they are written: 0.1, not 0.10000000149."""
+    """A column's values; short floats as they are written: 0.1, not 0.10000000149; JSON text decoded."""
     import numpy as np
     import pyarrow as pa
 
@@ -122,20 +124,40 @@ def _values(column: Any, feature: Any) -> list[Any]:
     for is_short, short in ((pa.types.is_float32, np.float32), (pa.types.is_float16, np.float16)):
         if is_short(column.type):
             return [None if value is None else float(str(short(value))) for value in values]
-    return [_named(value, feature) for value in values] if "ClassLabel" in json.dumps(feature) else values
+    if feature is None and JSON in str(column.type):
+        feature = _json_feature(column.type)
+    if re.search("ClassLabel|Json", json.dumps(feature)):
+        return [_decoded(value, feature) for value in values]
+    return values
 
 
-def _named(value: Any, feature: Any) -> Any:
-    """A value with class names in place of class numbers; -1, which marks a missing label, becomes None."""
+def _json_feature(kind: Any) -> Any:
+    """An Arrow type as datasets stores it, as far as it contains JSON text."""
+    import pyarrow as pa
+
+    if str(kind) == JSON:
+        return {"_type": "Json"}
+    if pa.types.is_struct(kind):
+        return {field.name: _json_feature(field.type) for field in kind}
+    return [_json_feature(kind.value_type)] if hasattr(kind, "value_type") else None
+
+
+def _decoded(value: Any, feature: Any) -> Any:
+    """A value with JSON text decoded and class numbers named; -1, which marks a missing label, becomes None."""
     kind = feature.get("_type") if isinstance(feature, dict) else None
+    if kind == "Json" and isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
     if kind == "ClassLabel" and isinstance(value, int):
         names = feature.get("names") or []
         return names[value] if 0 <= value < len(names) else (None if value == -1 else value)
     # a Sequence of dicts is stored as a dict of lists, whose features are those of the items
     if isinstance(value, list):
         inner = feature[0] if isinstance(feature, list) else (feature or {}).get("feature", feature)
-        return [_named(item, inner) for item in value]
+        return [_decoded(item, inner) for item in value]
     if isinstance(value, dict) and isinstance(feature, dict):
         fields = (feature.get("feature") or {}) if isinstance(kind, str) else feature
-        return {key: _named(item, fields.get(key)) for key, item in value.items()}
+        return {key: _decoded(item, fields.get(key)) for key, item in value.items()}
     return value

@@ -23,6 +23,8 @@ COMPRESSED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {  # suffix -> f
     ".xz": (b"\xfd7zXZ\x00", lzma.decompress),
     ".zip": (b"PK\x03\x04", lambda content: _only_member(content)),
 }
+# exceptions of these functions; zipfile raises RuntimeError for encrypted files and unknown methods of compression
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 BYTE_ORDER_MARKS = {  # byte order marks; UTF-32's begins with UTF-16's
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -83,7 +85,7 @@ class DataFile:
                     content = file.read()
                 try:
                     return io.BytesIO(decompress(content))
-                except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+                except DAMAGED as error:
                     raise AutorankError(
                         f"{self} is not a valid {suffix} file ({error}). Write or copy it again."
                     ) from error

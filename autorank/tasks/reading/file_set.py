@@ -81,7 +81,7 @@ class FileSet:
         """Return the names of the columns that all files of a split have; raises as `read`."""
         return column_names(self._files(split))
 
-    def same(self, split: str, other: str) -> bool:
+    def overlap(self, split: str, other: str) -> bool:
         """Return whether two names mean the same split: `dev` and `validation` do; raises as `read`."""
         return self._files(split) == self._files(other)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,9 +64,13 @@ class HubDataset:
         """Return the names of the columns of a split; raises as `read`."""
         return list(self._split(split).column_names)
 
-    def same(self, split: str, other: str) -> bool:
-        """Return whether two names mean the same split."""
-        return split == other
+    def overlap(self, split: str, other: str) -> bool:
+        """Return whether a split contains all of another one or of a part of it: `train` contains `train[90%:]`.
+
+        Two different parts of a split are not compared.
+        """
+        parts, others = (re.split(r"\s*\+\s*", names) for names in (split, other))
+        return any(a == b or a.startswith(f"{b}[") or b.startswith(f"{a}[") for a in parts for b in others)
 
     def _split(self, split: str) -> Any:
         return self._all[split] if split in self._all else self._load(split)

@@ -16,12 +16,13 @@ from autorank.tasks.reading.columns import find, locate
 from autorank.tasks.reading.file_set import SPLITS_FILE
 
 
-def store(data: Any, names: Collection[str] = ()) -> str:
+def store(data: Any, names: Collection[str] = (), optional: Collection[str] = ()) -> str:
     """Write data to the cache directory, where searches and their workers find it by its content.
 
     Args:
         data: A pandas DataFrame, or a Dataset or DatasetDict of datasets.
         names: The columns to write; parts of nested ones with dots. Empty: all.
+        optional: More columns to write, if the data has them.
 
     Returns:
         The path: a file, or of a DatasetDict a directory with a file for each split.
@@ -32,7 +33,9 @@ def store(data: Any, names: Collection[str] = ()) -> str:
     """
     splits = dict(data) if isinstance(data, Mapping) else {"": data}
     if names:
-        locate("The data", tuple(names), list(dict.fromkeys(name for part in splits.values() for name in _names(part))))
+        available = list(dict.fromkeys(name for part in splits.values() for name in _names(part)))
+        locate("The data", tuple(names), available)
+        names = [*names, *(name for name in optional if name in available)]
     try:
         contents = {split: "".join(_lines(part, names)) for split, part in splits.items()}
     except RecursionError as error:
@@ -80,12 +83,12 @@ def _lines(data: Any, names: Collection[str]) -> Iterator[str]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it; missing ones become null, other objects an object that names their class."""
+    if isinstance(value, np.datetime64 | np.timedelta64):  # the latter is also an np.integer
+        return None if np.isnat(value) else {"unsupported": type(value).__name__}
     if isinstance(value, np.bool_ | np.integer):
         return value.item()
     if isinstance(value, np.floating | float):
         return None if np.isnan(value) else float(str(value))  # short floats as they are written
-    if isinstance(value, np.datetime64) and np.isnat(value):
-        return None
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Decimal):

@@ -67,8 +67,11 @@ class SpanObjective(Objective):
             return Scores(dict.fromkeys(self.task.metrics, math.nan))
         texts, null_margins = predictions
         answers = [reference.answers for reference in split.references]
-        scores = squad.compute(texts, answers, null_margins if self.task.unanswerable else None)
         own_metric = self.task.own_metric
+        scores = squad.compute(
+            texts, answers, null_margins if self.task.unanswerable else None,
+            "f1" if own_metric else self.task.metrics[0],
+        )  # fmt: skip
         if own_metric is None:
             return scores
         if self.task.unanswerable:

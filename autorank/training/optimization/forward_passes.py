@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.modeling import adapters
 from autorank.modeling.forward.attention_masks import MASK, Form, additive, find_form
@@ -19,14 +20,14 @@ from autorank.modeling.layers.prepared_factors import prepared
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.splits.tokenized import Split
 from autorank.training.eval_batch_size import EvalBatchSize, decoding_batch
-from autorank.training.objectives.base import EVAL_BATCH, Objective
+from autorank.training.model_cache import DTYPES
+from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 from autorank.training.optimization import distributed
 
 T = TypeVar("T")
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # autocast's type, by precision
 
 
-class ForwardPasses:
+class ForwardPasses(Predictor):
     """Passes batches through a model.
 
     Args:
@@ -49,7 +50,7 @@ class ForwardPasses:
     ) -> None:  # fmt: skip
         self.model, self.split, self.pad_id, self.objective, self.device = model, split, pad_id, objective, device
         self.eval_batch_size = eval_batch_size or EvalBatchSize()
-        self.dtype = DTYPES[precision]
+        self.dtype = None if precision == "fp32" else DTYPES[precision]
         self._mask_form = mask_form
 
     def inputs(self, examples: np.ndarray) -> dict[str, Tensor]:
@@ -95,12 +96,12 @@ class ForwardPasses:
             weight += float(split.weights.sum())
         return math.fsum(terms) / weight  # fsum, because the order depends on the number of workers
 
+    @override
     def prepared(self) -> AbstractContextManager[None]:
-        """Return a context in which weights must not change; the factors of all updates are prepared for passes."""
         return prepared((layer.update for layer in adapters.adapted(self.model).values()), self.dtype)
 
+    @override
     def autocast(self) -> AbstractContextManager[None]:
-        """Return a context with the precision of the plan."""
         return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def outputs(
@@ -134,53 +135,27 @@ class ForwardPasses:
                 else self.eval_batch_size.map(batches, run)
             )
 
+    @override
     def read(
         self, split: Split, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], T]
     ) -> list[tuple[np.ndarray, T]]:
-        """Pass batches through the model in evaluation mode; the workers of a run share them.
-
-        Args:
-            split: The split.
-            batches: Indices in the split.
-            reader: Called with the indices of a batch (or of a part of it, if memory runs out) and the model's
-                outputs. Its result must be on the CPU.
-
-        Returns:
-            The indices and results of all batches, equal on all workers.
-        """
         results = []
         for examples, outputs in self.outputs(split, list(distributed.own_share(batches))):
             results.append((examples, reader(examples, outputs)))
             del outputs  # see `EvalBatchSize.map`
         return list(chain.from_iterable(distributed.gather(results)))
 
+    @override
     def share(self, batches: list[np.ndarray], call: Callable[[np.ndarray], T]) -> list[tuple[np.ndarray, T]]:
-        """Call a function for each batch (or for parts of it, if memory runs out) on one of the workers.
-
-        Args:
-            batches: Indices.
-            call: The function. Its result must be on the CPU.
-
-        Returns:
-            The indices and results of all batches, equal on all workers.
-        """
         results = list(self.eval_batch_size.map(distributed.own_share(batches), call))
         return list(chain.from_iterable(distributed.gather(results)))
 
+    @override
     def decoding_batch(self, tokens: int) -> int:
-        """Return how many prompts to decode together if prompt and completion have at most `tokens` tokens."""
         return min(distributed.gather(decoding_batch(self.model.config, tokens, self.device)))
 
+    @override
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
-        """Compute logits in evaluation mode.
-
-        Args:
-            split: The split.
-            batches: Indices in the split.
-
-        Returns:
-            examples x outputs, in the order of the split; rows of examples in no batch are NaN.
-        """
         results = self.read(split, batches, lambda _, outputs: outputs.logits.float().cpu().numpy())
         logits = np.full((len(split), results[0][1].shape[1]), np.nan, dtype=np.float32)
         for examples, rows in results:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autorank.errors import AutorankError
+from autorank.errors import DIVERGED, AutorankError
 from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.forward.attention_masks import Form
 from autorank.tasks.data.batches import epoch_batches, eval_batches
@@ -22,6 +22,7 @@ from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.optimizer import GroupedAdamW
 from autorank.training.optimization.plan import Plan
+from autorank.training.optimization.rng import stream
 
 CHECK_EVERY = 20  # steps between checks of the loss; each check waits for the GPU
 
@@ -73,6 +74,17 @@ class OptimizationLoop(ForwardPasses):
         grouped = set(self.optimizer.parameters)
         ungrouped = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p not in grouped}
         self.optimizer.add_group(ungrouped)
+
+    def train(self, stream_name: str) -> None:
+        """Take all steps, without a method, with random numbers of their own.
+
+        Args:
+            stream_name: Name of the stream of random numbers.
+        """
+        self.train_rest()
+        with stream(self.device, self.plan.seed, distributed.rank(), stream_name):
+            for step in range(self.total_steps):
+                self.step(step, Hooks())
 
     def batch(self, step: int) -> np.ndarray:
         """Return the indices of a step's examples; they depend only on its number, so a run can resume anywhere."""
@@ -163,9 +175,7 @@ class OptimizationLoop(ForwardPasses):
 
     def diverged(self, reason: str) -> AutorankError:
         """Create the error for a loss that is not finite."""
-        return AutorankError(
-            f"Training diverged: {reason}. Use a lower learning_rate (now {self.plan.learning_rate:g})."
-        )
+        return AutorankError(f"{DIVERGED}{reason}. Use a lower learning_rate (now {self.plan.learning_rate:g}).")
 
     def gradients(self, examples: np.ndarray) -> dict[str, Tensor]:
         """Compute gradients of the weighted sum of losses, in evaluation mode, summed over the workers.

@@ -19,6 +19,7 @@ from autorank import atomic_io, cache
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.tasks.splits.tokenized import Split
 from autorank.training import gpu
 from autorank.training.optimization import distributed
 from autorank.training.optimization.hooks import Hooks
@@ -150,16 +151,16 @@ def fewest_micro_batches(loop: OptimizationLoop, reserved: int, hooks: Hooks, pa
 
 
 def _fits(loop: OptimizationLoop, reserved: int, hooks: Hooks, examples: int, parts: int) -> bool:
-    """Whether a forward and a backward pass of the longest examples fit into memory on all workers."""
+    """Whether a forward and a backward pass of the most expensive examples fit into memory on all workers."""
     loop.model.train()
-    longest = np.argsort(-loop.split.lengths, kind="stable")[:examples]
     too_much = 0.0
     block = None
     try:
         block = torch.empty(reserved, dtype=torch.uint8, device=loop.device)
-        batch = loop.inputs(longest)
-        with hooks.most_memory(batch, parts):
-            loop.loss(batch).backward()
+        for most_expensive in _most_expensive(loop.split, examples):
+            batch = loop.inputs(most_expensive)
+            with hooks.most_memory(batch, parts):
+                loop.loss(batch).backward()
     except torch.OutOfMemoryError:
         too_much = 1.0
     del block
@@ -167,3 +168,11 @@ def _fits(loop: OptimizationLoop, reserved: int, hooks: Hooks, examples: int, pa
     if loop.device.type == "cuda":
         torch.cuda.empty_cache()
     return not distributed.sum_(torch.tensor(too_much, device=loop.device))
+
+
+def _most_expensive(split: Split, examples: int) -> list[np.ndarray]:
+    """The longest examples, and those with the most predicted tokens, whose logits need memory too, if these differ."""
+    longest, most_predicted = (
+        np.argsort(-values, kind="stable")[:examples] for values in (split.lengths, split.weights)
+    )
+    return [longest] if split.weights.min() == split.weights.max() else [longest, most_predicted]

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from autorank.run_context import CONSTANT
+from autorank.run_context import CONSTANT, Optimizer
 from autorank.training.optimization.componentwise_adamw import BETA2, EPSILON, MOMENTS, ComponentwiseAdamW
 
 
@@ -26,7 +27,7 @@ def undecayed(name: str) -> bool:
     return is_norm or parameter.endswith("bias") or name.endswith(".update.m")
 
 
-class GroupedAdamW:
+class GroupedAdamW(Optimizer):
     """AdamW with named parameter groups, and with components that have their own learning-rate schedules.
 
     The learning rate of a component whose schedule starts at step t rises over `warmup_steps` to the peak, then falls
@@ -48,8 +49,8 @@ class GroupedAdamW:
         self._adamw: torch.optim.AdamW | None = None
         self._componentwise = ComponentwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
 
+    @override
     def add_epsilon_before_correction(self) -> None:
-        """Add ε before the bias of the second moment is corrected, as the former AdamW of transformers does."""
         self._componentwise.epsilon_before_correction = True
 
     @property
@@ -64,13 +65,8 @@ class GroupedAdamW:
             yield from group["params"]
         yield from self._componentwise.parameters
 
+    @override
     def add_group(self, parameters: Mapping[str, nn.Parameter], weight_decay: float | None = None) -> None:
-        """Train parameters.
-
-        Args:
-            parameters: The parameters by name.
-            weight_decay: Weight decay; None: that of the run.
-        """
         decay = self.weight_decay if weight_decay is None else weight_decay
         for skip in (False, True):
             chosen = {name: p for name, p in parameters.items() if undecayed(name) == skip}
@@ -87,24 +83,12 @@ class GroupedAdamW:
         else:
             self._adamw.add_param_group(group)
 
+    @override
     def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
-        """Train a factor whose components have their own schedule starts, initially step 0.
-
-        Args:
-            name: Name of the parameter.
-            parameter: The factor.
-            dim: Dimension of its components.
-        """
         self._componentwise.add(name, parameter, dim, 0.0 if undecayed(name) else self.weight_decay)
 
+    @override
     def set_schedule_start(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Set the schedule start of components.
-
-        Args:
-            parameter: A factor added by `add_components`.
-            index: Indices of the components.
-            start: A step, `CONSTANT` or `FROZEN`.
-        """
         self._componentwise.set_schedule_start(parameter, index, start)
 
     def factor(self, step: int, start: Tensor) -> Tensor:
@@ -147,15 +131,9 @@ class GroupedAdamW:
         for parameter in self.parameters:
             parameter.grad = None
 
+    @override
     @torch.no_grad()
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
-        """Follow a parameter of which only a part is left.
-
-        Args:
-            parameter: The parameter.
-            index: Indices of the remaining components.
-            dim: Dimension of the components.
-        """
         if parameter in self._componentwise:
             self._componentwise.keep(parameter, index)
             return
@@ -164,26 +142,18 @@ class GroupedAdamW:
             if moment in state:
                 state[moment] = state[moment].index_select(dim, index.to(state[moment].device))
 
+    @override
     @torch.no_grad()
     def combine(self, parameter: nn.Parameter, coefficients: Tensor, dim: int) -> None:
-        """Transform a parameter's moments after its components were replaced by linear combinations.
-
-        First moments are transformed linearly, which is exact; second moments by the squared coefficients, which
-        is exact if the gradients of the old components are uncorrelated (ours).
-
-        Args:
-            parameter: A factor without schedule starts of its own.
-            coefficients: new x old components.
-            dim: Dimension of the components.
-        """
         state = self._state(parameter)
+        # exact for first moments; for second ones if the gradients of the old components are uncorrelated (ours)
         for moment, weights in zip(MOMENTS, (coefficients, coefficients.square()), strict=True):
             if moment in state:
                 old = state[moment].movedim(dim, 0)
                 state[moment] = (weights.to(old) @ old).movedim(0, dim).contiguous()
 
+    @override
     def grow(self, parameter: nn.Parameter, start: int) -> None:
-        """Follow a factor that has gained components; their schedules start at `start`."""
         self._componentwise.grow(parameter, start)
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Any]:

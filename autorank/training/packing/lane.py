@@ -146,17 +146,9 @@ class Lane(TrainingRun):
         self._loop.check(self.step, loss)
         self._end_step(loss)
 
-    def step_alone(self) -> None:
-        """Take a step without the pack."""
-        self._train_step()
-
     def drop_gradients(self) -> None:
         """Delete all gradients, after a failed pass."""
         self.model.zero_grad(set_to_none=True)
-
-    def out_of_memory(self) -> None:
-        """Note that a step of this lane alone did not fit into memory."""
-        self._need_less_memory()
 
     def trained_for(self, seconds: float) -> None:
         """Add the lane's share of the time of a step."""

@@ -54,14 +54,14 @@ class Pack:
     Attributes:
         cache: The model cache of the lanes.
         lanes: The runs that train.
-        fit: Number of lanes that fit in a pass.
+        max_lanes: Number of lanes that fit in a pass.
     """
 
     def __init__(self, model_cache: ModelCache) -> None:
         self.cache = SharingCache(model_cache)
         self.lanes: list[Lane] = []
         self._steps = 0
-        self.fit = 1 << 40
+        self.max_lanes = 1 << 40
         self._eval_batch_size = EvalBatchSize()
         self._packed: tuple[list[Lane], PackedModel, ForwardPasses] | None = None
         self._failed: dict[Lane, Result] = {}
@@ -152,11 +152,11 @@ class Pack:
         together = [lane for lane in lanes if lane.reason_alone is None]
         with stream(self.cache.device, lanes[0].spec.training.seed, "pack", self._steps):
             self._steps += 1
-            for start in range(0, len(together), self.fit):
-                self._train(together[start : start + self.fit])
+            for start in range(0, len(together), self.max_lanes):
+                self._train(together[start : start + self.max_lanes])
             for lane in lanes:
                 if lane not in together:
-                    self._guarded(lane, lane.step_alone)
+                    self._guarded(lane, lane.train_step)
 
     def _train(self, lanes: Sequence[Lane]) -> None:
         """Take a step of these lanes in one pass for each micro-batch, or in smaller groups if that fails."""
@@ -169,7 +169,7 @@ class Pack:
                 lane.drop_gradients()
             if len(lanes) == 1:
                 if isinstance(error, torch.OutOfMemoryError):
-                    lanes[0].out_of_memory()
+                    lanes[0].need_less_memory()
                 self._fail(lanes[0], error)
                 return
             ran_out = isinstance(error, torch.OutOfMemoryError)
@@ -183,7 +183,7 @@ class Pack:
         self._train(lanes[:half])
         self._train(lanes[half:])
         if ran_out and all(lane in self.lanes for lane in lanes):
-            self.fit = min(self.fit, half)
+            self.max_lanes = min(self.max_lanes, half)
 
     def _gradients(self, lanes: Sequence[Lane]) -> None:
         """Compute the gradients of a step of these lanes."""

@@ -88,7 +88,7 @@ def _acts(layer: AdaptedLinear) -> bool:
 
 def _factors(layer: AdaptedLinear, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """Return s · diag(e) · A, rank x in, and B, out x rank."""
-    A, B, scale = layer.update.product()
+    A, B, scale = layer.update.scaled_factors()
     A = A if scale == 1.0 else A * scale
     return A.to(dtype or A.dtype), B.to(dtype or B.dtype)
 
@@ -165,7 +165,7 @@ class _Spread(torch.autograd.Function):
         return gradient.index_select(0, target), None, None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)  # they may need gigabytes of the GPU's memory
 def _positions(ranks: Ranks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices for `_Spread`, cached while ranks do not change.
 

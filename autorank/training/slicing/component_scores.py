@@ -12,6 +12,8 @@ The last two read a small calibration part of the training data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor
 from autorank.defaults import SliceScore
 from autorank.modeling import adapters
 from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.layers.position_queries import TokenInputs
 from autorank.modeling.spectrum import Spectrum
 from autorank.tasks.data.batches import eval_batches, token_mask
 from autorank.training.optimization.loop import OptimizationLoop
@@ -62,20 +65,25 @@ def _output_energies(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]
     sums = {name: torch.zeros(spectrum.updates[index].components) for name, index in spectrum.layers.items()}
     tokens = dict.fromkeys(sums, 0.0)
     batch: dict[str, Tensor] = {}
+    token_inputs = TokenInputs(loop.model)
+
+    def before(inputs: dict[str, Tensor]) -> None:
+        batch.update(inputs)
+        token_inputs.begin()
 
     def observe(name: str, layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        squares = F.linear(inputs[0].to(layer.update.A.dtype), layer.update.A).square()
+        if not token_inputs.next_is_tokens(name):
+            return
+        squares = F.linear(inputs[0].to(layer.update.A.dtype), layer.update.A).float().square()
         squares = squares[token_mask(batch, squares.shape[:-1]).bool()]  # tokens x rank
-        sums[name] += squares.sum(dim=0).float().cpu()
+        sums[name] += squares.sum(dim=0).cpu()
         tokens[name] += len(squares)
 
-    handles = [layer.register_forward_pre_hook(partial(observe, name)) for name, layer in layers.items()]
-    try:
-        for _ in loop.outputs(loop.split, _calibration(loop), batch.update):
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(partial(observe, name)))
+        for _ in loop.outputs(loop.split, _calibration(loop), before):
             pass
-    finally:
-        for handle in handles:
-            handle.remove()
     totals = [torch.zeros(update.components) for update in spectrum.updates]
     for name, index in spectrum.layers.items():
         totals[index] += sums[name] / max(tokens[name], 1) * spectrum.updates[index].B.square().sum(dim=0).cpu()
@@ -92,9 +100,24 @@ def _sensitivities(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
     batches = _calibration(loop)
     with gradient_checkpointing.evaluating(loop.model):
         for examples in batches:
-            loss = loop.loss(loop.inputs(examples))
-            gradients = torch.autograd.grad(loss, factors, allow_unused=True)
-            for total, factor, gradient in zip(totals, factors, gradients, strict=True):
-                if gradient is not None:
-                    total += (factor.detach() * gradient).sum(dim=0).float().square().cpu() / len(batches)
+            for total, derivatives in zip(totals, _gate_derivatives(factors, loop, examples), strict=True):
+                total += derivatives.square().cpu() / len(batches)
     return totals
+
+
+def _gate_derivatives(factors: Sequence[Tensor], loop: OptimizationLoop, examples: np.ndarray) -> list[Tensor]:
+    """The derivative of a batch's loss by a gate on each component, rank each.
+
+    The batch is split like a step, which saves memory. As in `OptimizationLoop.gradients` losses are summed, so that
+    gradients are large enough for fp16.
+    """
+    derivatives = [torch.zeros(factor.shape[1], device=factor.device) for factor in factors]
+    weights = loop.split.weights
+    for part in np.array_split(examples, min(loop.plan.accumulate, len(examples))):
+        loss = loop.loss(loop.inputs(part)) * weights[part].sum()
+        for total, factor, gradient in zip(
+            derivatives, factors, torch.autograd.grad(loss, factors, allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                total += (factor.detach() * gradient).sum(dim=0)
+    return [total / float(weights[examples].sum()) for total in derivatives]

@@ -19,6 +19,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
+from torch import Tensor
+
 from autorank.defaults import SliceScore
 from autorank.modeling import adapters
 from autorank.modeling.base_model import BaseModel
@@ -27,6 +29,7 @@ from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.outcomes import Outcomes, Scores, pack
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.objectives.base import Objective
+from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.slicing.component_scores import PASSES, component_scores
 
@@ -118,8 +121,17 @@ class SliceScorer:
     @contextmanager
     def _factorized(self) -> Iterator[Spectrum]:
         with factorized(self._base.model) as spectrum:
-            spectrum.order_by(component_scores(self._order, spectrum, self._loop))
+            spectrum.order_by(self._component_scores(spectrum))
             yield spectrum
+
+    def _component_scores(self, spectrum: Spectrum) -> list[Tensor]:
+        """Scores that are equal on all workers, whose devices may round differently."""
+
+        def compute() -> dict[str, Tensor]:
+            scores = component_scores(self._order, spectrum, self._loop)
+            return {str(index): values for index, values in enumerate(scores)}
+
+        return [values.cpu() for values in distributed.once(compute, self._loop.device).values()]
 
     def _fixed(self, spectrum: Spectrum) -> int:
         """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases. Nothing is cut yet."""
@@ -225,7 +237,7 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
         A number of components; None if no other size can add to the front.
     """
     counts = [count for count, size in sizes.items() if size < whole[0]]
-    for count in _ladder(counts, sizes, whole[0]):
+    for count in _first_counts(counts, sizes, whole[0]):
         if count not in scores:
             return count
     scored = [(count, sizes[count], scores[count]) for count in sorted(scores)]
@@ -243,13 +255,13 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
     return choice
 
 
-def _ladder(counts: Sequence[int], sizes: Mapping[int, int], whole: int) -> list[int]:
+def _first_counts(counts: Sequence[int], sizes: Mapping[int, int], whole: int) -> list[int]:
     """The largest slices of at most a quarter, a sixteenth, ... of the whole."""
-    rungs: list[int] = []
+    first: list[int] = []
     limit = whole / FIRST_SIZES_RATIO
     while counts and limit >= sizes[counts[0]]:
         count = max(count for count in counts if sizes[count] <= limit)
-        if count not in rungs:
-            rungs.append(count)
+        if count not in first:
+            first.append(count)
         limit = limit / FIRST_SIZES_RATIO
-    return rungs or list(counts[:1])
+    return first or list(counts[:1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -22,7 +21,7 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError, explain
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation, best
-from autorank.trials.journal.journal_file import JOURNAL, JournalFile, no_run
+from autorank.trials.journal.journal_file import JOURNAL, JournalFile, no_search
 from autorank.trials.journal.journal_lock import DriverLock
 from autorank.trials.journal.serialization import (
     CONFIRMED,
@@ -67,10 +66,10 @@ class Journal:
             self._confirmed = confirmations(attributes)
             self._options: dict[str, int] = dict(attributes.get("options", {}))
             self._provenance = {name: attributes[name] for name in PROVENANCE if name in attributes}
-            self._rows = EvaluationSerializer(attributes.get("layers", []))
+            self._serializer = EvaluationSerializer(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
-            self._records = [self._rows.read(trial) for trial in trials]
-            self._archive = IncrementalFront(self.spec.objectives, self._records)
+            self._records = [self._serializer.read(trial) for trial in trials]
+            self._fronts = IncrementalFront(self.spec.objectives, self._records)
         except ValidationError as error:
             raise explain(error, f"the search in {folder} (made by another version of autorank?)") from error
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # the last is Optuna's
@@ -124,12 +123,12 @@ class Journal:
         """
         folder = Path(folder).absolute()  # not resolved: the directory may be a link to another disk
         if not (folder / JOURNAL).is_file():
-            raise no_run(folder)
+            raise no_search(folder)
         lock = DriverLock(folder / JOURNAL)
         if write:
             lock.take()
         try:
-            truncated_bytes = lock.mend() if write else 0
+            truncated_bytes = lock.remove_incomplete_line() if write else 0
             return cls(JournalFile(folder / JOURNAL, lock), folder, lock, truncated_bytes)
         except BaseException:
             lock.drop()
@@ -143,9 +142,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -190,13 +187,13 @@ class Journal:
     def snapshot(self) -> Snapshot:
         """All trials and their fronts."""
         return Snapshot(
-            self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
-            self._options.get("trials", 0), self.spec.objectives, self.reference, self.spec.fixed_trials, self.folder,
+            self.trials(), self._fronts.points, self._fronts.baseline, self._confirmed,
+            self._options.get("trials", 0), self.spec.objectives, self.reference, self.folder,
         )  # fmt: skip
 
     def begin(
         self, method: str, settings: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
-        baseline: bool = False, sampler_attributes: Mapping[str, Any] | None = None,
+        baseline: bool = False, sampler_attributes: Mapping[str, Any] | None = None, fixed: bool = False,
     ) -> TrialRecord:  # fmt: skip
         """Start a trial. It is written atomically, in one line.
 
@@ -206,6 +203,7 @@ class Journal:
             sampled: Setting -> its sampled value and distribution.
             baseline: Whether it is a trial of the baseline.
             sampler_attributes: Attributes of a genetic sampler.
+            fixed: Whether it is one of the method's first trials, whose settings are not sampled.
 
         Returns:
             The running trial.
@@ -215,10 +213,11 @@ class Journal:
             params={name: value for name, (value, _) in sampled.items()},
             distributions={name: distribution for name, (_, distribution) in sampled.items()},
             system_attrs=dict(sampler_attributes or {}),
-            user_attrs={"method": method, "settings": settings} | ({"baseline": True} if baseline else {}),
+            user_attrs={"method": method, "settings": settings}
+            | {name: True for name, value in (("baseline", baseline), ("fixed", fixed)) if value},
         )
         self._ids.append(self._storage.create_new_trial(self._study, template))
-        self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))
+        self._records.append(self._serializer.read(self._storage.get_trial(self._ids[-1])))
         return self._records[-1]
 
     def record(self, number: int, evaluation: Evaluation, last: bool = False, stop_reason: str | None = None) -> bool:
@@ -236,18 +235,18 @@ class Journal:
         trial = self._records[number]
         if evaluation.step <= trial.step:
             return False
-        row, layers = self._rows.write(evaluation)
+        row, layers = self._serializer.write(evaluation)
         if layers is not None:
             self._storage.set_study_user_attr(self._study, "layers", layers)
         predictions.write(evaluation.predictions, self.folder, number, evaluation.step)
         notes = {name: value for name, value in (("last", last), ("stop_reason", stop_reason)) if value}
         self._set(number, f"{EVALUATION}{evaluation.step}", row | notes)
-        evaluation = self._rows.shared(evaluation)
+        evaluation = self._serializer.shared(evaluation)
         evaluations = (*trial.evaluations, evaluation)
         self._change(
             number, evaluations=evaluations, seconds=evaluation.seconds, finished=last, stop_reason=stop_reason
         )
-        self._archive.add(trial, evaluation)
+        self._fronts.add(trial, evaluation)
         return True
 
     def note(self, number: int, **values: Any) -> TrialRecord:
@@ -281,7 +280,7 @@ class Journal:
                 self._set(number, name, value)
         code = next(optuna_state for optuna_state, our_state in STATES.items() if our_state == state)
         self._storage.set_trial_state_values(self._ids[number], code, values)
-        self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
+        self._records[number] = self._serializer.read(self._storage.get_trial(self._ids[number]))
         return self._records[number]
 
     def confirm(

@@ -53,7 +53,7 @@ class JournalFile(BaseJournalBackend):
     @override
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._lock.check_held()
-        self._lock.mend()
+        self._lock.remove_incomplete_line()
         with self._path.open("a+b") as file:
             file.seek(self._offsets[-1])
             number = len(self._offsets) + file.read().count(b"\n")
@@ -98,10 +98,10 @@ def runs(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}") if path.is_file())
 
 
-def no_run(folder: Path) -> AutorankError:
+def no_search(folder: Path) -> AutorankError:
     """Return the error for a directory without a journal."""
     if names := runs(folder.parent):
-        return unknown("run", folder.name, names)
+        return unknown("search", folder.name, names)
     return AutorankError(
         f"Search {folder.name!r} does not exist: {folder.parent} contains no searches. Start one with "
         "`autorank search`, or choose another directory with --runs DIR."

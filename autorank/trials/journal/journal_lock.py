@@ -70,9 +70,24 @@ class DriverLock:
         if self._file is None:
             raise RuntimeError(f"{self._journal} is open for reading only: it was opened without `write`")
 
-    def mend(self) -> int:
-        """Remove an incomplete last line and return its length in bytes."""
-        return _remove_incomplete_line(self._journal)
+    def remove_incomplete_line(self) -> int:
+        """Remove an incomplete last line, left by a killed driver or a full disk, and return its length in bytes.
+
+        Optuna's readers skip such a line, but the next appended line would be joined to it and corrupt the file.
+        """
+        if not self._journal.exists():
+            return 0
+        with self._journal.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end == 0:
+                return 0
+            file.seek(end - 1)
+            if file.read(1) == b"\n":
+                return 0
+            file.seek(0)
+            length = file.read().rfind(b"\n") + 1
+            file.truncate(length)
+        return end - length
 
 
 def driver(folder: Path) -> int | None:
@@ -93,23 +108,3 @@ def _holder(file: IO[str]) -> tuple[int, str]:
     file.seek(0)
     pid, _, host = file.read().strip().partition(" ")
     return (int(pid), host) if pid.isdigit() else (0, "")
-
-
-def _remove_incomplete_line(path: Path) -> int:
-    """Remove an incomplete last line, left by a killed driver or a full disk; return its length in bytes.
-
-    Optuna's readers skip such a line, but the next appended line would be joined to it and corrupt the file.
-    """
-    if not path.exists():
-        return 0
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end == 0:
-            return 0
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            return 0
-        file.seek(0)
-        length = file.read().rfind(b"\n") + 1
-        file.truncate(length)
-    return end - length

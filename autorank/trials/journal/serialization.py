@@ -124,6 +124,7 @@ class EvaluationSerializer:
             started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
             baseline=attributes.get("baseline", False),
+            fixed=attributes.get("fixed", False),
             sampled=trial.params,
             sampler_values=None if sampler_values is None or state == "failed" else tuple(sampler_values),
             stop_reason=max(rows, key=lambda row: row["step"]).get("stop_reason") if rows else None,

@@ -59,11 +59,11 @@ def forecast(snapshot: Snapshot, more: int) -> Forecast | None:
         more: Number of further trials, those of the baseline included.
 
     Returns:
-        The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
+        The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, without a point inside the box
+        of the hypervolume, or without further trials.
     """
-    first = _first(snapshot)
     ended = [trial for trial in ended_trials(snapshot.trials) if not trial.baseline]
-    sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in first])
+    sampled = np.array([index for index, trial in enumerate(ended) if not trial.fixed])
     count = len(sampled)
     if count < MIN_TRIALS or more < 1:
         return None
@@ -74,19 +74,11 @@ def forecast(snapshot: Snapshot, more: int) -> Forecast | None:
     for row in chosen[1:]:
         row[draw.choice(sampled, count - subset_size, replace=False)] = False
     volumes = subset_hypervolumes(ended, chosen, snapshot.reference, snapshot.objectives)
+    if volumes[0] == 0:
+        return None
     gains = volumes[0] - volumes[1:]
     middle, high = map(float, np.quantile(gains, [0.5, QUANTILE]))
     return Forecast(more, float(volumes[0]), middle, high, float(gains.mean()))
-
-
-def _first(snapshot: Snapshot) -> set[int]:
-    """Numbers of the first trials of each method."""
-    numbers: dict[str, list[int]] = {}
-    for trial in snapshot.trials:
-        if not trial.baseline:
-            numbers.setdefault(trial.method, []).append(trial.number)
-    fixed = snapshot.fixed_trials
-    return {number for method, listed in numbers.items() for number in sorted(listed)[: fixed.get(method, 0)]}
 
 
 def subset_hypervolumes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,21 +18,28 @@ class FrontStatistics:
 
     Attributes:
         confirmed: Statistics of the points that were trained again with new seeds.
+        failed: Number of new seeds of the points with which all of them failed.
         predicted: Certainty of the front from the predictions on the validation examples; None without predictions.
     """
 
     confirmed: Mapping[PointKey, Confirmed]
+    failed: Mapping[PointKey, int]
     predicted: FrontCertainty | None
 
     @property
     def certainties(self) -> Mapping[PointKey, Certainty]:
-        """The certainty of each point that has predictions."""
-        return {} if self.predicted is None else self.predicted.points
+        """The certainty of each point from its predictions in the search, unless all of its new seeds failed."""
+        points = {} if self.predicted is None else self.predicted.points
+        return {key: certainty for key, certainty in points.items() if key not in self.failed}
 
     @property
     def known(self) -> Mapping[PointKey, Certainty | Confirmed]:
         """What is known about each point: from new seeds if it has them, otherwise from predictions."""
         return {**self.certainties, **self.confirmed}
+
+    def new_seeds(self, key: PointKey) -> str:
+        """Return the mean and the deviation of a point's scores with new seeds as text; empty without any."""
+        return f"({self.failed[key]} failed)" if key in self.failed else str(self.confirmed.get(key, ""))
 
     @property
     def gain_probabilities(self) -> dict[PointKey, float]:
@@ -59,6 +67,9 @@ def front_statistics(snapshot: Snapshot) -> FrontStatistics:
     for known, statistics in _last:
         if known is snapshot:
             return statistics
-    statistics = FrontStatistics(summarize(snapshot.points, snapshot), assess(snapshot))
+    confirmed = summarize(snapshot.points, snapshot)
+    results = Counter((trial, step, params) for trial, step, params, _ in snapshot.confirmed)
+    failed = {point.key: results[point.key] for point in snapshot.points if point.key in results.keys() - confirmed}
+    statistics = FrontStatistics(confirmed, failed, assess(snapshot))
     _last[:] = [(snapshot, statistics)]
     return statistics

@@ -42,6 +42,16 @@ def wrap(cause: BaseException) -> OSError:
         (OSError(errno.EDQUOT, "Disk quota exceeded"), ["No space left", "HF_HOME"]),
         (ValueError("Couldn't instantiate the backend tokenizer from one of: ..."), ["sentencepiece"]),
         (OSError("x does not appear to have a file named config.json."), ["config.json. Expected a directory"]),
+        (
+            ImportError("\nx requires the following packages: fugashi.\nAnd"),
+            ["needs packages", "packages: fugashi. Inst"],
+        ),
+        (ModuleNotFoundError("You need to install fugashi."), ["needs packages", "fugashi. Install"]),
+        (Exception("data did not match any variant of untagged enum ModelWrapper"), ["ModelWrapper. Expected a dir"]),
+        (
+            errors.StrictDataclassFieldValidationError("hidden_size", TypeError("expected int, got str")),
+            ["model 'x': Validation error for field 'hidden_size': TypeError: expected int, got str. Expected"],
+        ),
     ],
 )
 def test_each_failure_has_its_message(error: Exception, words: list[str]) -> None:
@@ -50,7 +60,10 @@ def test_each_failure_has_its_message(error: Exception, words: list[str]) -> Non
     assert all(word in str(clear_error) for word in words), str(clear_error)
 
 
-@pytest.mark.parametrize("error", [ValueError("shapes differ"), OSError(errno.EACCES, "denied"), KeyError("a")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("shapes differ"), OSError(errno.EACCES, "denied"), KeyError("a"), wrap(ImportError("an optional one"))],
+)
 def test_other_errors_are_not_changed(error: Exception) -> None:
     assert hub_error(error, "model 'x'") is None
     with pytest.raises(type(error)), hub_access("model", str(Path(__file__).parent)):

@@ -40,9 +40,9 @@ def test_share(available, options, expected):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the available GPUs \\(1\\)"),
+        ({"gpus_per_trial": 2}, "--gpus-per-trial 2 needs 2 GPUs, but only 1 are available"),
         ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial are enough for 2 trials"),
-        ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the available GPUs \\(1\\)"),
+        ({"workers": 2}, "--workers-per-trial 2 needs 2 GPUs, but only 1 are available"),
         ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: the nodes can run at most 8 workers"),
         ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs are enough for 8 trials"),
         ({"gpus_per_trial": 0, "concurrency": 33, "lanes": 4}, "8 CPUs are enough for 32 trials"),

@@ -24,6 +24,7 @@ from autorank.tasks.definition import TaskData
 from tests.searching.fake_runs import SPACE, bounds, search_spec
 
 LORA = MethodSpec(method="lora", settings={"targets": "all-linear"}, space=SPACE)
+LAYERS = {"targets": "all-linear"}
 
 
 class Sizes:
@@ -55,27 +56,36 @@ def choose(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
 
 
 def test_the_nearest_search_counts(choose: Any, data: TaskData) -> None:
-    rate = {"learning_rate": 1e-3}
-    far, near = past_search("far", rate, model_params=9_000_000), past_search("near", rate)
-    assert choose(far, near) == [("near with base", rate)]
-    same_kind = past_search("same", rate, model_params=9_000_000, kind=data.task.kind.name)
-    assert choose(near, same_kind) == [("same with base", rate)]
+    best = {"learning_rate": 2e-3, "rank": 4, **LAYERS}
+    searched = {"learning_rate": 2e-3, "rank": 4}
+    far, near = past_search("far", best, model_params=9_000_000), past_search("near", best)
+    assert choose(far, near) == [("near with base", searched)]
+    same_kind = past_search("same", best, model_params=9_000_000, kind=data.task.kind.name)
+    assert choose(near, same_kind) == [("same with base", searched)]
+    same_model = past_search(
+        "model", best, model_params=9_000_000, model=Path(tasks.base_model(TaskSpec(name="demo"))).name
+    )
+    assert choose(near, same_model)[0][0].startswith("model with ")
 
 
 def test_a_much_larger_model_or_a_much_longer_run_is_too_far(choose: Any) -> None:
-    rate = {"learning_rate": 1e-3}
-    assert choose(past_search("large", rate, model_params=11_000_000), past_search("long", rate, seen=17_000)) == []
+    best = {"learning_rate": 2e-3, **LAYERS}
+    assert choose(past_search("large", best, model_params=11_000_000), past_search("long", best, seen=17_000)) == []
 
 
 def test_settings_must_fit_the_space(choose: Any) -> None:
-    """Another value of a fixed setting, or one outside its range, leaves out the settings, and the next are taken."""
+    """Another value of a fixed setting, or one outside its range, leaves out the settings, and the next are taken.
+
+    Settings that the catalogue does not have had their defaults.
+    """
     conflicting = {"learning_rate": 1e-3, "targets": "attention-qv"}
-    outside = {"learning_rate": 0.5, "targets": "all-linear"}
-    fitting = {"learning_rate": 2e-3, "targets": "all-linear"}
-    assert choose(past_search("a", conflicting, outside, fitting)) == [("a with base", {"learning_rate": 2e-3})]
-    assert choose(past_search("a", conflicting), past_search("b", fitting, seen=3000)) == [
-        ("b with base", {"learning_rate": 2e-3})
-    ]
+    without = {"learning_rate": 1e-3}  # with the default layers, attention-qv
+    outside = {"learning_rate": 0.5, **LAYERS}
+    unknown = {"learning_rate": 1e-3, "gone": 1, **LAYERS}
+    fitting = {"learning_rate": 2e-3, **LAYERS}
+    searched = {"learning_rate": 2e-3, "rank": 8}
+    assert choose(past_search("a", conflicting, without, outside, unknown, fitting)) == [("a with base", searched)]
+    assert choose(past_search("a", conflicting), past_search("b", fitting, seen=3000)) == [("b with base", searched)]
 
 
 def test_a_search_begins_with_settings_of_the_catalogue_and_then_the_defaults(tmp_path: Path) -> None:

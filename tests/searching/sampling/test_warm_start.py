@@ -54,6 +54,27 @@ def test_settings_that_the_new_search_lacks_are_ignored(tmp_path: Path) -> None:
     assert [trial.settings for trial in trials] == [{"learning_rate": rate} for rate in (3e-3, 1e-3, 1e-4)]
 
 
+def test_a_named_search_without_usable_trials_is_an_error(tmp_path: Path) -> None:
+    make_search(tmp_path, "a")
+    make_search(tmp_path, "failed", rates=())
+    rates = {"type": "float", "low": 0.1, "high": 0.2}
+    for name, space in (("failed", SPACE), ("a", {"learning_rate": rates})):
+        new = spec(methods=(MethodSpec(method="lora", space=space),))
+        with pytest.raises(AutorankError, match=f"--warm-start {name}: none of its trials has a score and settings"):
+            earlier_trials(name, tmp_path, new)
+        assert not any(trial.search == name for trial in earlier_trials("auto", tmp_path, new))
+
+
+def test_a_renamed_search_has_the_name_of_its_directory(tmp_path: Path) -> None:
+    make_search(tmp_path, "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    shutil.copytree(tmp_path / "b", tmp_path / "copy")
+    trials = earlier_trials("b", tmp_path, spec())
+    assert {trial.search for trial in trials} == {"b"} and len(earlier_trials("copy,b", tmp_path, spec())) == len(
+        trials
+    )
+
+
 def test_the_best_are_tried_first_and_the_others_are_spread_over_the_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

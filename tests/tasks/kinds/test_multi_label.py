@@ -83,6 +83,7 @@ def test_texts_with_quotes_are_lists() -> None:
         ([[], [], []], "have the same labels|are empty"),
         ([["a"], ["a"], ["a"]], "have the same labels"),
         ([[0, 1, 0], [1.0, 1, 0], [True, 0, 0]], "has vectors of 3 zeros and ones"),
+        ([["B-PER", "O", "O"], ["O"]], r"repeats labels in rows 1, 3, .*'O', 'O'\]\. Tags of tokens \(NER\) are not"),
         (["['a' 'b']", "['a']", "[]"], r"\['a' 'b'\]\" in rows 1, 4.* with commas between them"),
     ],
 )
@@ -91,6 +92,12 @@ def test_wrong_labels_name_their_rows(rows: list[Any], message: str, tmp_path: P
     (tmp_path / "x.jsonl").write_text("\n".join(lines))
     with pytest.raises(AutorankError, match=message):
         registry.read(TaskSpec(name="x", data=tmp_path / "x.jsonl", text=("text",), label="tags"))
+
+
+def test_the_text_nan_is_a_label_except_in_csv() -> None:
+    assert label_lists(Table({"tags": [["nan"]]}, "x"), "tags") == [["nan"]]
+    with pytest.raises(AutorankError, match=r"in row 1.* is not a list of texts or numbers"):
+        label_lists(Table({"tags": ['["nan"]']}, "x.csv", typed=False), "tags")
 
 
 def test_columns_that_do_not_hold_zeros_and_ones(tmp_path: Path) -> None:

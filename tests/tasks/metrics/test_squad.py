@@ -56,6 +56,16 @@ def test_equal_to_torchmetrics() -> None:
         assert 100 * scores[name] == pytest.approx(float(value), rel=1e-5)
 
 
+@pytest.mark.parametrize("score", ["f1", "exact_match"])
+@pytest.mark.parametrize("margins", [None, np.linspace(-1, 1, 50)])
+def test_outcomes_are_those_of_the_score(score: str, margins: np.ndarray | None) -> None:
+    predicted, answers = random_answers(50, unanswerable=0.3)
+    predicted[:10] = [texts[0] if texts else "" for texts in answers[:10]]
+    scores = squad.compute(predicted, answers, margins, score)
+    assert scores.outcomes is not None
+    assert scores.outcomes.values.mean() == pytest.approx(scores[score]) and scores["f1"] > scores["exact_match"] > 0
+
+
 def test_questions_without_an_answer() -> None:
     """The metrics at threshold 0; the best ones are the maxima over all thresholds."""
     predicted, answers = random_answers(200, unanswerable=0.5)

@@ -84,6 +84,21 @@ def test_lists_of_messages_are_one_conversation(tmp_path: Path) -> None:
         to_examples(TASK, Table({"q": [row["prompt"] for row in rows], "a": [row["completion"] for row in rows]}, "x"))
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_tools_and_system_messages_of_lists_of_messages_only(lists: bool, tmp_path: Path) -> None:
+    extra = {"tools": [{"name": "add", "default": None}], "system": "s"}
+    rows = [(exchange(f"w{i}", "a") if lists else {"prompt": f"w{i}", "completion": "a"}) | extra for i in range(20)]
+    path = tiny_language_models.write(tmp_path / "x.jsonl", rows)
+    _, train, _ = registry.read(TaskSpec(name="x", data=path, prompt=("prompt",), completion="completion"))
+    if lists:
+        conversation = Conversation.loads(train.texts[0][0])
+        assert conversation.messages[0] == {"role": "system", "content": "s"} and conversation.tools == [
+            {"name": "add"}
+        ]
+    else:
+        assert train.texts[1][:2] == ["a", "a"]
+
+
 def test_messages_with_times(tmp_path: Path) -> None:
     when = datetime.datetime(2024, 5, 1)
     roles = ("user", "assistant")

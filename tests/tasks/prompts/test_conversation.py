@@ -61,6 +61,15 @@ def test_calls_of_tools() -> None:
     )
 
 
+def test_nulls_that_arrow_adds_are_removed() -> None:
+    arguments, tools = {"city": "Paris", "inner": [{"a": 1, "b": None}], "expr": None}, [{"name": "f", "default": None}]
+    for form, expected in ((arguments, {"city": "Paris", "inner": [{"a": 1}]}), (json.dumps(arguments), arguments)):
+        call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": form}}]}
+        parsed = read([MESSAGES[1], call], tools=tools)
+        assert parsed.messages[1]["tool_calls"][0]["function"]["arguments"] == expected
+        assert parsed.tools == [{"name": "f"}] and read(MESSAGES, tools=json.dumps(tools)).tools == tools
+
+
 def test_a_system_message_apart_from_the_messages() -> None:
     messages = MESSAGES[1:]
     assert read(messages, system="s").messages == [{"role": "system", "content": "s"}, *messages]
@@ -90,7 +99,7 @@ def test_thoughts_are_kept() -> None:
         ([MESSAGES[1], {"role": "assistant", "content": " "}], "empty message of the assistant"),
         ([MESSAGES[1], {"role": "assistant", "content": 3}], "not text"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, MESSAGES[2]], "not text"),
-        ([{"role": "user", "content": "\ud83d"}, MESSAGES[2]], "half of a character"),
+        ([{"role": "user", "content": "\ud83d"}, MESSAGES[2]], "unpaired surrogate"),
     ],
 )
 def test_invalid_conversations_are_refused(value: Any, reason: str) -> None:

@@ -42,6 +42,22 @@ def test_class_names_in_a_sequence_of_dicts(tmp_path: Path) -> None:
     assert read_columns == {"entity.label": [["person", "place"], []], "entity.start": [[3, 9], []]}
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_json_text_is_decoded(described: bool, tmp_path: Path) -> None:
+    messages: list[list[object]] = [[{"role": "user", "content": "q"}, {"role": "x", "content": ["q"]}], [], [None]]
+    texts = [[None if message is None else json.dumps(message) for message in row] for row in messages]
+    table = pa.table({"messages": texts, "tool": [{"json": "[1]", "text": "[1]"}, None, {"json": "{", "text": ""}]})
+    kinds = {"messages": pa.list_(pa.json_()), "tool": pa.struct({"json": pa.json_(), "text": pa.string()})}
+    features = {
+        "messages": {"feature": {"_type": "Json"}, "_type": "List"},
+        "tool": {"json": {"_type": "Json"}, "text": {"dtype": "string", "_type": "Value"}},
+    }
+    table = with_features(table, features) if described else table.cast(pa.schema(list(kinds.items())))
+    assert read(table, tmp_path / "x.parquet", "messages", "tool.json", "tool.text") == {
+        "messages": messages, "tool.json": [[1], None, "{"], "tool.text": ["[1]", None, ""],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("metadata", ["[]", "null", '{"info": []}', '{"info": {"features": ["text"]}}'])
 def test_metadata_of_other_programs_are_ignored(metadata: str, tmp_path: Path) -> None:
     table = pa.table({"text": ["a"]}).replace_schema_metadata({"huggingface": metadata})

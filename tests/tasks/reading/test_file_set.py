@@ -74,6 +74,17 @@ def test_zip_with_one_file(tmp_path: Path) -> None:
         values(tmp_path / "x.csv.zip")
 
 
+@pytest.mark.parametrize(("offset", "value", "words"), [(6, 1, "is encrypted"), (8, 9, "method is not supported")])
+def test_zip_that_cannot_be_decompressed(offset: int, value: int, words: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.csv.zip", "w") as archive:
+        archive.writestr("x.csv", CSV)
+    content = bytearray((tmp_path / "x.csv.zip").read_bytes())
+    content[offset] = content[content.index(b"PK\x01\x02") + offset + 2] = value  # flags or method of compression
+    (tmp_path / "x.csv.zip").write_bytes(content)
+    with pytest.raises(AutorankError, match=rf"x\.csv\.zip is not a valid \.zip file \(.*{words}"):
+        values(tmp_path / "x.csv.zip")
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.csv.gz"])
 def test_a_pointer_of_git_lfs(name: str, tmp_path: Path) -> None:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1048576\n"

@@ -40,9 +40,10 @@ def test_values_of_a_frame() -> None:
             "exact": [Decimal("0.10"), Decimal("NaN"), None],
             "nested": [{"en": "a", "list": [1, np.int64(2)]}, None, {}],
             "when": pd.to_datetime(["2020-01-01", None, "2020-01-02"]),
+            "took": pd.to_timedelta([1, None, 2], unit="s").as_unit("s"),
         }
     )
-    names = ("text", "short", "whole", "kind", "mixed", "set", "exact", "nested.en", "nested.list.1", "when")
+    names = ("text", "short", "whole", "kind", "mixed", "set", "exact", "nested.en", "nested.list.1", "when", "took")
     assert read(frame, *names) == {
         "text": ["a", None, "ü"],
         "short": [0.1, None, 2.0],
@@ -54,6 +55,7 @@ def test_values_of_a_frame() -> None:
         "nested.en": ["a", None, None],
         "nested.list.1": [2, None, None],
         "when": [{"unsupported": "datetime64"}, None, {"unsupported": "datetime64"}],
+        "took": [{"unsupported": "timedelta64"}, None, {"unsupported": "timedelta64"}],
     }
 
 

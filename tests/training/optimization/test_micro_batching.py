@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.splits.tokenized import Split
 from autorank.training import gpu
 from autorank.training.optimization import micro_batching
 from autorank.training.optimization.hooks import Hooks
@@ -53,6 +55,32 @@ def estimate(run: TrainingRun, layers: dict[str, Any]) -> int:
     """The number of micro-batches, estimated with plain LoRA."""
     with micro_batching.plain_lora(run._loop, layers):
         return micro_batching.fewest_micro_batches(run._loop, 0, Hooks())
+
+
+def test_the_examples_with_the_most_predicted_tokens_must_fit_too() -> None:
+    """Their logits may need more memory than the longest examples."""
+    lengths, weights = np.array([9, 7, 8, 3]), np.array([1, 5, 1, 2])
+
+    def measured(weights: np.ndarray) -> list[list[int]]:
+        split = cast(Split, SimpleNamespace(lengths=lengths, weights=weights))
+        return [examples.tolist() for examples in micro_batching._most_expensive(split, 2)]
+
+    assert measured(weights) == [[0, 2], [1, 3]] and measured(np.ones(4)) == [[0, 2]]
+
+
+def test_memory_that_runs_out_while_a_method_prepares_counts(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[bool] = []
+
+    def prepare(context: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(run._method, "prepare", prepare)
+    context, run._context = run._context, None
+    monkeypatch.setattr(run, "_open", lambda: setattr(run, "_context", context))
+    monkeypatch.setattr(run, "need_less_memory", lambda: noted.append(True))
+    with pytest.raises(torch.OutOfMemoryError):
+        run.start()
+    assert noted == [True]
 
 
 def test_the_micro_batch_is_halved_until_it_fits(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +158,7 @@ def test_a_number_that_was_too_small_is_doubled(
         numbers.append(run._micro_batching.estimate(run._context.layers))
         with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
             patch.setattr(run._loop, "step", out_of_memory)
-            run._train_step()
+            run.train_step()
     assert numbers == [1, 2, 4]
 
 
@@ -186,9 +214,7 @@ def test_the_key_of_a_cached_estimate(run: TrainingRun, monkeypatch: pytest.Monk
         training = run.spec.training.model_copy(update={"precision": "fp32"} | changes)
         variant = TrainingRun(run.spec.model_copy(update={"training": training}), run._model_cache)
         variant._open()
-        micro_batching_of(
-            variant.spec, variant._method, variant._loop, variant._base, variant._data, variant._model_cache
-        )
+        micro_batching_of(variant.spec, variant._method, variant._loop, variant._base, ["content"], Path())
     default, seed, longer, half_precision = keys
     assert default == seed == longer != half_precision
     assert default[0] == 8 * 2 * tiny_models.LAYERS * 2 * tiny_models.HIDDEN + run._base.head_params

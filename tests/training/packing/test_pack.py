@@ -112,7 +112,7 @@ def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -
     for train_spec in train_specs:
         run = TrainingRun(train_spec, conformance_runs.cache())
         run.start()
-        run._train_step()
+        run.train_step()
     for actual, expected in zip(packed, recorded, strict=True):
         assert actual.keys() == expected.keys() and any(grad.any() for grad in expected.values())
         largest = max(float(grad.abs().max()) for grad in expected.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate, token_mask
 from autorank.training.run import TrainingRun
 from autorank.training.slicing.component_scores import component_scores
+from tests import tiny_models
 
 EXAMPLES = 8  # one batch of calibration
 
@@ -77,7 +80,37 @@ def test_input_is_the_energy_of_the_components_outputs(run: TrainingRun) -> None
         torch.testing.assert_close(scores[name], expected, rtol=1e-3, atol=1e-9)
 
 
-def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
+def test_relative_positions_are_no_tokens(tmp_path: Path) -> None:
+    """DeBERTa's query and key projections see them after the tokens, in every forward pass."""
+    tiny_models.pairs_folder(tmp_path / "data", EXAMPLES)
+    task = TaskSpec(name="own", data=tmp_path / "data", text=("left", "right"), label="label")
+    model = tiny_models.model("deberta-v2", tmp_path / "model")
+    training = TrainingSpec(steps=2, batch_size=4, eval_every=2, precision="fp32")
+    run = TrainingRun(TrainSpec(task=task, model=model, method="lora", settings={"rank": 1}, training=training))
+    next(run)
+    tokens: dict[str, list[Tensor]] = {}
+    layers = adapters.adapted(run._base.model)
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: tokens.setdefault(name, []).append(inputs[0]))
+    examples = batch(run)
+    examples.pop("labels")
+    run._base.model.eval()(**examples)
+    assert any(len(inputs) == 2 for inputs in tokens.values())
+    scores = scores_by_layer(run, "input")
+    for name, inputs in tokens.items():
+        x = inputs[0][examples["attention_mask"].bool()]
+        delta = layers[name].update.delta_weight()
+        expected = (x @ delta.T).square().sum(1).mean() / sum(delta.shape)
+        torch.testing.assert_close(scores[name].sum(), expected.detach(), rtol=1e-3, atol=1e-12)
+    run.release()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_gradient_is_the_squared_effect_of_a_gate(
+    accumulate: int, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are split like those of a step."""
+    monkeypatch.setattr(run._loop, "plan", replace(run._loop.plan, accumulate=accumulate))
     scores = scores_by_layer(run, "gradient")
     assert all(parameter.grad is None for parameter in run._base.model.parameters())
     for name, (layer, x, g) in inputs_and_gradients(run).items():

@@ -179,9 +179,7 @@ def test_the_snapshot_is_the_front_from_scratch(folder):
                     journal.record(number, evaluation(step, draw.randrange(20), score, seconds=seconds))
         for number in range(0, 12, 2):
             journal.finish(number, draw.choice(["complete", "pruned", "failed"]))
-        assert journal.snapshot() == replace(
-            snapshot(journal.trials(), objectives), reference=REFERENCE, fixed_trials=journal.spec.fixed_trials
-        )
+        assert journal.snapshot() == replace(snapshot(journal.trials(), objectives), reference=REFERENCE)
         assert Journal.open(folder).snapshot() == journal.snapshot()
         assert journal.snapshot().points and journal.snapshot().baseline
 
@@ -279,9 +277,9 @@ def test_a_run_is_created_once(journal, folder, spec):
     assert driver(folder) is None
 
 
-def test_an_unknown_run_is_reported_with_similar_names(journal, folder):
+def test_an_unknown_search_is_reported_with_similar_names(journal, folder):
     assert runs(folder.parent) == ["first"]
-    with pytest.raises(AutorankError, match=r"Unknown run 'frist'\. Did you mean 'first'"):
+    with pytest.raises(AutorankError, match=r"Unknown search 'frist'\. Did you mean 'first'"):
         Journal.open(folder.parent / "frist")
     with pytest.raises(AutorankError, match="contains no searches"):
         Journal.open(folder.parent / "nowhere" / "first", write=True)

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from autorank.spec import ObjectivesSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics import bootstrap, confirmation_stats, predictions
+from autorank.trials.statistics import bootstrap, predictions, retrained_scores
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import summarize
 from tests.trials.searches_with_predictions import EXAMPLES, LABELS, model, search_with_predictions, small_search
@@ -106,7 +106,7 @@ def test_intervals_over_seeds_and_examples_have_their_nominal_coverage(
     deviation: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trainings with three seeds: their skill varies, and each also makes mistakes of its own."""
-    monkeypatch.setattr(confirmation_stats, "DRAWS", 4000)
+    monkeypatch.setattr(retrained_scores, "DRAWS", 4000)
     draw, skill, hits = np.random.default_rng(5), 0.9 + 0.05 * np.arange(6), []
     true = norm.cdf(skill / np.sqrt(1 + deviation**2))
     for _ in range(100):
@@ -118,8 +118,8 @@ def test_intervals_over_seeds_and_examples_have_their_nominal_coverage(
                 wrong = noise > level + deviation * draw.normal()
                 models.append(Outcomes("accuracy", wrong.astype(int)[:, None], 0 * LABELS[:, None], (EXAMPLES,)))
             scores = np.array([1 - model.values.mean() for model in models])
-            samples.append(confirmation_stats.Measured(scores, (100.0,), 0, tuple(models)))
-        draws = confirmation_stats.draws(samples)
+            samples.append(retrained_scores.Measured(scores, (100.0,), 0, tuple(models)))
+        draws = retrained_scores.draws(samples)
         assert draws is not None
         for index in range(5):
             for values, value in (

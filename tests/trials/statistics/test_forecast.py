@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from autorank.spec import FIXED_TRIALS, EarlierTrial, ObjectivesSpec
+from autorank.spec import ObjectivesSpec
 from autorank.trials.front import NO_LIMITS, front, hypervolume
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.forecast import MIN_TRIALS, Forecast, subset_hypervolumes
 from autorank.trials.statistics.forecast import forecast as forecast_of
-from tests.trials.trial_factories import search, sliced, trial
+from tests.trials.trial_factories import sliced, trial
 
 REFERENCE = (1000.0, 0.5)
 rng = np.random.default_rng(0)
 
 
-def forecast(trials: list[TrialRecord], more: int, fixed: int = FIXED_TRIALS) -> Forecast | None:
-    return forecast_of(Snapshot(trials, [], [], reference=REFERENCE, fixed_trials={"lora-drop": fixed}), more)
+def forecast(trials: list[TrialRecord], more: int, fixed: int = 2) -> Forecast | None:
+    """The forecast if the first trials have settings that are not sampled."""
+    trials = [replace(trial, fixed=index < fixed) for index, trial in enumerate(trials)]
+    return forecast_of(Snapshot(trials, [], [], reference=REFERENCE), more)
 
 
 def random_trials(count: int) -> list[TrialRecord]:
@@ -67,7 +71,7 @@ def test_a_search_whose_first_trial_is_the_best_by_far_is_flat_after_a_while() -
 
 
 def test_baseline_and_running_trials_do_not_count() -> None:
-    trials = random_trials(FIXED_TRIALS + MIN_TRIALS)
+    trials = random_trials(2 + MIN_TRIALS)
     assert forecast(trials[1:], 5) is None and forecast(trials, 0) is None
     result = forecast(trials, 5)
     ignored = [trial(90, (1, 0.99), baseline=True), trial(91, (1, 0.98), state="running")]
@@ -90,11 +94,12 @@ def test_trials_that_are_not_sampled_do_not_affect_the_forecast() -> None:
     assert result is not None and result.mean == result.high == 0
 
 
-def test_settings_of_earlier_searches_are_not_sampled_either() -> None:
-    earlier = EarlierTrial(search="a", method="lora-drop", settings={}, first=True)
-    spec = search("lora-drop", warm_start=(earlier, earlier.model_copy(update={"first": False})))
-    assert spec.fixed_trials == {"lora-drop": FIXED_TRIALS + 1}
+def test_only_trials_that_are_not_sampled_are_left_out() -> None:
     trials = [trial(number, (500, 0.6)) for number in range(10)]
     trials[2] = trial(2, (1, 0.9))
-    counted, fixed = forecast(trials, 10), forecast(trials, 10, spec.fixed_trials["lora-drop"])
+    counted, fixed = forecast(trials, 10), forecast(trials, 10, fixed=3)
     assert counted is not None and fixed is not None and counted.mean > 0.1 and fixed.mean == 0
+
+
+def test_no_forecast_without_a_point_in_the_box() -> None:
+    assert forecast([trial(number, (2000, 0.9)) for number in range(20)], 10) is None

@@ -49,3 +49,19 @@ def test_a_gain_from_new_seeds_has_no_probability_from_predictions(tmp_path: Pat
     statistics = front_statistics(replace(search, confirmed=confirmed))
     assert statistics.confirmed[POINT].gain_over_baseline == 0
     assert statistics.gain_probabilities == {}
+
+
+def test_a_point_whose_new_seeds_all_failed_is_not_certain(tmp_path: Path) -> None:
+    search = small_search(tmp_path)
+    seeds = {(*SMALLER, 5): {"score": 0.7}, (*SMALLER, 6): {"failed": "out of memory"}}
+    failures = {(*POINT, 5): {"failed": "diverged"}, (*POINT, 6): {"failed": "diverged"}}
+    statistics = front_statistics(replace(search, confirmed=seeds | failures))
+    assert statistics.failed == {POINT: 2} and POINT not in statistics.known and statistics.gain_probabilities == {}
+    assert statistics.new_seeds(POINT) == "(2 failed)" and statistics.new_seeds(SMALLER) == "0.7000 (1 failed)"
+    assert statistics.confirmed[SMALLER].varied is None
+
+
+def test_what_intervals_are_over(tmp_path: Path) -> None:
+    seeds = {(*SMALLER, 5): {"score": 0.7}, (*SMALLER, 6): {"score": 0.71}}
+    statistics = front_statistics(replace(small_search(tmp_path), confirmed=seeds))
+    assert statistics.confirmed[SMALLER].varied == "seeds"

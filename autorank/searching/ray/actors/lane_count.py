@@ -24,7 +24,7 @@ MAX_LANES = 64  # lanes: with more trials at once, samplers learn little from ea
 WARM_UP, STEPS = 3, 5
 
 
-def on_gpu(train: TrainSpec, resources: Resources, shared_data: Any) -> int:
+def measured_lane_count(train: TrainSpec, resources: Resources, shared_data: Any) -> int:
     """Choose the number of lanes by the throughput that is measured in a process with the resources of a pack.
 
     Args:
@@ -66,13 +66,13 @@ def lane_count(train: TrainSpec, model_cache: ModelCache, device: tuple[str, int
     model = model_cache.fingerprint(tasks.base_model(train.task, train.model))
     file = model_cache.probes / f"lanes-{cache.key([model, device, train.model_dump(mode='json')])}"
     if not file.exists():
-        lanes = largest(partial(throughput, train, model_cache))
+        lanes = fastest_lane_count(partial(throughput, train, model_cache))
         with atomic_io.writing(file) as partial_file:
             partial_file.write_text(str(lanes))
     return int(file.read_text())
 
 
-def largest(rate: Callable[[int], float | None]) -> int:
+def fastest_lane_count(rate: Callable[[int], float | None]) -> int:
     """Double the number of lanes while this increases the throughput enough.
 
     Args:
@@ -106,7 +106,7 @@ def throughput(train: TrainSpec, model_cache: ModelCache, lanes: int) -> float |
         members = [pack.join(train) for _ in range(lanes)]
         steps = min(WARM_UP + STEPS, members[0].total_steps or 0)
         times = [_timed(pack) for _ in range(steps)]
-        if pack.lanes != members or pack.fit < lanes or members[0].reason_alone:
+        if pack.lanes != members or pack.max_lanes < lanes or members[0].reason_alone:
             return None
         return lanes / statistics.median(times[WARM_UP:] or times)
     except torch.OutOfMemoryError:

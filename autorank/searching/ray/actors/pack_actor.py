@@ -58,7 +58,7 @@ class PackActor:
     trial: ClassVar[Mapping[str, Any]]
 
     def __init__(self, resources: Resources, lanes: int) -> None:
-        self._capacity = lanes
+        self._capacity, self._gpus = lanes, resources.gpus
         self._thread = ThreadPoolExecutor(1, initializer=keep_within, initargs=(resources.cpus, resources.gpus))
         self._trials: PackedTrials | None = None
         self._lanes: set[str] = set()
@@ -151,9 +151,10 @@ class PackActor:
         if self._trials is None:
             # not at the top: the processes of the trials import this module, and need no torch
             from autorank.searching.ray.actors.packed_trials import PackedTrials
+            from autorank.training.gpu import reserved_device
             from autorank.training.model_cache import ModelCache
 
-            model_cache = ModelCache()
+            model_cache = ModelCache(reserved_device(self._gpus))
             if self.trial["shared_data"] is not None:
                 model_cache.store(**ray.get(self.trial["shared_data"]))
             self._trials = PackedTrials(self.trial["folder"], model_cache)

@@ -19,6 +19,7 @@ from autorank.searching.ray.shared_storage_check import MountToken, Unreachable,
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
+from autorank.training.gpu import reserved_device
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import CHECKPOINT, checkpoint_path
@@ -38,9 +39,14 @@ class MethodTrainable(tune.Trainable):
         if self.trial_resources is not None:
             resources = self.trial_resources.required_resources
             keep_within(resources.get("CPU", 1), resources.get("GPU", 0))
-        self.model_cache = ModelCache()
+        self.model_cache = self._new_model_cache()
         self.run: TrainingRun | None = None
         self.reset_config(config)
+
+    def _new_model_cache(self) -> ModelCache:
+        if self.trial_resources is None:
+            return ModelCache()
+        return ModelCache(reserved_device(self.trial_resources.required_resources.get("GPU", 0)))
 
     @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -50,10 +56,10 @@ class MethodTrainable(tune.Trainable):
 
     @override
     def step(self) -> dict[str, Any]:
-        evaluation = self.advance()
-        if evaluation is None:
-            return ENDED
-        return {**row(evaluation), "done": self.finished}
+        if self.run is None:
+            self.run = self.open_run()
+        evaluation = next(self.run, None)
+        return ENDED if evaluation is None else {**row(evaluation), "done": self.run.step == self.run.total_steps}
 
     @override
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -69,17 +75,6 @@ class MethodTrainable(tune.Trainable):
     @override
     def cleanup(self) -> None:
         self._release()
-
-    def advance(self) -> Evaluation | None:
-        """Return the next evaluation of the trial's run, or None after the last; the first call starts the run."""
-        if self.run is None:
-            self.run = self.open_run()
-        return next(self.run, None)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the latest evaluation was the last."""
-        return self.run is not None and self.run.step == self.run.total_steps
 
     def open_run(self) -> TrainingRun:
         """Return the trial's run, before data and model are loaded."""
@@ -109,7 +104,7 @@ class WarmTrial(MethodTrainable):
     """
 
     folder: ClassVar[Path]
-    shared_data: ClassVar[Any] = None  # Ray's reference to the arguments of `ModelCache.keep`, for nodes without them
+    shared_data: ClassVar[Any] = None  # Ray's reference to the arguments of `ModelCache.store`, for nodes without them
     mount_token: ClassVar[MountToken | None] = None  # checks that this node can access `folder`
 
     @override
@@ -159,7 +154,7 @@ class WarmTrial(MethodTrainable):
             self._release()
         except Exception:
             logger.exception("the base model could not be restored; loading it again")
-            self.run, self.model_cache = None, ModelCache()
+            self.run, self.model_cache = None, self._new_model_cache()
             self._load_shared_data()
         gc.collect()
         if torch.cuda.is_available():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
+from autorank.interruption import EXIT_CODE
 from autorank.redaction import hide
 from autorank.searching.ray.cluster.connection import check_install
 from autorank.searching.ray.cluster.runtime_env import code_upload, method_variables
@@ -30,7 +31,6 @@ VERBOSE_LOGGERS = (  # Ray's; they report uploads and connections
     "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging",
 )  # fmt: skip
 RECONNECT_INTERVAL_S = 2.0  # seconds between two attempts to follow a log
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _exit_code(details: JobDetails, write: Callable[[str], object]) -> int:
         return 0
     if status == "STOPPED":
         write("The job was stopped.\n")
-        return INTERRUPTED
+        return EXIT_CODE
     if code is None:
         write(f"{details.message}\n")
         return 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autorank.searching.ray.actors import lane_count
-from autorank.searching.ray.actors.lane_count import MAX_LANES, largest, throughput
+from autorank.searching.ray.actors.lane_count import MAX_LANES, fastest_lane_count, throughput
 from autorank.spec import TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack
@@ -27,7 +27,7 @@ from tests.trainables import conformance_runs
     ],
 )
 def test_lanes_are_doubled_while_it_pays_off(rates: dict[int, float | None], lanes: int) -> None:
-    assert largest(rates.__getitem__) == lanes
+    assert fastest_lane_count(rates.__getitem__) == lanes
 
 
 def spec(workspace: Path, method: str = "lora", **training: Any) -> TrainSpec:

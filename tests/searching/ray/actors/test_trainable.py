@@ -6,6 +6,7 @@ import itertools
 import math
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 import autorank
 from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.actors import trainable as trainable_module
 from autorank.searching.ray.actors.recorded_run import reason
 from autorank.searching.ray.actors.trainable import WarmTrial, bind, from_options, row
 from autorank.searching.ray.scheduler import _death
@@ -52,6 +54,18 @@ def test_a_warm_trial_is_like_a_cold_one(options, method):
     warm.stop()
 
 
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (0.5, None), (None, None)])
+def test_a_trial_that_reserves_no_gpu_trains_on_the_cpu(gpus, device, options, monkeypatch):
+    """Ray does not hide the GPUs of the machine from it."""
+    monkeypatch.setattr(trainable_module, "ModelCache", lambda device=None: device)
+    monkeypatch.setattr(trainable_module, "keep_within", lambda cpus, gpus: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    resources = None if gpus is None else SimpleNamespace(required_resources={"CPU": 1, "GPU": gpus})
+    trainable = autorank.tune_trainable("lora", "pairs", **options)
+    monkeypatch.setattr(trainable, "trial_resources", resources)
+    assert trainable(dict(SETTINGS)).model_cache == device
+
+
 def test_a_checkpoint_is_resumed_in_another_actor(options, tmp_path):
     trainable = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
     first = trainable(dict(SETTINGS))
@@ -77,7 +91,7 @@ def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path
     trial = warm_trial(options, tmp_path, SETTINGS)
     assert trial.step()["evaluation"].step == 4
     assert (tmp_path / "trials" / "0" / "step-4.safetensors").exists()
-    monkeypatch.setattr(trial.run, "_train_step", lambda: torch.empty(2) + torch.empty(3))
+    monkeypatch.setattr(trial.run, "train_step", lambda: torch.empty(2) + torch.empty(3))
     failed = trial.step()
     assert failed["done"]
     assert failed["failed"].startswith("RuntimeError: The size of tensor a (2)")
@@ -139,7 +153,7 @@ def test_out_of_memory_is_reported(options, tmp_path, monkeypatch):
     def exhausted():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(trial.run, "_train_step", exhausted)
+    monkeypatch.setattr(trial.run, "train_step", exhausted)
     run = weakref.ref(trial.run)
     assert trial.step()["out_of_memory"]
     monkeypatch.undo()  # refers to the run
@@ -159,7 +173,7 @@ def test_a_base_model_that_cannot_be_restored_is_loaded_again(options, tmp_path,
     def broken():
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(trial.run, "_train_step", broken)
+    monkeypatch.setattr(trial.run, "train_step", broken)
     monkeypatch.setattr(trial.run, "release", broken)
     assert trial.step()["failed"] == "RuntimeError: broken"
     assert trial.model_cache is not before
@@ -174,7 +188,7 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
     def lost():
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(trial.run, "_train_step", lost)
+    monkeypatch.setattr(trial.run, "train_step", lost)
     with pytest.raises(torch.AcceleratorError):
         trial.step()
 
