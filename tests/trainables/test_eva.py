@@ -168,7 +168,7 @@ def test_positions_are_no_inputs(tmp_path: Path) -> None:
 
 def test_too_few_tokens_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eva, "batches", lambda run, config: iter([np.arange(1)]))
-    with pytest.raises(AutorankError, match=r"32 directions for .*output.dense: batches of 1 .*Raise svd_batch_size"):
+    with pytest.raises(AutorankError, match=r"32 directions for .*query: batches of 1 .*Raise svd_batch_size"):
         start_run(reference_training.write(tmp_path), rank=8, rho=4, svd_batch_size=1)
 
 
